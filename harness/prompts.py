@@ -1,0 +1,118 @@
+"""From a problem to the exact prompt the model sees, and from a response's text to its steps."""
+
+from __future__ import annotations
+
+import itertools
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from harness.errors import InputError
+from harness.types import Problem
+
+
+@dataclass(frozen=True)
+class StepFormat:
+    """Where one step of a response ends."""
+
+    boundary: str = r"\n"
+    """Regular expression; a step ends right after each match. "" keeps a response in one step."""
+
+    def split(self, text: str) -> tuple[str, ...]:
+        """Cut a text into steps; joined, they are the text again. An empty text has no steps."""
+        if not self.boundary:
+            return (text,) if text else ()
+        ends = [match.end() for match in re.finditer(self.boundary, text)]
+        cuts = [0, *ends, len(text)]
+        return tuple(text[a:b] for a, b in itertools.pairwise(cuts) if b > a)
+
+
+@dataclass(frozen=True)
+class PromptTemplate:
+    """How a problem becomes a prompt, and where its responses and steps end."""
+
+    name: str
+    user: str = "{question}\n"
+    """The prompt, or in a chat the user's turn; `{question}` and `{choices}` are filled in, other braces stay."""
+    system: str = ""
+    """System turn of a chat template."""
+    chat: bool = False
+    """Render with the tokenizer's chat template."""
+    few_shot: tuple[tuple[str, str], ...] = ()
+    """(question, response) examples that come before the problem."""
+    shot_separator: str = "\n\n"
+    stop: tuple[str, ...] = ()
+    """Strings that end a response, besides the tokenizer's EOS."""
+    steps: StepFormat = StepFormat()
+    answer_protocol: str = "default"
+    """Name of the rule by which the grader finds the final answer (`harness.grading.PROTOCOLS`)."""
+
+    def _fill(self, question: str, choices: Sequence[str]) -> str:
+        return self.user.replace("{choices}", "\n".join(choices)).replace("{question}", question)
+
+    def render(self, problem: Problem, tokenizer: Any = None) -> str:
+        """The prompt as text. A chat needs the tokenizer.
+
+        Raises:
+            InputError: `chat` is set and the tokenizer has no chat template.
+        """
+        turns = [(self._fill(question, ()), response) for question, response in self.few_shot]
+        last = self._fill(problem.question, problem.choices)
+        if not self.chat:
+            return "".join(prompt + response + self.shot_separator for prompt, response in turns) + last
+        if not getattr(tokenizer, "chat_template", None):
+            raise InputError(
+                f"prompt template '{self.name}' is a chat, but the model's tokenizer has no chat template; "
+                "choose another template or a chat model."
+            )
+        messages = [{"role": "system", "content": self.system}] if self.system else []
+        for prompt, response in turns:
+            messages += [{"role": "user", "content": prompt}, {"role": "assistant", "content": response}]
+        messages.append({"role": "user", "content": last})
+        return tokenizer.apply_chat_template(messages, tokenize=False, add_generation_prompt=True)
+
+    def encode(self, problem: Problem, tokenizer: Any) -> tuple[int, ...]:
+        """The prompt as token ids, the same for every engine and for training."""
+        return encode_prompt(self.render(problem, tokenizer), tokenizer, chat=self.chat)
+
+
+def encode_prompt(text: str, tokenizer: Any, chat: bool = False) -> tuple[int, ...]:
+    """Token ids of a prompt's text; a chat template has written its special tokens into the text already."""
+    return tuple(tokenizer(text, add_special_tokens=not chat)["input_ids"])
+
+
+LINES = StepFormat(r"\n")
+PARAGRAPHS = StepFormat(r"\n\n")
+
+TEMPLATES: dict[str, PromptTemplate] = {
+    template.name: template
+    for template in (
+        PromptTemplate("plain", steps=LINES),
+        PromptTemplate("arithmetic", user="{question} ?\n", steps=LINES, answer_protocol="gsm8k"),
+        PromptTemplate("gsm8k", user="Question: {question}\nAnswer:", steps=LINES, answer_protocol="gsm8k"),
+        PromptTemplate(
+            "bstar",
+            user="# Question\n\n{question}\n\n# Solution\n\n",
+            steps=PARAGRAPHS,
+            answer_protocol="bstar",
+        ),
+        PromptTemplate("self_explore", steps=LINES, answer_protocol="self_explore"),
+        PromptTemplate(
+            "boxed",
+            user="{question}",
+            system="Please reason step by step, and put your final answer within \\boxed{}.",
+            chat=True,
+            steps=PARAGRAPHS,
+            answer_protocol="boxed",
+        ),
+    )
+}
+
+
+def find_template(name: str) -> PromptTemplate:
+    """The named template; raises `InputError` with the known names."""
+    try:
+        return TEMPLATES[name]
+    except KeyError:
+        raise InputError(f"unknown prompt template '{name}'; known: {', '.join(sorted(TEMPLATES))}.") from None

@@ -1,0 +1,92 @@
+"""What the pieces promise one another; standard library only."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Generator, Iterable, Mapping, Sequence
+from typing import Any, Protocol, runtime_checkable
+
+from harness.types import (
+    GenerationRequest,
+    GenerationResult,
+    PreferencePair,
+    Problem,
+    Reply,
+    Request,
+    Response,
+    Rollout,
+    RolloutConfig,
+    SamplingConfig,
+    Score,
+    SFTExample,
+)
+
+
+@runtime_checkable
+class Engine(Protocol):
+    """Draws samples from a causal language model: token ids in, token ids out."""
+
+    name: str
+    """Such as "vllm" or "transformers", with its version; goes into every result."""
+    version: str
+    """Fingerprint of the weights in use; "" until weights are loaded."""
+    max_context: int
+    """Longest prompt plus response, in tokens."""
+
+    def submit(self, request: GenerationRequest) -> None:
+        """Queue a request. Raises `InputError` for a prompt that is empty, too long, or has an unknown token id."""
+
+    def poll(self) -> list[GenerationResult]:
+        """Work until at least one queued request is finished; return those that are, [] when none is queued."""
+
+    @property
+    def num_pending(self) -> int:
+        """Requests submitted and not yet returned."""
+
+    def sync(self, weights: Iterable[tuple[str, Any]], version: str) -> None:
+        """Take new weights (name, tensor) in memory and forget all cached prefixes. A failed sync is fatal."""
+
+    def sleep(self) -> None:
+        """Free what training needs (accelerator memory); nothing may be pending."""
+
+    def wake(self) -> None:
+        """Undo `sleep`."""
+
+    def close(self) -> None:
+        """Release everything; the engine cannot be used again."""
+
+
+class Reward(Protocol):
+    """Scores responses, finished or partial."""
+
+    def __call__(self, problems: Sequence[Problem], responses: Sequence[Response]) -> list[Score]:
+        """Return one score for each (problem, response) pair; higher is better."""
+
+
+Search = Generator[Request, Reply, list[Response]]
+"""A search in progress: it yields requests, is sent replies and returns finished responses."""
+
+
+class SearchMethod(Protocol):
+    """Starts a search for responses to the problem of a rollout, whose responses so far it may extend."""
+
+    def __call__(self, rollout: Rollout, sampling: SamplingConfig) -> Search: ...
+
+
+class Selector(Protocol):
+    """Chooses the training rows from scored rollouts."""
+
+    def __call__(
+        self, rollouts: Sequence[Rollout], config: RolloutConfig, render: Callable[[Problem], str]
+    ) -> Sequence[SFTExample | PreferencePair]:
+        """Return training rows; `render` gives the prompt text of a problem."""
+
+
+Probe = Callable[[SamplingConfig], Sequence[Rollout]]
+"""Samples and scores the probe problems under one sampling configuration."""
+
+
+class SamplingScheduler(Protocol):
+    """Decides how an iteration samples and selects."""
+
+    def __call__(self, iteration: int, probe: Probe) -> tuple[RolloutConfig, Mapping[str, Any]]:
+        """Return the configuration and a JSON-ready account of why it was chosen."""

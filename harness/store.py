@@ -1,0 +1,203 @@
+"""Frozen dataclasses to and from JSONL: atomic writes, appends that survive a kill, errors that name file and line."""
+
+from __future__ import annotations
+
+import contextlib
+import gzip
+import hashlib
+import json
+import os
+import types
+import typing
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import MISSING, fields, is_dataclass
+from functools import cache
+from pathlib import Path
+from typing import Any, TypeVar
+
+from harness.errors import InputError
+
+Row = TypeVar("Row")
+
+
+def to_json(row: Any) -> str:
+    """One line of JSON; dataclass fields at their default are left out, which `from_dict` restores."""
+    return json.dumps(to_dict(row), ensure_ascii=False)
+
+
+def to_dict(row: Any) -> Any:
+    """Dataclasses become dicts without the fields that hold their default."""
+    if is_dataclass(row) and not isinstance(row, type):
+        return {f.name: to_dict(getattr(row, f.name)) for f in fields(row) if getattr(row, f.name) != _default(f)}
+    if isinstance(row, tuple | list):
+        return [to_dict(item) for item in row]
+    if isinstance(row, Mapping):
+        return {str(key): to_dict(value) for key, value in row.items()}
+    return row
+
+
+def _default(f: Any) -> Any:
+    if f.default is not MISSING:
+        return f.default
+    return f.default_factory() if f.default_factory is not MISSING else MISSING
+
+
+def from_dict(kind: type[Row], data: Mapping[str, Any]) -> Row:
+    """Build the dataclass `kind` from a JSON object; unknown keys are ignored.
+
+    Raises:
+        KeyError: a field without a default is missing.
+    """
+    hints = _hints(typing.cast(type, kind))
+    values = {}
+    for f in fields(kind):  # type: ignore[arg-type]
+        if f.name in data:
+            values[f.name] = _convert(hints[f.name], data[f.name])
+        elif _default(f) is MISSING:
+            raise KeyError(f.name)
+    return kind(**values)
+
+
+@cache
+def _hints(kind: type) -> dict[str, Any]:
+    return typing.get_type_hints(kind)
+
+
+def _convert(hint: Any, value: Any) -> Any:
+    if is_dataclass(hint) and isinstance(value, Mapping):
+        return from_dict(typing.cast(type, hint), value)
+    if typing.get_origin(hint) is tuple and isinstance(value, list):
+        inner = typing.get_args(hint)[0]
+        return tuple(_convert(inner, item) for item in value)
+    if isinstance(hint, types.UnionType) or typing.get_origin(hint) is typing.Union:
+        return value
+    if hint is float and isinstance(value, int):
+        return float(value)
+    return value
+
+
+def read_jsonl(path: str | Path) -> Iterator[tuple[int, dict[str, Any]]]:
+    """Yield (line number, object) for each non-empty line of a .jsonl or .jsonl.gz file.
+
+    Raises:
+        InputError: the file does not exist or cannot be read, or a line is not a JSON object.
+    """
+    path = Path(path)
+    if not path.is_file():
+        raise InputError(f"{path}: no such file; give the path of an existing .jsonl or .jsonl.gz file.")
+    opener = gzip.open if path.suffix == ".gz" else open
+    try:
+        with opener(path, "rt", encoding="utf-8") as lines:
+            for number, line in enumerate(lines, 1):
+                if not line.strip():
+                    continue
+                try:
+                    row = json.loads(line)
+                except json.JSONDecodeError as error:
+                    raise InputError(
+                        f"{path}:{number}: not valid JSON ({error.msg} at column {error.colno})."
+                    ) from None
+                if not isinstance(row, dict):
+                    raise InputError(f"{path}:{number}: expected a JSON object, found {type(row).__name__}.")
+                yield number, row
+    except (OSError, EOFError, UnicodeDecodeError) as error:
+        raise InputError(f"{path}: cannot be read ({error}).") from None
+
+
+def read_rows(path: str | Path, kind: type[Row]) -> list[Row]:
+    """Read a whole file of dataclass rows.
+
+    Raises:
+        InputError: as `read_jsonl`, or a row lacks a required field.
+    """
+    rows = []
+    for number, data in read_jsonl(path):
+        try:
+            rows.append(from_dict(kind, data))
+        except KeyError as error:
+            raise InputError(f"{path}:{number}: missing column {error}; found {sorted(data)}.") from None
+    return rows
+
+
+def write_rows(path: str | Path, rows: Iterable[Any]) -> None:
+    """Write all rows at once, atomically; a .gz suffix compresses, the same rows always give the same bytes."""
+    text = "".join(to_json(row) + "\n" for row in rows).encode()
+    if Path(path).suffix == ".gz":
+        text = gzip.compress(text, mtime=0)
+    write_bytes(path, text)
+
+
+def write_json(path: str | Path, value: Any) -> None:
+    """Write one indented JSON document atomically."""
+    write_bytes(path, (json.dumps(to_dict(value), indent=2, ensure_ascii=False) + "\n").encode())
+
+
+def write_bytes(path: str | Path, content: bytes) -> None:
+    """Replace a file atomically: a reader sees the old content or the new, never a part.
+
+    Raises:
+        InputError: the folder cannot be written or the disk is full.
+    """
+    path = Path(path)
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with open(temporary, "wb") as file:
+            file.write(content)
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(temporary, path)
+    except OSError as error:
+        with contextlib.suppress(OSError):
+            temporary.unlink(missing_ok=True)
+        raise InputError(f"{path}: cannot be written ({error.strerror}); nothing was replaced.") from None
+
+
+class AppendLog:
+    """A JSONL file that grows line by line and survives a kill: on opening, a torn last line is cut off.
+
+    Use as a context manager. Each `extend` is flushed to the operating system before it returns.
+    """
+
+    def __init__(self, path: str | Path) -> None:
+        self.path = Path(path)
+        try:
+            self.path.parent.mkdir(parents=True, exist_ok=True)
+            self._cut_torn_line()
+            self._file = open(self.path, "a", encoding="utf-8")  # noqa: SIM115 - closed in __exit__
+        except OSError as error:
+            raise InputError(f"{self.path}: cannot be written ({error.strerror}).") from None
+
+    def _cut_torn_line(self) -> None:
+        if not self.path.exists():
+            return
+        with open(self.path, "rb+") as file:
+            content = file.read()
+            if content and not content.endswith(b"\n"):
+                file.truncate(content.rfind(b"\n") + 1)
+
+    def extend(self, rows: Iterable[Any]) -> None:
+        """Append rows; raises `InputError` when the disk is full, leaving all earlier lines intact."""
+        try:
+            self._file.write("".join(to_json(row) + "\n" for row in rows))
+            self._file.flush()
+        except OSError as error:
+            raise InputError(f"{self.path}: cannot be written ({error.strerror}); earlier lines are intact.") from None
+
+    def __enter__(self) -> AppendLog:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._file.close()
+
+
+def file_hash(path: str | Path) -> str:
+    """SHA-256 of a file's bytes, as 64 hex digits."""
+    with open(path, "rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def stable_hash(*parts: Any, bits: int = 63) -> int:
+    """A non-negative integer below 2**bits that depends only on the parts' JSON form (not on the process)."""
+    text = json.dumps(to_dict(parts), sort_keys=True)
+    return int.from_bytes(hashlib.sha256(text.encode()).digest()[:8], "big") >> (64 - bits)

@@ -1,0 +1,221 @@
+"""The data that passes between the stages: frozen, without behaviour of their own, standard library only.
+
+Names of axes in docstrings: N samples per problem, K steps in a response, B rows in a batch, T tokens.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field, replace
+from typing import Literal
+
+FinishReason = Literal["stop", "length", "step"]
+"""Why a sample ended: "stop" at EOS or a stop string, "length" at the token limit, "step" at the end of a step."""
+
+
+@dataclass(frozen=True)
+class Problem:
+    """A question with its gold final answer."""
+
+    id: str
+    question: str
+    answer: str = ""
+    """Gold final answer as text."""
+    solution: str = ""
+    """A worked solution written by a person, or ""."""
+    source: str = ""
+    level: str = ""
+    subject: str = ""
+    choices: tuple[str, ...] = ()
+    """Options of a multiple-choice question, in order."""
+    accepted_answers: tuple[str, ...] = ()
+    """Further golds, any one of which is right."""
+
+
+@dataclass(frozen=True)
+class SamplingConfig:
+    """How to draw samples; hashable, so that requests can be grouped by it."""
+
+    n: int = 1
+    """Samples per prompt."""
+    temperature: float = 1.0
+    """0 is greedy."""
+    top_p: float = 1.0
+    top_k: int = 0
+    """0 is off."""
+    max_tokens: int = 512
+    stop: tuple[str, ...] = ()
+    """Strings that end a sample; the matched string is not part of the text."""
+    step_stop: tuple[str, ...] = ()
+    """Strings that end a step; the matched string stays in the text and the finish reason is "step"."""
+    seed: int = 0
+    """Sample j of a request is drawn with seed + j."""
+
+
+@dataclass(frozen=True)
+class RolloutConfig:
+    """All that a scheduler may change between iterations."""
+
+    sampling: SamplingConfig = field(default_factory=SamplingConfig)
+    reward_threshold: float = 0.0
+    """Responses with a reward above it (strictly) may be trained on."""
+
+
+@dataclass(frozen=True)
+class Completion:
+    """One raw sample of an engine."""
+
+    text: str
+    token_ids: tuple[int, ...] = ()
+    """Sampled tokens, an EOS that ended the sample included."""
+    logp: float = 0.0
+    """Sum over the sampled tokens of their log-probabilities at temperature 1, in nats."""
+    finish_reason: FinishReason = "stop"
+
+
+@dataclass(frozen=True)
+class GenerationRequest:
+    """A prompt of token ids for an engine, answered under its key."""
+
+    key: str
+    prompt_ids: tuple[int, ...]
+    sampling: SamplingConfig
+
+
+@dataclass(frozen=True)
+class GenerationResult:
+    """The samples drawn for one request, in sample order."""
+
+    key: str
+    completions: tuple[Completion, ...]
+
+
+@dataclass(frozen=True)
+class Response:
+    """A response cut in steps; the steps joined are its text exactly."""
+
+    steps: tuple[str, ...] = ()
+    finish_reason: FinishReason = "step"
+    token_ids: tuple[int, ...] = ()
+    """The tokens as sampled; a prefix of the response is always a prefix of these."""
+    logp: float = 0.0
+    """Sum of the log-probabilities of `token_ids` under the policy that drew them, in nats."""
+    step_values: tuple[float, ...] = ()
+    """K process rewards, or none."""
+
+    @property
+    def text(self) -> str:
+        return "".join(self.steps)
+
+    @property
+    def finished(self) -> bool:
+        """Whether nothing more can be appended."""
+        return self.finish_reason != "step"
+
+    def extend(self, completion: Completion) -> Response:
+        """Append one sampled completion as the next step."""
+        return replace(
+            self,
+            steps=(*self.steps, completion.text),
+            finish_reason=completion.finish_reason,
+            token_ids=self.token_ids + completion.token_ids,
+            logp=self.logp + completion.logp,
+        )
+
+
+@dataclass(frozen=True)
+class Score:
+    """What a reward says of one response."""
+
+    value: float
+    steps: tuple[float, ...] = ()
+    """K process rewards, or none."""
+
+
+AnswerStatus = Literal["ok", "no_answer", "parse_failure", "timeout"]
+"""Whether an answer was found and could be compared; anything but "ok" is counted apart from a wrong answer."""
+
+
+@dataclass(frozen=True)
+class ScoredResponse:
+    """A response with its verdict and its reward."""
+
+    response: Response
+    answer: str | None = None
+    """The final answer found in the text; None if there was none."""
+    correct: bool = False
+    reward: float = 0.0
+    status: AnswerStatus = "ok"
+
+
+@dataclass(frozen=True)
+class Rollout:
+    """A problem and the responses sampled for it; a fresh problem has none."""
+
+    problem: Problem
+    responses: tuple[ScoredResponse, ...] = ()
+    sampling: SamplingConfig = field(default_factory=SamplingConfig)
+    iteration: int = 0
+    weights: str = ""
+    """Fingerprint of the policy's weights that drew the responses."""
+
+
+@dataclass(frozen=True)
+class SFTExample:
+    """One row of supervised fine-tuning, whoever wrote it."""
+
+    prompt: str
+    """The exact text the model saw."""
+    response: str
+    weight: float = 1.0
+    problem_id: str = ""
+
+
+@dataclass(frozen=True)
+class PreferencePair:
+    """Two continuations of one prompt, the first preferred."""
+
+    prompt: str
+    """The exact text the model saw; in a step pair it ends with the shared steps."""
+    chosen: str
+    rejected: str
+    weight: float = 1.0
+    """Keeps a problem with many pairs from outweighing the others."""
+    problem_id: str = ""
+
+
+@dataclass(frozen=True)
+class Generate:
+    """A search asks for samples that continue each prefix; the reply holds one list of completions per prefix."""
+
+    problem: Problem
+    prefixes: tuple[Response, ...]
+    sampling: SamplingConfig
+
+
+@dataclass(frozen=True)
+class Judge:
+    """A search asks for the rewards of `responses`, finished or not; the reply holds one `Score` each."""
+
+    problem: Problem
+    responses: tuple[Response, ...]
+
+
+@dataclass(frozen=True)
+class Execution:
+    """What running a program gave."""
+
+    output: str
+    error: str = ""
+    """Name and message of the exception that ended the program, or ""."""
+
+
+@dataclass(frozen=True)
+class Execute:
+    """A search asks to run programs; each is a list of code steps of which all but the last may have run before."""
+
+    problem: Problem
+    programs: tuple[tuple[str, ...], ...]
+
+
+Request = Generate | Judge | Execute
+Reply = list[list[Completion]] | list[Score] | list[Execution]
