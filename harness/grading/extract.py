@@ -1,0 +1,288 @@
+r"""The final answer of a response: which patterns mark it, and in which order, is data.
+
+A protocol is a row of rules; the first rule that finds something wins. Every task names its protocol, so the same
+response can be read as each paper reads it.
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from typing import Literal
+
+from harness.grading.brackets import matching_brace
+
+MAX_RESPONSE_LENGTH = 2_000_000
+"""Characters of a response that are read, counted from its end."""
+
+_NUMBER = r"(?:\d{1,3}(?:,\d{3})+|\d+)(?:\.\d+)?|\.\d+"
+_EXPRESSION = re.compile(
+    r"[-−]?\s?(?:[$€£¥]\s?)?(?:\\[dt]?frac\s*\{[^{}]*\}\s*\{[^{}]*\}"
+    rf"|(?:\\sqrt\s*\{{[^{{}}]*\}})|(?:{_NUMBER})(?:\s?/\s?(?:{_NUMBER}))?(?:[eE][-+]?\d+)?)\s?(?:\\?%)?"
+)
+_MATH = re.compile(r"\$\$(.+?)\$\$|\\\[(.+?)\\\]|\\\((.+?)\\\)|(?<![\\$])\$(?!\$)([^$\n]+?)(?<!\\)\$", re.DOTALL)
+_ANSWER_WORDS = (
+    r"(?:answer|réponse|respuesta|resposta|antwort|risposta|ответ|答案|答|答え|정답|الجواب|उत्तर)"
+)
+_MARKER = (
+    rf"(?i:\b(?:the\s+)?(?:final|correct|right)?\s*\b{_ANSWER_WORDS}\**\s*(?:\([^)]{{0,20}}\)\s*)?"
+    r"(?:is(?!\s+not\b)|est|es|are|should\s+be|must\s+be|would\s+be|will\s+be|was|为|是|應為|：|:|=)[\s:：*]*(?:option|choice)?\s*)"
+)
+_CHINESE_MARKER = r"(?:答案|答)\**\s*[:：是为]+\s*"
+_CONNECTOR = re.compile(
+    r"(?:\s|\\[()\[\],;:!]|\\q?quad|[$,;&*.]|\\text\s*\{[^{}]{0,40}\}|\b(?:and|or|for part \(\w\))\b"
+    r"|[A-Za-z](?:_\{?\w+\}?)?\s*=|\\\\)*"
+)
+
+
+@dataclass(frozen=True)
+class Rule:
+    """One way of finding an answer."""
+
+    kind: Literal["boxed", "tag", "marker", "math", "number", "bold", "whole", "choice"]
+    pattern: str = ""
+    """The regular expression after which the answer stands (marker), or the tag's name (tag)."""
+    which: Literal["first", "last"] = "last"
+    """Which occurrence counts."""
+    scope: Literal["sentence", "line", "rest", "number"] = "sentence"
+    """How far a marker's answer reaches."""
+
+
+@dataclass(frozen=True)
+class AnswerProtocol:
+    """How one task or paper reads a response."""
+
+    name: str
+    rules: tuple[Rule, ...]
+    """Tried in this order."""
+    skip_thinking: bool = True
+    """Read only what follows the last `</think>`; a thought that never ends holds no answer."""
+    latest: bool = False
+    """A marker that stands after the last box overrides it."""
+
+
+DEFAULT = AnswerProtocol(
+    "default",
+    (
+        Rule("tag", "answer"),
+        Rule("boxed"),
+        Rule("marker", r"(?m:^\s*####\s*)", scope="line"),
+        Rule("marker", r"(?m:^\s*#+\s*(?:Final\s+)?Answer\s*:?\s*$)", scope="rest"),
+        Rule("marker", r"(?i:final answer(?: is)?\**\s*[:：]?\**\s*(?:the\s+(?:final\s+)?answer\s+is\s*)?[:：]?\s*)"),
+        Rule("marker", _MARKER),
+        Rule("marker", _CHINESE_MARKER),
+        Rule("marker", r"(?m:^A\s*:\s*)", scope="line"),
+        Rule("whole"),
+        Rule("math"),
+        Rule("number"),
+    ),
+    latest=True,
+)
+
+CHOICE = AnswerProtocol(
+    "choice", (Rule("tag", "answer"), Rule("boxed"), Rule("choice", _MARKER), Rule("choice")), latest=False
+)
+
+PROTOCOLS: dict[str, AnswerProtocol] = {
+    protocol.name: protocol
+    for protocol in (
+        DEFAULT,
+        CHOICE,
+        AnswerProtocol("boxed", (Rule("boxed"),)),
+        AnswerProtocol("gsm8k", (Rule("marker", r"####\s*", scope="line"),), skip_thinking=False),
+        AnswerProtocol(
+            "bstar", (Rule("marker", r"(?m:^#\s*Answer\s*$)", which="first", scope="rest"),), skip_thinking=False
+        ),
+        AnswerProtocol(
+            "self_explore", (Rule("marker", r"The answer is:?\s*", which="first", scope="number"),), skip_thinking=False
+        ),
+        AnswerProtocol(
+            "self_explore_math",
+            (
+                Rule("marker", r"(?i:final answer is)\s*", scope="sentence"),
+                Rule("boxed"),
+                Rule("marker", r"(?i:he answer is)\s*:?\s*", scope="line"),
+                Rule("number"),
+            ),
+            skip_thinking=False,
+        ),
+        AnswerProtocol("minerva", (Rule("marker", r"(?i:final answer is)\s*:?\s*", scope="sentence"), Rule("boxed"))),
+        AnswerProtocol(
+            "final_answer", (Rule("choice", r"(?i:final answer\s*:\s*)"),), skip_thinking=False
+        ),
+        AnswerProtocol("tag", (Rule("tag", "answer"),)),
+        AnswerProtocol("number", (Rule("number"),)),
+    )
+}
+"""The answer protocols by name."""
+
+
+def extract_answer(text: str, protocol: AnswerProtocol = DEFAULT) -> str | None:
+    """The final answer of a response as the protocol reads it; None if there is none."""
+    text = text[-MAX_RESPONSE_LENGTH:]
+    if protocol.skip_thinking:
+        thought, closed, rest = text.rpartition("</think>")
+        if closed:
+            text = rest if rest.strip() else thought
+        elif "<think>" in text:
+            return None
+    for rule in protocol.rules:
+        found = _FINDERS[rule.kind](text, rule)
+        if found is None:
+            continue
+        position, answer = found
+        if rule.kind == "boxed" and protocol.latest and (later := _after(text, position)) is not None:
+            return later
+        return answer
+    return None
+
+
+def _after(text: str, position: int) -> str | None:
+    """A "final answer is" that stands after the last box and gives a value of its own."""
+    tail = text[position:]
+    for match in reversed(list(re.finditer(_MARKER, tail))):
+        answer = _sentence(tail[match.end() :])
+        if "\\boxed" not in answer and re.search(r"\d|\$|\\[a-z]+", answer) and len(answer) < 200:
+            return answer
+    return None
+
+
+def boxes(text: str) -> list[tuple[int, int, str]]:
+    r"""Start, end and content of every `\boxed{...}` and `\fbox{...}`, outermost ones only; `\boxed 5` gives `5`."""
+    found, position = [], 0
+    for match in re.finditer(r"\\f?boxed?\s*", text):
+        if match.start() < position:
+            continue
+        if match.end() < len(text) and text[match.end()] == "{":
+            end = matching_brace(text, match.end())
+            if end is None:
+                continue
+            content = text[match.end() + 1 : end]
+            position = end + 1
+        elif (bare := re.match(r"[^\s${}\\]+", text[match.end() :])) and text[match.start() :].startswith("\\boxed"):
+            content, position = bare[0], match.end() + bare.end()
+        else:
+            continue
+        found.append((match.start(), position, content))
+    return found
+
+
+def _boxed(text: str, rule: Rule) -> tuple[int, str] | None:
+    """The last box; boxes that only connectors part form one answer."""
+    found = [b for b in boxes(text) if b[2].strip()]
+    if not found:
+        return None
+    if rule.which == "first":
+        return found[0][1], found[0][2]
+    group = [found[-1]]
+    for box in reversed(found[:-1]):
+        gap = text[box[1] : group[0][0]]
+        if len(gap) > 80 or not gap.strip() or not _CONNECTOR.fullmatch(gap) or re.search(r"\n\s*\n|[.]\s", gap):
+            break
+        group.insert(0, box)
+    contents = list(dict.fromkeys(content.strip() for _, _, content in group))
+    return group[-1][1], ", ".join(contents)
+
+
+def _tag(text: str, rule: Rule) -> tuple[int, str] | None:
+    found = list(re.finditer(rf"<{rule.pattern}>(.*?)</{rule.pattern}>", text, re.DOTALL | re.IGNORECASE))
+    if not found:
+        return None
+    content = found[-1][1].strip()
+    if box := _boxed(content, Rule("boxed")):
+        content = box[1]
+    return found[-1].end(), content
+
+
+def _marker(text: str, rule: Rule) -> tuple[int, str] | None:
+    found = list(re.finditer(rule.pattern, text))
+    for match in found if rule.which == "first" else reversed(found):
+        rest = text[match.end() :]
+        if rule.scope == "number":
+            number = re.match(r"-?[0-9.,]+", rest)
+            return (match.end(), number[0].rstrip(".,")) if number else None
+        if rule.scope == "rest":
+            answer = rest.strip()
+        elif rule.scope == "line":
+            answer = rest.strip().split("\n", 1)[0].strip()
+        else:
+            answer = _sentence(rest)
+        if answer:
+            return match.end(), answer
+    return None
+
+
+def _sentence(rest: str) -> str:
+    """The answer that opens `rest`: one formula, or the text up to the end of the sentence."""
+    rest = rest.lstrip(" \t\n*:_")
+    if (math := _MATH.match(rest)) and not re.match(r"\s*(?:\\?%|,|and\b|or\b|[a-zA-Z(])", rest[math.end() :]):
+        return math[0]
+    line = re.split(r"\n", rest, maxsplit=1)[0]
+    line = re.split(r"(?<=[^\d\s])[.。!?！？](?:\s|$|[A-Z<])|\.(?:\s|$)|[。！？]|<\||I hope", line, maxsplit=1)[0]
+    return line.strip().strip("*").rstrip(".,;").strip()
+
+
+def _math(text: str, rule: Rule) -> tuple[int, str] | None:
+    """The last formula, if no number follows it in a later sentence."""
+    found = list(_MATH.finditer(text))
+    if not found:
+        return None
+    last = found[-1]
+    tail = text[last.end() :]
+    if re.search(r"[.。!?]\s", tail) and _EXPRESSION.search(tail):
+        return None
+    content = next(group for group in last.groups() if group is not None)
+    return (last.end(), content.strip()) if re.search(r"[\w\\]", content) else None
+
+
+def _number(text: str, rule: Rule) -> tuple[int, str] | None:
+    found = [m for m in _EXPRESSION.finditer(text) if re.search(r"\d", m[0])]
+    if not found:
+        return None
+    match = found[-1] if rule.which == "last" else found[0]
+    answer = match[0].strip()
+    if answer[:1] in "-−" and match.start() and re.match(r"[\w)\]}]", text[match.start() - 1]):
+        answer = answer[1:].strip()  # a difference or a range, not a sign
+    return match.end(), answer
+
+
+def _bold(text: str, rule: Rule) -> tuple[int, str] | None:
+    found = list(re.finditer(r"\*\*([^*\n]+)\*\*", text))
+    return (found[-1].end(), found[-1][1].strip()) if found else None
+
+
+def _whole(text: str, rule: Rule) -> tuple[int, str] | None:
+    """The text itself, where it is one short formula or a word or two and no prose."""
+    answer = text.strip()
+    if not answer or len(answer) > 300 or "\n" in answer:
+        return None
+    if _MATH.fullmatch(answer) and answer.count("$") <= 4:
+        return len(text), answer
+    bare = re.sub(r"\\[a-zA-Z]+|\\.", " ", answer)
+    words = re.findall(r"[^\W\d_]{2,}", bare)
+    return (len(text), answer) if "$" not in bare and len(words) <= 2 and not _MATH.search(answer) else None
+
+
+def _choice(text: str, rule: Rule) -> tuple[int, str] | None:
+    letter = r"[\s*_]*(?:\\\(|\$)?\s*(?:\\(?:text|mathrm|mathbf|textbf)\s*\{)?\s*[(\[]?\s*([A-J])(?![A-Za-z'’])"
+    if rule.pattern:
+        found = list(re.finditer(rule.pattern + letter, text))
+        return (found[-1].end(), found[-1][1]) if found else None
+    if leading := re.match(letter + r"(?=\s*(?:[).:,。、：\]]|$|[^\x00-\x7f]|\n|(?-i:[A-Z])))", text):
+        return leading.end(), leading[1]
+    for pattern in (r"\(([A-J])\)", r"(?<![A-Za-z'’])([B-HJ])(?![A-Za-z'’])", r"(?<![A-Za-z'’])([AI])(?=\W*$)"):
+        if found := list(re.finditer(pattern, text)):
+            return found[-1].end(), found[-1][1]
+    return None
+
+
+_FINDERS = {
+    "boxed": _boxed,
+    "tag": _tag,
+    "marker": _marker,
+    "math": _math,
+    "number": _number,
+    "bold": _bold,
+    "whole": _whole,
+    "choice": _choice,
+}
