@@ -58,12 +58,30 @@ class Engine(Protocol):
 class Reward(Protocol):
     """Scores responses, finished or partial."""
 
-    def __call__(self, problems: Sequence[Problem], responses: Sequence[Response]) -> list[Score]:
-        """Return one score for each (problem, response) pair; higher is better."""
+    def __call__(
+        self, problems: Sequence[Problem], responses: Sequence[Response], correct: Sequence[bool]
+    ) -> list[Score]:
+        """Return one score for each (problem, response) pair; higher is better.
+
+        `correct` holds the grader's verdicts (False for partial responses); process rewards do not look at it.
+        """
 
 
 Search = Generator[Request, Reply, list[Response]]
 """A search in progress: it yields requests, is sent replies and returns finished responses."""
+
+
+class Serve(Protocol):
+    """Answers the requests of many searches in whatever order they become answerable."""
+
+    def submit(self, key: str, request: Request) -> None:
+        """Take a request of the search `key`; a search has at most one request at a time."""
+
+    def next(self) -> tuple[str, Reply]:
+        """Work until some request is answered; return its key and reply. Only called while `pending`."""
+
+    @property
+    def pending(self) -> bool: ...
 
 
 class SearchMethod(Protocol):

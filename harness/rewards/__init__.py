@@ -1,0 +1,7 @@
+"""Rewards of responses; evaluation, collection and search use the same ones."""
+
+from harness.rewards.outcome import Outcome
+from harness.rewards.steps import ArithmeticSteps
+from harness.rewards.weighted import WeightedSum
+
+__all__ = ["ArithmeticSteps", "Outcome", "WeightedSum"]

@@ -1,0 +1,1 @@
+"""Problems become scored rollouts, and rollouts become training rows."""
