@@ -1,0 +1,42 @@
+# `make test` and `make demo` do all the set-up they need; the environment is made once, in $(VENV).
+PYTHON ?= python3
+VENV ?= .venv
+PY := $(VENV)/bin/python
+# Threads that spin while they wait are ruinous on shared cores.
+export OMP_WAIT_POLICY ?= PASSIVE
+
+.PHONY: help setup test test-gpu demo check lint format types doctor clean
+
+help:  ## list the targets
+	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*##/\t/' | expand -t 12
+
+setup:  ## make or update the environment in $(VENV); quick when nothing changed
+	@$(PYTHON) tools/setup_env.py --venv $(VENV)
+
+test: setup  ## run the tests, real vLLM among them where it is installed
+	$(PY) -m pytest
+
+test-gpu: setup  ## run the tests that need a CUDA device
+	$(PY) -m pytest -m gpu
+
+demo: setup  ## the whole loop: SFT, reward model, B-STaR iterations, evaluation
+	$(PY) configs/recipes/bstar/arithmetic/demo.py
+
+check: format lint types test  ## all that must pass before a commit
+
+format: setup  ## format the code
+	$(PY) -m ruff format
+	$(PY) -m ruff check --fix
+
+lint: setup  ## check style without changing files
+	$(PY) -m ruff check
+	$(PY) -m ruff format --check
+
+types: setup  ## check the types
+	$(PY) -m mypy
+
+doctor: setup  ## say what works on this machine and what is missing
+	$(VENV)/bin/harness doctor
+
+clean:  ## remove the environment and all caches
+	rm -rf $(VENV) .pytest_cache .mypy_cache .ruff_cache .hypothesis build dist *.egg-info
