@@ -95,16 +95,33 @@ class Selector(Protocol):
 
     def __call__(
         self, rollouts: Sequence[Rollout], config: RolloutConfig, render: Callable[[Problem], str]
-    ) -> Sequence[SFTExample | PreferencePair]:
-        """Return training rows; `render` gives the prompt text of a problem."""
+    ) -> Selection:
+        """Return training rows and counts; `render` gives the prompt text of a problem."""
 
 
-Probe = Callable[[SamplingConfig], Sequence[Rollout]]
-"""Samples and scores the probe problems under one sampling configuration."""
+Selection = tuple[Sequence[SFTExample | PreferencePair], Mapping[str, float]]
+"""Training rows, and numbers that describe them for the log."""
+
+
+class Probe(Protocol):
+    """Samples and scores problems that are held out for comparing sampling settings."""
+
+    @property
+    def num_problems(self) -> int: ...
+
+    def __call__(self, sampling: SamplingConfig, start: int = 0, stop: int | None = None) -> Sequence[Rollout]:
+        """Return the rollouts of problems `start` to `stop`; what was sampled before is not sampled again."""
+
+
+Decision = tuple[RolloutConfig, Mapping[str, Any]]
+"""A configuration and a JSON-ready account of why it was chosen."""
 
 
 class SamplingScheduler(Protocol):
     """Decides how an iteration samples and selects."""
 
-    def __call__(self, iteration: int, probe: Probe) -> tuple[RolloutConfig, Mapping[str, Any]]:
-        """Return the configuration and a JSON-ready account of why it was chosen."""
+    def decide(self, iteration: int, probe: Probe) -> Decision:
+        """Choose before the training problems are sampled."""
+
+    def refine(self, decision: Decision, rollouts: Sequence[Rollout]) -> Decision:
+        """Choose again what needs no new samples, now that the training problems are sampled and scored."""

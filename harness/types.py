@@ -49,6 +49,8 @@ class SamplingConfig:
     """Strings that end a step; the matched string stays in the text and the finish reason is "step"."""
     seed: int = 0
     """Sample j of a request is drawn with seed + j."""
+    first: int = 0
+    """Index of the first sample, so that samples can be added to those drawn before; a `Server` adds it to the seed."""
 
 
 @dataclass(frozen=True)

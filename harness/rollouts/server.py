@@ -93,7 +93,7 @@ class Server:
         for index, prefix in enumerate(request.prefixes):
             seed = stable_hash(request.sampling.seed, request.problem.id, number, index, bits=48)
             stop = request.sampling.stop or self.template.stop
-            sampling = replace(request.sampling, seed=seed, stop=stop)
+            sampling = replace(request.sampling, seed=seed + request.sampling.first, stop=stop)
             self.engine.submit(GenerationRequest(f"{index}/{key}", prompt + prefix.token_ids, sampling))
 
     def next(self) -> tuple[str, Reply]:
