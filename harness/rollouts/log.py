@@ -69,8 +69,9 @@ class RolloutLog:
             }
             for what, (wanted, found) in differs.items():
                 if wanted != found:
+                    line = self._position + offset + 1
                     raise InputError(
-                        f"{self.path}:{self._position + offset + 1}: drawn with another {what} ({found}, now {wanted}); "
+                        f"{self.path}:{line}: drawn with another {what} ({found}, now {wanted}); "
                         "start in a new run directory, or delete the file to sample it again."
                     )
 
