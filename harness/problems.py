@@ -68,5 +68,11 @@ def read_all_problems(paths: Sequence[str | Path], *, need_answer: bool = True) 
 
 
 def normalized_question(question: str) -> str:
-    """Letters and digits of a question, in lower case: equal for two ways of writing the same problem."""
-    return "".join(character for character in question.lower() if character.isalnum())
+    """A question without blanks and in one case: equal for two ways of writing the same problem."""
+    return "".join(question.casefold().split())
+
+
+def shared_questions(first: Sequence[Problem], second: Sequence[Problem]) -> list[str]:
+    """Ids of the problems of `first` whose normalised question also stands in `second`."""
+    known = {normalized_question(problem.question) for problem in second}
+    return [problem.id for problem in first if normalized_question(problem.question) in known]

@@ -1,0 +1,247 @@
+"""Makes an epoch an iteration of self-improvement: it trains on the policy's own, freshly collected rollouts."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import torch
+from lightning import LightningModule, Trainer
+from lightning.pytorch import Callback
+from lightning.pytorch.utilities.exceptions import SIGTERMException
+from lightning.pytorch.utilities.rank_zero import rank_zero_info
+
+from harness.callbacks.evaluation import Evaluation
+from harness.callbacks.turns import Turns
+from harness.engines import EngineConfig, open_engine, verify_sync
+from harness.errors import InputError
+from harness.models import fingerprint, named_weights
+from harness.problems import read_all_problems, shared_questions
+from harness.prompts import find_template
+from harness.protocols import Engine, Reward, SamplingScheduler, SearchMethod, Selector
+from harness.rollouts.iteration import Iteration, IterationFiles, Replay, check_hashes, replay_rows
+from harness.rollouts.select import TopK
+from harness.rollouts.server import Server
+
+NUM_SYNC_PROMPTS = 4
+
+
+class RolloutCallback(Callback):
+    """Before each epoch: sync the engine, choose a sampling setting, sample, score, select, and feed the datamodule.
+
+    Everything it decides lies in `<run directory>/rollouts` (see `harness.rollouts.iteration`), is complete or absent,
+    and is read back instead of being sampled again when a run resumes. It runs when the training loader is built, which
+    Lightning does after the previous epoch's checkpoint, so a crash while sampling loses no training. Set
+    `reload_dataloaders_every_n_epochs: 1`; `max_epochs` is the number of iterations.
+
+    Args:
+        problems: JSONL files of training problems with answers.
+        scheduler: decides temperature, threshold and number of samples; `FixedSampling` or `BalancedSampling`.
+        template: name of the prompt template.
+        select: chooses the training rows.
+        reward: of the responses; default is the outcome alone.
+        search: how responses are found; default is independent samples.
+        probe_problems: files of problems on which the scheduler compares settings.
+        problems_per_iteration: training problems sampled in an iteration; default all.
+        replay_files: JSONL files of `prompt` and `response` rows to mix into every iteration.
+        replay_share: replayed rows for each selected row.
+        evaluation: problems on which the policy is measured before the first and after every iteration.
+        engine: which engine samples, and its memory.
+        chunk_size: problems sampled in one go; a killed run repeats at most the chunk in flight.
+        grader: name of the grader.
+        seed: of the sampling; a resumed run must keep it.
+        sync_tolerance: largest difference of log-probabilities, in nats, between the engine and the training model that
+            counts as agreement; None is 1e-3 in float32 and 0.3 else.
+    """
+
+    def __init__(
+        self,
+        problems: list[str],
+        scheduler: SamplingScheduler,
+        template: str = "plain",
+        select: Selector | None = None,
+        reward: Reward | None = None,
+        search: SearchMethod | None = None,
+        probe_problems: list[str] | None = None,
+        problems_per_iteration: int | None = None,
+        replay_files: list[str] | None = None,
+        replay_share: float = 0.0,
+        evaluation: Evaluation | None = None,
+        engine: EngineConfig | None = None,
+        chunk_size: int = 500,
+        grader: str = "strict",
+        seed: int = 0,
+        sync_tolerance: float | None = None,
+    ) -> None:
+        self.template = find_template(template)
+        self.evaluation = evaluation
+        self.engine_config = engine or EngineConfig()
+        self.sync_tolerance = sync_tolerance
+        self.plan = Iteration(
+            problems=read_all_problems(problems),
+            scheduler=scheduler,
+            select=select or TopK(),
+            probe_problems=read_all_problems(probe_problems or []),
+            reward=reward,
+            search=search,
+            problems_per_iteration=problems_per_iteration,
+            replay=Replay(replay_rows(replay_files or []), replay_share),
+            chunk_size=chunk_size,
+            grader=grader,
+            seed=seed,
+        )
+        self.plan.check()
+        if evaluation and (shared := shared_questions(evaluation.load(), self.plan.problems)):
+            raise InputError(
+                f"{len(shared)} evaluation problems are also training problems (such as '{shared[0]}'); "
+                "remove them from one of the two files."
+            )
+        self.manifest: dict[str, Any] = {}
+        self._engine: Engine | None = None
+
+    # What Lightning calls, in the order in which it does.
+
+    def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
+        if stage != "fit":
+            return
+        if trainer.reload_dataloaders_every_n_epochs != 1:
+            raise InputError(
+                f"trainer.reload_dataloaders_every_n_epochs is {trainer.reload_dataloaders_every_n_epochs}; rollouts "
+                "need 1, or every epoch would train on the first iteration's rows."
+            )
+        self.folder = Path(trainer.default_root_dir) / "rollouts"
+        self._turns = Turns(trainer, self.folder)
+        trainer.datamodule.refresh = lambda _: self.ensure(trainer)  # type: ignore[attr-defined]
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        self.manifest = state_dict["manifest"]
+
+    def state_dict(self) -> dict[str, Any]:
+        return {"manifest": self.manifest}
+
+    def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Measure the policy after the last iteration; the epoch's checkpoint is saved already."""
+        iteration = _epochs_trained(trainer)
+        if self.evaluation and not self._evaluation_file(iteration).exists():
+            with self._synced(trainer) as server:
+                if server is not None:
+                    self._evaluate(trainer, server, iteration)
+
+    def teardown(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
+        if self._engine is not None:
+            self._engine.close()
+            self._engine = None
+        if stage == "fit":
+            self._turns.close()
+
+    # What it does.
+
+    def ensure(self, trainer: Trainer) -> list[str]:
+        """The training file of the epoch that comes next, collected if it is not on disk."""
+        # `current_epoch` lags behind by one when a run resumes from a checkpoint of an epoch's end.
+        iteration = min(_epochs_trained(trainer) + 1, trainer.max_epochs or 1)
+        files = IterationFiles(self.folder, iteration)
+        if not files.manifest.exists():
+            with self._synced(trainer) as server:
+                if server is not None:
+                    if self.evaluation and not self._evaluation_file(iteration - 1).exists():
+                        self._evaluate(trainer, server, iteration - 1)
+                    self._collect(trainer, server, iteration)
+        self.manifest = json.loads(files.manifest.read_text())
+        check_hashes(self.manifest, self.folder)
+        return [str(files.train)]
+
+    def _collect(self, trainer: Trainer, server: Server, iteration: int) -> None:
+        started = time.perf_counter()
+
+        def progress(phase: str, done: int, total: int) -> None:
+            if trainer.received_sigterm:
+                raise SIGTERMException
+            rank_zero_info(f"iteration {iteration}: {phase}: {done}/{total} problems")
+
+        manifest = self.plan.run(iteration, self.folder, server, progress)
+        chosen, monitors = manifest["config"], manifest["monitors"]
+        temperature = chosen.get("sampling", {}).get("temperature", 1.0)
+        threshold = chosen.get("reward_threshold", 0.0)
+        rank_zero_info(
+            f"iteration {iteration}: temperature {temperature:g}, threshold {threshold:g}, "
+            f"accuracy {monitors['accuracy']:.3f}, {monitors['num_rows']} rows, {time.perf_counter() - started:.1f} s"
+        )
+        self._log(trainer, iteration, _rollout_metrics(manifest, temperature, threshold))
+
+    def _evaluate(self, trainer: Trainer, server: Server, iteration: int) -> None:
+        assert self.evaluation is not None
+        metrics = self.evaluation.run(iteration, self.folder, server, self.plan.grader)
+        rank_zero_info(
+            f"after iteration {iteration}: "
+            + ", ".join(f"{name} {value:.3f}" for name, value in metrics.items() if not name.endswith(("low", "high")))
+        )
+        self._log(trainer, iteration, {f"eval/{name}": value for name, value in metrics.items()})
+
+    def _evaluation_file(self, iteration: int) -> Path:
+        assert self.evaluation is not None
+        return self.evaluation.result_file(self.folder, iteration)
+
+    @contextlib.contextmanager
+    def _synced(self, trainer: Trainer) -> Iterator[Server | None]:
+        """An engine that holds the policy's present weights, proven; None on all ranks but the first.
+
+        The other ranks help to gather the weights and then wait until the first is done.
+        """
+        module = trainer.lightning_module
+        version = fingerprint(named_weights(module.model))
+        if not trainer.is_global_zero:
+            for _ in named_weights(module.model):
+                pass
+        with self._turns.first_rank() as first:
+            if not first:
+                yield None
+                return
+            engine = self._open(module)
+            engine.wake()
+            if engine.version != version:
+                engine.sync(named_weights(module.model), version)
+            server = Server(engine, module.tokenizer, self.template, self.plan.reward)
+            self._prove(module, engine, version, server)
+            yield server
+            engine.sleep()
+
+    def _open(self, module: Any) -> Engine:
+        if self._engine is None:
+            self._engine = open_engine(module.checkpoint, self.engine_config)
+        return self._engine
+
+    @torch.no_grad()
+    def _prove(self, module: Any, engine: Engine, version: str, server: Server) -> None:
+        """Raise if the engine does not compute what the training model computes."""
+        prompts = [server.prompt_ids(problem) for problem in self.plan.problems[:NUM_SYNC_PROMPTS]]
+        tolerance = self.sync_tolerance
+        if tolerance is None:
+            tolerance = 1e-3 if self.engine_config.dtype == "float32" else 0.3
+        training = module.training
+        module.eval()
+        verify_sync(engine, module.model, prompts, version, tolerance)
+        module.train(training)
+
+    def _log(self, trainer: Trainer, iteration: int, metrics: dict[str, float]) -> None:
+        for logger in trainer.loggers:
+            logger.log_metrics({"iteration": float(iteration), **metrics}, step=trainer.global_step)
+
+
+def _epochs_trained(trainer: Trainer) -> int:
+    return trainer.fit_loop.epoch_progress.current.processed
+
+
+def _rollout_metrics(manifest: dict[str, Any], temperature: float, threshold: float) -> dict[str, float]:
+    metrics = {f"rollout/{name}": float(value) for name, value in manifest["monitors"].items()}
+    metrics |= {"rollout/temperature": temperature, "rollout/threshold": threshold}
+    if "balance_score" in manifest["decision"]:
+        metrics["rollout/balance_score"] = manifest["decision"]["balance_score"]
+    for phase in manifest["seconds"]:
+        metrics[f"rollout/seconds/{phase}"] = manifest["seconds"][phase]
+        metrics[f"rollout/tokens/{phase}"] = manifest["tokens"][phase]
+    return metrics

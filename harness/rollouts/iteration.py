@@ -1,0 +1,211 @@
+"""One iteration of self-improvement up to its training rows: decide, sample, score, select. Knows nothing of training.
+
+An iteration's files lie side by side; `manifest` is written last and marks it complete:
+
+    iter_003.probe.jsonl   scored rollouts of the probe problems, one block per temperature
+    iter_003.jsonl         scored rollouts of the training problems
+    iter_003.train.jsonl   the rows to train on
+    iter_003.json          the manifest: decision, monitors, hashes of the three
+"""
+
+from __future__ import annotations
+
+import random
+import time
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+from harness.errors import InputError
+from harness.problems import shared_questions
+from harness.protocols import Reward, SamplingScheduler, SearchMethod, Selector
+from harness.rollouts.collect import collect
+from harness.rollouts.log import RolloutLog, chunks
+from harness.rollouts.monitors import monitors
+from harness.rollouts.server import Server
+from harness.store import file_hash, read_rows, stable_hash, to_dict, write_json, write_rows
+from harness.types import Problem, Rollout, SamplingConfig, SFTExample
+
+Progress = Callable[[str, int, int], None]
+"""Told (phase, problems done, problems in all) after each chunk; may raise to stop between chunks."""
+
+
+@dataclass(frozen=True)
+class Replay:
+    """Rows trained on in every iteration beside the selected ones, drawn afresh each time."""
+
+    rows: Sequence[SFTExample] = ()
+    share: float = 0.0
+    """Replayed rows for each selected row."""
+
+
+@dataclass(frozen=True)
+class Iteration:
+    """What every iteration does; `run` does it for one of them."""
+
+    problems: Sequence[Problem]
+    """Training problems."""
+    scheduler: SamplingScheduler
+    select: Selector
+    probe_problems: Sequence[Problem] = ()
+    """Problems on which the scheduler compares settings; they must not be training problems."""
+    reward: Reward | None = None
+    search: SearchMethod | None = None
+    problems_per_iteration: int | None = None
+    """Problems sampled in one iteration, the next ones of a shuffled round; None is all of them."""
+    replay: Replay = field(default_factory=Replay)
+    chunk_size: int = 500
+    """Problems sampled in one go; a killed run repeats at most the chunk in flight."""
+    grader: str = "strict"
+    seed: int = 0
+
+    def check(self) -> None:
+        """Raise `InputError` if probe problems are training problems, which would bias the choice of the setting."""
+        if shared := shared_questions(self.probe_problems, self.problems):
+            raise InputError(
+                f"{len(shared)} of {len(self.probe_problems)} probe problems are also training problems "
+                f"(such as '{shared[0]}'); remove them from one of the two files."
+            )
+
+    def chosen_problems(self, iteration: int) -> list[Problem]:
+        """The training problems of an iteration, counted from 1."""
+        size, count = len(self.problems), self.problems_per_iteration
+        if count is None or count >= size:
+            return list(self.problems)
+        picked: list[Problem] = []
+        position = (iteration - 1) * count
+        while len(picked) < count:
+            order = list(self.problems)
+            random.Random(stable_hash(self.seed, "problems", position // size)).shuffle(order)
+            start = position % size
+            block = order[start : start + count - len(picked)]
+            picked += block
+            position += len(block)
+        return list({problem.id: problem for problem in picked}.values())
+
+    def run(self, iteration: int, folder: Path, server: Server, progress: Progress = lambda *_: None) -> dict[str, Any]:
+        """Sample and select one iteration, reading back what its files hold; return its manifest."""
+        paths = IterationFiles(folder, iteration)
+        seconds, tokens = {}, {}
+
+        started, before = time.perf_counter(), server.num_tokens
+        probe = _Probe(self, iteration, RolloutLog(paths.probe, server.engine.version), server, progress)
+        decision = self.scheduler.decide(iteration, probe)
+        seconds["probe"], tokens["probe"] = time.perf_counter() - started, server.num_tokens - before
+
+        started, before = time.perf_counter(), server.num_tokens
+        sampling = replace(decision[0].sampling, seed=stable_hash(self.seed, iteration, "train", bits=31))
+        log = RolloutLog(paths.rollouts, server.engine.version)
+        rollouts = self._sample(self.chosen_problems(iteration), sampling, log, server, progress, "sample", iteration)
+        seconds["sample"], tokens["sample"] = time.perf_counter() - started, server.num_tokens - before
+
+        config, account = self.scheduler.refine(decision, rollouts)
+        rows, counts = self.select(rollouts, config, lambda problem: server.template.render(problem, server.tokenizer))
+        if not rows:
+            raise InputError(
+                f"iteration {iteration}: no response was kept ({counts}); lower the reward threshold "
+                f"({config.reward_threshold}), sample more, or start from a better policy."
+            )
+        write_rows(paths.train, self._with_replay(rows, iteration))
+        manifest = {
+            "iteration": iteration,
+            "weights": server.engine.version,
+            "engine": server.engine.name,
+            "config": to_dict(config),
+            "decision": account,
+            "monitors": {**monitors(rollouts), **counts},
+            "seconds": seconds,
+            "tokens": tokens,
+            "hashes": {p.name: file_hash(p) for p in (paths.probe, paths.rollouts, paths.train)},
+        }
+        write_json(paths.manifest, manifest)
+        return manifest
+
+    def _sample(
+        self,
+        problems: Sequence[Problem],
+        sampling: SamplingConfig,
+        log: RolloutLog,
+        server: Server,
+        progress: Progress,
+        phase: str,
+        iteration: int,
+    ) -> list[Rollout]:
+        def sample(chunk: Sequence[Problem]) -> Iterable[Rollout]:
+            return collect(
+                chunk, server, sampling, search=self.search, reward=self.reward, grader=self.grader, iteration=iteration
+            )
+
+        rollouts: list[Rollout] = []
+        for chunk in chunks(problems, self.chunk_size):
+            rollouts += log.chunk(chunk, sampling, sample)
+            progress(phase, len(rollouts), len(problems))
+        return rollouts
+
+    def _with_replay(self, rows: Sequence[Any], iteration: int) -> list[Any]:
+        count = round(len(rows) * self.replay.share)
+        if not count:
+            return list(rows)
+        rng = random.Random(stable_hash(self.seed, "replay", iteration))
+        return [*rows, *rng.sample(list(self.replay.rows), min(count, len(self.replay.rows)))]
+
+
+class _Probe:
+    """Implements `harness.protocols.Probe` for one iteration."""
+
+    def __init__(self, plan: Iteration, iteration: int, log: RolloutLog, server: Server, progress: Progress) -> None:
+        self._plan, self._iteration, self._log, self._server = plan, iteration, log, server
+        self._progress = progress
+
+    @property
+    def num_problems(self) -> int:
+        return len(self._plan.probe_problems)
+
+    def __call__(self, sampling: SamplingConfig, start: int = 0, stop: int | None = None) -> list[Rollout]:
+        if not self._plan.probe_problems:
+            raise InputError("this scheduler compares settings on probe problems, but none were given.")
+        problems = self._plan.probe_problems[start:stop]
+        # Every setting is probed with the same random numbers, which makes their comparison less noisy.
+        sampling = replace(sampling, seed=stable_hash(self._plan.seed, self._iteration, "probe", bits=31))
+        phase = f"probe at temperature {sampling.temperature:g}"
+        return self._plan._sample(problems, sampling, self._log, self._server, self._progress, phase, self._iteration)
+
+
+@dataclass(frozen=True)
+class IterationFiles:
+    """Where the files of an iteration lie."""
+
+    folder: Path
+    iteration: int
+
+    @property
+    def probe(self) -> Path:
+        return self.folder / f"iter_{self.iteration:03d}.probe.jsonl"
+
+    @property
+    def rollouts(self) -> Path:
+        return self.folder / f"iter_{self.iteration:03d}.jsonl"
+
+    @property
+    def train(self) -> Path:
+        return self.folder / f"iter_{self.iteration:03d}.train.jsonl"
+
+    @property
+    def manifest(self) -> Path:
+        return self.folder / f"iter_{self.iteration:03d}.json"
+
+
+def check_hashes(manifest: Mapping[str, Any], folder: Path) -> None:
+    """Raise `InputError` if a file of a complete iteration is not the one its manifest was written for."""
+    for name, wanted in manifest["hashes"].items():
+        path = folder / name
+        if not path.is_file() or file_hash(path) != wanted:
+            raise InputError(
+                f"{path}: changed or removed since the iteration was completed; restore it, or start anew."
+            )
+
+
+def replay_rows(paths: Sequence[str | Path]) -> list[SFTExample]:
+    """Rows to replay, from files of `prompt` and `response`."""
+    return [row for path in paths for row in read_rows(path, SFTExample)]
