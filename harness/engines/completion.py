@@ -1,0 +1,102 @@
+"""What all engines agree on: which requests are valid, what text tokens are, and where a sample ends."""
+
+from __future__ import annotations
+
+from collections.abc import Container, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from harness.errors import InputError
+from harness.types import Completion, FinishReason, GenerationRequest, SamplingConfig
+
+SEEDS = 2**62
+CONTEXT_TOKENS = 6
+"""Tokens before a sample that are decoded with it, so that a tokenizer that joins words with spaces keeps the first."""
+
+
+def check_request(request: GenerationRequest, max_context: int, vocab_size: int | None, queued: Container[str]) -> None:
+    """Raise `InputError` for a request that no engine could answer as asked, or whose key is among those queued."""
+    key, ids, sampling = request.key, request.prompt_ids, request.sampling
+    if key in queued:
+        raise InputError(f"request '{key}' is already queued; give each request a key of its own.")
+    if not ids:
+        raise InputError(f"request '{key}': the prompt is empty; give at least one token.")
+    if len(ids) >= max_context:
+        raise InputError(
+            f"request '{key}': the prompt has {len(ids)} tokens and leaves no room in a context of {max_context}; "
+            "shorten it or raise max_model_len."
+        )
+    if vocab_size is not None and not (min(ids) >= 0 and max(ids) < vocab_size):
+        bad = next(token for token in ids if not 0 <= token < vocab_size)
+        raise InputError(f"request '{key}': token id {bad} is not in the vocabulary of {vocab_size} tokens.")
+    for name, value, valid in (
+        ("n", sampling.n, sampling.n >= 1),
+        ("temperature", sampling.temperature, 0 <= sampling.temperature < float("inf")),
+        ("top_p", sampling.top_p, 0 < sampling.top_p <= 1),
+        ("top_k", sampling.top_k, sampling.top_k >= 0),
+        ("max_tokens", sampling.max_tokens, sampling.max_tokens >= 1),
+        ("stop", sampling.stop, all(sampling.stop)),
+        ("step_stop", sampling.step_stop, all(sampling.step_stop)),
+    ):
+        if not valid:
+            raise InputError(f"request '{key}': {name} is {value!r}, which is out of range.")
+
+
+def token_limit(request: GenerationRequest, max_context: int) -> int:
+    """Tokens a sample may have: `max_tokens`, or what the context leaves if that is less."""
+    return min(request.sampling.max_tokens, max_context - len(request.prompt_ids))
+
+
+def sample_seed(sampling: SamplingConfig, index: int = 0) -> int:
+    """Seed of sample `index`: `seed + index`, within the range that every random generator takes."""
+    return (sampling.seed + index) % SEEDS
+
+
+def stop_strings(sampling: SamplingConfig) -> list[str]:
+    """Both kinds of stop strings."""
+    return [*sampling.stop, *sampling.step_stop]
+
+
+@dataclass(frozen=True)
+class Decoder:
+    """Turns the tokens of a sample into a `Completion`."""
+
+    tokenizer: Any
+    eos_ids: frozenset[int]
+
+    def text(self, prompt_ids: Sequence[int], token_ids: Sequence[int]) -> str:
+        """The text that the tokens add to the prompt's text; special tokens add none."""
+        context = list(prompt_ids[-CONTEXT_TOKENS:])
+        before = self.tokenizer.decode(context, skip_special_tokens=True)
+        both = self.tokenizer.decode([*context, *token_ids], skip_special_tokens=True)
+        if both.startswith(before):
+            return both[len(before) :]
+        return self.tokenizer.decode(list(token_ids), skip_special_tokens=True)
+
+    def completion(
+        self, request: GenerationRequest, token_ids: Sequence[int], logp: float, matched: str | None = None
+    ) -> Completion:
+        """Cut the text where the sample ends and say why it ended.
+
+        A string of `stop` and all after it is cut from the text, while `token_ids` keeps every sampled token. At a
+        string of `step_stop` nothing is cut: the text runs to the end of the token that completed the string, so that
+        the text is exactly that of `token_ids`, and the prompt with these tokens continues the very sequence sampled.
+        Where one token completes a string of both kinds, `stop` wins.
+
+        Args:
+            matched: the stop string the engine saw, needed only if it read the tokens' text differently.
+        """
+        sampling, ids = request.sampling, tuple(token_ids)
+        at_eos = bool(ids) and ids[-1] in self.eos_ids
+        text = self.text(request.prompt_ids, ids[:-1] if at_eos else ids)
+        found = [start for stop in sampling.stop if (start := text.find(stop)) >= 0]
+        reason: FinishReason = "stop" if at_eos else "length"
+        if found:
+            text, reason = text[: min(found)], "stop"
+        elif at_eos:
+            pass
+        elif any(stop in text for stop in sampling.step_stop) or matched in sampling.step_stop:
+            reason = "step"
+        elif matched is not None:
+            reason = "stop"
+        return Completion(text, ids, logp, reason)

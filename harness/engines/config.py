@@ -1,0 +1,70 @@
+"""How an engine is opened; standard library only."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+from harness.errors import InputError
+
+
+class EngineError(RuntimeError):
+    """An engine cannot go on; the message says why. Not the fault of a request."""
+
+
+@dataclass(frozen=True)
+class EngineConfig:
+    """Which engine draws the samples, and how much memory it may use."""
+
+    kind: str = "auto"
+    """"auto" (vLLM where it works, else transformers), "vllm", "transformers", or the http(s) URL of a server that
+    speaks the OpenAI completions API."""
+    dtype: Literal["auto", "float32", "bfloat16", "float16"] = "auto"
+    """Number format of the engine's weights; "auto" is the one the checkpoint is stored in."""
+    max_model_len: int | None = None
+    """Longest prompt plus response in tokens; None is what the model was made for."""
+    max_num_seqs: int | None = None
+    """Samples drawn at the same time (a server: concurrent connections); None is 256 for vLLM on an accelerator,
+    128 for vLLM on a CPU, 64 for transformers and 32 for a server."""
+    kv_cache_bytes: int | None = None
+    """vLLM's cache of keys and values; None is what `gpu_memory_utilization` leaves on an accelerator, and on a CPU
+    what `max_num_seqs` samples of full length need, at least 64 MiB and at most 4 GiB."""
+    gpu_memory_utilization: float = 0.9
+    """Share of an accelerator's memory that vLLM may take (training needs the rest, unless the engine sleeps)."""
+    tensor_parallel_size: int = 1
+    """Devices over which vLLM splits the model."""
+    distributed_executor_backend: Literal["mp", "ray"] | None = None
+    """How vLLM starts its workers where it needs several; None lets vLLM choose."""
+    enforce_eager: bool | None = None
+    """Run vLLM without compiled graphs; None is False on CUDA and True elsewhere."""
+    enable_sleep: bool = True
+    """Whether `sleep` frees vLLM's memory on CUDA; costs nothing else."""
+    seed: int = 0
+    """vLLM's own seed; samples depend on their request's seed alone."""
+    model_name: str = ""
+    """Model that a server is asked for; "" is the only one it offers."""
+    api_key_env: str = "HARNESS_API_KEY"
+    """Environment variable that holds a server's bearer token, if it wants one."""
+    timeout: float = 600.0
+    """Seconds to wait for one answer of a server."""
+    max_retries: int = 5
+    """Further attempts after a server's time-out, refusal or overload, with growing pauses."""
+
+    def __post_init__(self) -> None:
+        if self.kind not in ("auto", "vllm", "transformers") and not self.is_url:
+            raise InputError(f"unknown engine '{self.kind}'; give auto, vllm, transformers or an http(s) URL.")
+        for name in ("max_model_len", "max_num_seqs", "kv_cache_bytes", "tensor_parallel_size"):
+            value = getattr(self, name)
+            if value is not None and value < 1:
+                raise InputError(f"engine option {name} is {value}; it must be at least 1.")
+        if not 0 < self.gpu_memory_utilization <= 1:
+            raise InputError(
+                f"engine option gpu_memory_utilization is {self.gpu_memory_utilization}; it must be above 0, at most 1."
+            )
+
+    @property
+    def is_url(self) -> bool:
+        return self.kind.startswith(("http://", "https://"))
+
+
+DEFAULT_CONFIG = EngineConfig()

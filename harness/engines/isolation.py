@@ -1,0 +1,131 @@
+"""Keeps vLLM's side effects out of the training process: random state, environment, threads, process groups."""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import os
+import random
+import warnings
+from collections.abc import Iterator
+from typing import Any
+
+
+@contextlib.contextmanager
+def keep_random_state() -> Iterator[None]:
+    """Restore Python's, NumPy's and torch's global random state (all devices) on exit."""
+    import numpy
+    import torch
+
+    python_state, numpy_state, torch_state = random.getstate(), numpy.random.get_state(), torch.get_rng_state()
+    cuda_states = torch.cuda.get_rng_state_all() if torch.cuda.is_initialized() else None
+    try:
+        yield
+    finally:
+        random.setstate(python_state)
+        numpy.random.set_state(numpy_state)
+        torch.set_rng_state(torch_state)
+        if cuda_states is not None:
+            torch.cuda.set_rng_state_all(cuda_states)
+
+
+@contextlib.contextmanager
+def keep_environment() -> Iterator[None]:
+    """Restore environment variables on exit, except vLLM's own.
+
+    vLLM on a CPU sets LD_PRELOAD, LOCAL_WORLD_SIZE and others, which would change child processes and make launchers
+    believe they run under torchrun.
+    """
+    before = dict(os.environ)
+    try:
+        yield
+    finally:
+        for name in set(os.environ) | set(before):
+            if name.startswith("VLLM_"):
+                continue
+            if name in before:
+                os.environ[name] = before[name]
+            else:
+                del os.environ[name]
+
+
+@contextlib.contextmanager
+def keep_torch_threads() -> Iterator[None]:
+    """Restore `torch.set_num_threads`, which vLLM on a CPU replaces by a no-op, and the number of threads."""
+    import torch
+
+    set_num_threads, num_threads = torch.set_num_threads, torch.get_num_threads()
+    try:
+        yield
+    finally:
+        torch.set_num_threads = set_num_threads
+        if torch.get_num_threads() != num_threads:
+            torch.set_num_threads(num_threads)
+
+
+@contextlib.contextmanager
+def quiet() -> Iterator[None]:
+    """Silence vLLM below errors while it starts, unless VLLM_LOGGING_LEVEL asks for more."""
+    level = os.environ.setdefault("VLLM_LOGGING_LEVEL", "ERROR")
+    logging.getLogger("vllm").setLevel(level)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", FutureWarning)
+        warnings.simplefilter("ignore", DeprecationWarning)
+        yield
+
+
+class PrivateProcessGroup:
+    """A default process group for vLLM alone, beside the one the trainer has or will make.
+
+    vLLM takes the default group of torch.distributed for its own, makes one if there is none, and destroys every group
+    of the process when it ends. Inside `entered` the default group is vLLM's, outside it is the trainer's (or none, so
+    that a trainer started later still makes its own). Collectives of the trainer must not run inside.
+    """
+
+    FIRST_NAME = 1_000_000
+    """Groups are named by a counter that all ranks of a trainer must advance alike; ours count from here."""
+
+    def __init__(self) -> None:
+        self._group: Any = None
+        self._count = self.FIRST_NAME
+        self._depth = 0
+
+    @contextlib.contextmanager
+    def entered(self) -> Iterator[None]:
+        import torch
+
+        if self._depth or not torch.distributed.is_available():
+            yield
+            return
+        from torch.distributed import distributed_c10d as c10d
+
+        world = c10d._world
+        trainers, count = world.default_pg, world.group_count
+        c10d._update_default_pg(self._group)
+        world.group_count = self._count
+        self._depth += 1
+        try:
+            yield
+        finally:
+            self._depth -= 1
+            self._group, self._count = world.default_pg, world.group_count
+            c10d._update_default_pg(trainers)
+            world.group_count = count
+
+    def destroy(self) -> None:
+        """Destroy vLLM's groups and forget its parallel state, leaving the trainer's groups alone."""
+        import torch
+        from torch.distributed import distributed_c10d as c10d
+        from vllm.distributed import parallel_state
+
+        with self.entered():
+            group = c10d._world.default_pg
+            # With no default group in place vLLM's clean-up destroys its groups one by one, and no other.
+            c10d._update_default_pg(None)
+            parallel_state.cleanup_dist_env_and_memory()
+            if group is not None:
+                torch.distributed.destroy_process_group(group)
+
+
+VLLM_GROUP = PrivateProcessGroup()
+"""One for all engines of the process, because vLLM's parallel state is global."""

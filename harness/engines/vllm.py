@@ -1,0 +1,257 @@
+"""vLLM inside the training process: continuous batching, weights replaced in memory."""
+
+from __future__ import annotations
+
+import contextlib
+import gc
+import itertools
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+from typing import Any
+
+from harness.engines.checkpoint import (
+    WeightLayout,
+    eos_token_ids,
+    load_tokenizer,
+    resolve_checkpoint,
+    stored_dtype,
+)
+from harness.engines.completion import Decoder, check_request, sample_seed, stop_strings, token_limit
+from harness.engines.config import DEFAULT_CONFIG, EngineConfig, EngineError
+from harness.engines.isolation import VLLM_GROUP, keep_environment, keep_random_state, keep_torch_threads, quiet
+from harness.errors import InputError
+from harness.types import GenerationRequest, GenerationResult
+
+MIB = 2**20
+CPU_CACHE_RANGE = (64 * MIB, 4096 * MIB)
+CPU_BATCH_TOKENS = 4096
+"""Tokens of one step at least, prompts included."""
+
+_open_engines: set[int] = set()
+
+
+class VLLMEngine:
+    """Samples with vLLM (https://github.com/vllm-project/vllm), whose engine loop runs in this process.
+
+    A request joins the running batch at the next step. Global random state, environment, thread count and process
+    groups are the same after every call as before it. Several engines may be open at once.
+
+    Raises:
+        InputError: the checkpoint cannot be used, or `max_model_len` is more than the model was made for.
+    """
+
+    def __init__(self, checkpoint: str | Path, config: EngineConfig = DEFAULT_CONFIG, version: str = "") -> None:
+        self._path = resolve_checkpoint(checkpoint)
+        tokenizer = load_tokenizer(self._path)
+        self._failure = ""
+        self._keys: dict[str, GenerationRequest] = {}
+        self._queued: set[str] = set()
+        self._ids = itertools.count()
+        self._asleep = False
+        with keep_random_state():
+            self._layout = WeightLayout.of_checkpoint(self._path)
+            with self._isolated():
+                self._start(config)
+        from transformers import GenerationConfig
+        from vllm import __version__
+
+        self.name = f"vllm {__version__}"
+        self.version = version
+        model_config = self._engine.vllm_config.model_config
+        self.max_context: int = model_config.max_model_len
+        self._vocab_size: int = model_config.get_vocab_size()
+        defaults = None
+        if (self._path / "generation_config.json").is_file():
+            defaults = GenerationConfig.from_pretrained(self._path)
+        self._decoder = Decoder(tokenizer, eos_token_ids(tokenizer, defaults))
+
+    def _start(self, config: EngineConfig) -> None:
+        import torch
+        from transformers import AutoConfig
+        from vllm.engine.arg_utils import EngineArgs
+        from vllm.v1.engine.llm_engine import LLMEngine
+        from vllm.v1.executor import Executor
+
+        model = AutoConfig.from_pretrained(self._path).get_text_config()
+        longest = getattr(model, "max_position_embeddings", None)
+        if config.max_model_len and longest and config.max_model_len > longest:
+            raise InputError(f"{self._path}: max_model_len is {config.max_model_len}, the model's limit is {longest}.")
+        self._cuda = torch.cuda.is_available()
+        context = config.max_model_len or longest or 4096
+        max_num_seqs = config.max_num_seqs or (256 if self._cuda else 128)
+        cache = config.kv_cache_bytes
+        if cache is None and not self._cuda:
+            cache = _cpu_cache_bytes(model, max_num_seqs, context)
+        arguments = EngineArgs(
+            model=str(self._path),
+            dtype=stored_dtype(self._path) if config.dtype == "auto" else config.dtype,  # type: ignore[arg-type]
+            max_model_len=context,
+            max_num_seqs=max_num_seqs,
+            kv_cache_memory_bytes=cache,
+            gpu_memory_utilization=config.gpu_memory_utilization,
+            tensor_parallel_size=config.tensor_parallel_size,
+            distributed_executor_backend=config.distributed_executor_backend,
+            seed=config.seed,
+            enforce_eager=not self._cuda if config.enforce_eager is None else config.enforce_eager,
+            enable_sleep_mode=self._cuda and config.enable_sleep,
+            enable_prefix_caching=True,
+            generation_config="vllm",  # the checkpoint's sampling defaults must not change what a request asks for
+            # A prompt is never split over two steps on a CPU, where vLLM 0.32 cannot rewind a seeded random generator
+            # after the first of them (RuntimeError: CPU Generator does not use offset).
+            enable_chunked_prefill=self._cuda,
+            max_num_batched_tokens=None if self._cuda else max(context, CPU_BATCH_TOKENS),
+            disable_log_stats=True,
+            use_tqdm_on_load=False,
+        )
+        self._parallel = config.tensor_parallel_size > 1
+        vllm_config = arguments.create_engine_config()
+        self._engine = LLMEngine(
+            vllm_config=vllm_config,
+            executor_class=Executor.get_class(vllm_config),
+            log_stats=False,
+            multiprocess_mode=False,
+        )
+        _open_engines.add(id(self))
+
+    @contextlib.contextmanager
+    def _isolated(self) -> Iterator[None]:
+        with keep_environment(), quiet():
+            import vllm  # noqa: F401 - sets environment variables when it is imported
+
+            with keep_torch_threads(), VLLM_GROUP.entered():
+                yield
+
+    @contextlib.contextmanager
+    def _running(self) -> Iterator[None]:
+        """Around everything that computes."""
+        import torch
+
+        self._check_usable()
+        # On a CPU, compiling the few compilable parts costs more than it saves.
+        stance = contextlib.nullcontext() if self._cuda else torch.compiler.set_stance("force_eager")
+        with keep_random_state(), keep_torch_threads(), VLLM_GROUP.entered(), stance:
+            yield
+
+    def _check_usable(self) -> None:
+        if self._failure:
+            raise EngineError(self._failure)
+
+    def submit(self, request: GenerationRequest) -> None:
+        from vllm import SamplingParams
+        from vllm.inputs import tokens_input
+        from vllm.sampling_params import RequestOutputKind
+
+        self._check_usable()
+        check_request(request, self.max_context, self._vocab_size, self._queued)
+        sampling = request.sampling
+        stop = stop_strings(sampling)
+        params = SamplingParams(
+            n=sampling.n if sampling.temperature > 0 else 1,  # greedy samples are all the same
+            temperature=sampling.temperature,
+            top_p=sampling.top_p,
+            top_k=sampling.top_k,
+            seed=sample_seed(sampling),  # vLLM gives sample j of n the seed + j
+            max_tokens=token_limit(request, self.max_context),
+            stop=stop or None,
+            include_stop_str_in_output=True,
+            detokenize=bool(stop),
+            stop_token_ids=sorted(self._decoder.eos_ids),
+            logprobs=0,  # of the sampled token, at temperature 1 (logprobs_mode "raw_logprobs")
+            output_kind=RequestOutputKind.FINAL_ONLY,
+        )
+        name = str(next(self._ids))
+        with keep_random_state():
+            self._engine.add_request(name, tokens_input(list(request.prompt_ids)), params)
+        self._keys[name] = request
+        self._queued.add(request.key)
+
+    def poll(self) -> list[GenerationResult]:
+        results: list[GenerationResult] = []
+        with self._running():
+            while self._keys and not results:
+                for output in self._engine.step():
+                    if output.finished:
+                        request = self._keys.pop(output.request_id)
+                        self._queued.discard(request.key)
+                        results.append(self._result(request, output.outputs))
+        return results
+
+    def _result(self, request: GenerationRequest, outputs: Any) -> GenerationResult:
+        completions = []
+        for output in sorted(outputs, key=lambda output: output.index):
+            matched = output.stop_reason if isinstance(output.stop_reason, str) else None
+            completions.append(
+                self._decoder.completion(request, output.token_ids, float(output.cumulative_logprob), matched)
+            )
+        if len(completions) < request.sampling.n:
+            completions *= request.sampling.n
+        return GenerationResult(request.key, tuple(completions))
+
+    @property
+    def num_pending(self) -> int:
+        return len(self._keys)
+
+    def sync(self, weights: Iterable[tuple[str, Any]], version: str) -> None:
+        self._check_usable()
+        if self._keys:
+            raise EngineError(f"weight sync: {len(self._keys)} requests are still pending; poll until none is.")
+        self._failure = "the last weight sync failed, so the engine's weights are unknown; open a new engine."
+        try:
+            complete = self._layout.complete(weights)
+            self._failure, failure = "", self._failure
+            with self._running():
+                self._failure = failure
+                self._engine.collective_rpc("reload_weights", kwargs={"weights_iterator": iter(complete)})
+                if not self._engine.reset_prefix_cache():
+                    raise EngineError("weight sync: the prefix cache could not be reset.")
+        except Exception as error:
+            self._failure = f"{self._failure} The sync failed with: {str(error).splitlines()[0]}"
+            raise
+        self._failure = ""
+        self.version = version
+
+    def sleep(self) -> None:
+        self._check_usable()
+        if self._keys:
+            raise EngineError(f"sleep: {len(self._keys)} requests are still pending; poll until none is.")
+        if self._engine.vllm_config.model_config.enable_sleep_mode and not self._asleep:
+            with self._running():
+                self._engine.sleep(level=1)
+            self._asleep = True
+
+    def wake(self) -> None:
+        self._check_usable()
+        if self._asleep:
+            with self._running():
+                self._engine.wake_up()
+            self._asleep = False
+
+    def close(self) -> None:
+        if id(self) not in _open_engines:
+            return
+        from vllm.v1.engine import core
+
+        _open_engines.discard(id(self))
+        self._failure = "the engine is closed."
+        self._keys.clear()
+        self._queued.clear()
+        # vLLM's parallel state is shared by all engines of the process, so only the last one takes it down.
+        shared = core.cleanup_dist_env_and_memory
+        core.cleanup_dist_env_and_memory = lambda: None  # type: ignore[assignment,misc]
+        try:
+            with keep_environment(), VLLM_GROUP.entered():
+                self._engine.engine_core.shutdown()
+        finally:
+            core.cleanup_dist_env_and_memory = shared
+        del self._engine
+        gc.collect()
+        if not _open_engines:
+            VLLM_GROUP.destroy()
+
+
+def _cpu_cache_bytes(model: Any, max_num_seqs: int, max_model_len: int) -> int:
+    heads = getattr(model, "num_key_value_heads", None) or model.num_attention_heads
+    width = getattr(model, "head_dim", None) or model.hidden_size // model.num_attention_heads
+    token = 2 * model.num_hidden_layers * heads * width * 4
+    smallest, largest = CPU_CACHE_RANGE
+    return min(max(token * max_num_seqs * max_model_len, smallest), largest)
