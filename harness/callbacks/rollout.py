@@ -21,6 +21,7 @@ from harness.engines import EngineConfig, open_engine, verify_sync
 from harness.errors import InputError
 from harness.models import fingerprint, named_weights
 from harness.problems import read_all_problems, shared_questions
+from harness.progress import track
 from harness.prompts import find_template
 from harness.protocols import Engine, Reward, SamplingScheduler, SearchMethod, Selector
 from harness.rollouts.iteration import Iteration, IterationFiles, Replay, check_hashes, replay_rows
@@ -157,13 +158,8 @@ class RolloutCallback(Callback):
 
     def _collect(self, trainer: Trainer, server: Server, iteration: int) -> None:
         started = time.perf_counter()
-
-        def progress(phase: str, done: int, total: int) -> None:
-            if trainer.received_sigterm:
-                raise SIGTERMException
-            rank_zero_info(f"iteration {iteration}: {phase}: {done}/{total} problems")
-
-        manifest = self.plan.run(iteration, self.folder, server, progress)
+        with _Phases(trainer, iteration) as phases:
+            manifest = self.plan.run(iteration, self.folder, server, phases.report)
         chosen, monitors = manifest["config"], manifest["monitors"]
         temperature = chosen.get("sampling", {}).get("temperature", 1.0)
         threshold = chosen.get("reward_threshold", 0.0)
@@ -230,6 +226,30 @@ class RolloutCallback(Callback):
     def _log(self, trainer: Trainer, iteration: int, metrics: dict[str, float]) -> None:
         for logger in trainer.loggers:
             logger.log_metrics({"iteration": float(iteration), **metrics}, step=trainer.global_step)
+
+
+class _Phases:
+    """Shows the progress of one phase after the other."""
+
+    def __init__(self, trainer: Trainer, iteration: int) -> None:
+        self._trainer, self._iteration = trainer, iteration
+        self._label, self._stack = "", contextlib.ExitStack()
+
+    def __enter__(self) -> _Phases:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._stack.close()
+
+    def report(self, phase: str, done: int, total: int) -> None:
+        """Raises `SIGTERMException` between chunks once the process was told to end."""
+        if phase != self._label:
+            self._stack.close()
+            self._label = phase
+            self._bar = self._stack.enter_context(track(total, f"iteration {self._iteration}: {phase}"))
+        self._bar.advance(done - self._bar.done)
+        if self._trainer.received_sigterm:
+            raise SIGTERMException
 
 
 def _epochs_trained(trainer: Trainer) -> int:

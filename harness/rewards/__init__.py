@@ -1,7 +1,9 @@
 """Rewards of responses; evaluation, collection and search use the same ones."""
 
+from harness.rewards.likelihood import Likelihood
+from harness.rewards.model import RewardModel
 from harness.rewards.outcome import Outcome
 from harness.rewards.steps import ArithmeticSteps
 from harness.rewards.weighted import WeightedSum
 
-__all__ = ["ArithmeticSteps", "Outcome", "WeightedSum"]
+__all__ = ["ArithmeticSteps", "Likelihood", "Outcome", "RewardModel", "WeightedSum"]

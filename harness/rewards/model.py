@@ -1,0 +1,134 @@
+"""Trained reward models as rewards: one score per response, or one per step."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+from typing import Any, Literal
+
+from harness.errors import InputError
+from harness.prompts import find_template
+from harness.types import Problem, Response, Score
+
+Aggregation = Literal["last", "min", "mean", "product"]
+
+_AGGREGATE: dict[str, Callable[[Sequence[float]], float]] = {
+    "last": lambda values: values[-1],
+    "min": min,
+    "mean": lambda values: sum(values) / len(values),
+    "product": math.prod,
+}
+ACTIVATIONS: dict[str, Callable[[float], float]] = {
+    "none": lambda value: value,
+    "sigmoid": lambda value: 0.5 * (1 + math.tanh(value / 2)),
+    "tanh": math.tanh,
+}
+
+
+class RewardModel:
+    """Scores by a sequence-classification checkpoint directory, as `RewardModule` writes it.
+
+    Sequences are sorted by length and batched by a budget of tokens. A response is scored at its EOS, which is added if
+    the response is finished and does not show it; a step is scored at its last token.
+
+    Args:
+        checkpoint: directory of a one-label sequence classifier with its tokenizer.
+        template: name of the prompt template the model was trained with.
+        per_step: score the end of every step (PRM, PPM) instead of the end of the response.
+        aggregation: how step scores become the response's score.
+        scale: raw scores are divided by it before the activation (5 in B-STaR's and rStar-Math's released code).
+        activation: applied to each raw score.
+        bounds: scores are clipped to these, after the activation.
+        batch_tokens: padded tokens per batch.
+        dtype: number format of the weights.
+        device: default is CUDA where there is one.
+    """
+
+    def __init__(
+        self,
+        checkpoint: str,
+        template: str = "plain",
+        per_step: bool = False,
+        aggregation: Aggregation = "last",
+        scale: float = 1.0,
+        activation: Literal["none", "sigmoid", "tanh"] = "none",
+        bounds: tuple[float, float] | None = None,
+        batch_tokens: int = 16384,
+        dtype: str = "float32",
+        device: str | None = None,
+    ) -> None:
+        if scale <= 0:
+            raise InputError(f"reward model: scale is {scale}; it must be above 0.")
+        self.checkpoint = checkpoint
+        self.template = find_template(template)
+        self.per_step, self.aggregation = per_step, aggregation
+        self.scale, self.activation, self.bounds = scale, activation, bounds
+        self.batch_tokens, self.dtype, self.device = batch_tokens, dtype, device
+        self._loaded: tuple[Any, Any] | None = None
+
+    def _load(self) -> tuple[Any, Any]:
+        """The model and its tokenizer, loaded at the first use."""
+        if self._loaded is None:
+            import torch
+
+            from harness.models import load_reward_model, load_tokenizer
+
+            device = self.device or ("cuda" if torch.cuda.is_available() else "cpu")
+            model = load_reward_model(self.checkpoint, dtype=self.dtype).eval().to(device)
+            self._loaded = model, load_tokenizer(self.checkpoint, distinct_pad=True)
+        return self._loaded
+
+    def __call__(
+        self, problems: Sequence[Problem], responses: Sequence[Response], correct: Sequence[bool]
+    ) -> list[Score]:
+        _, tokenizer = self._load()
+        encoded = [self._encode(p, r, tokenizer) for p, r in zip(problems, responses, strict=True)]
+        values: list[list[float]] = [[] for _ in encoded]
+        order = sorted(range(len(encoded)), key=lambda i: len(encoded[i][0]))
+        start = 0
+        while start < len(order):
+            stop = start + 1
+            while stop < len(order) and (stop + 1 - start) * len(encoded[order[stop]][0]) <= self.batch_tokens:
+                stop += 1
+            batch = order[start:stop]
+            for i, found in zip(batch, self._score([encoded[i] for i in batch]), strict=True):
+                values[i] = [self._transform(value) for value in found]
+            start = stop
+        if self.per_step:
+            return [Score(_AGGREGATE[self.aggregation](steps), tuple(steps)) for steps in values]
+        return [Score(steps[-1]) for steps in values]
+
+    def _encode(self, problem: Problem, response: Response, tokenizer: Any) -> tuple[list[int], list[int]]:
+        """Token ids and the positions to score."""
+        ids = list(self.template.encode(problem, tokenizer))
+        ends = []
+        for step in response.steps if self.per_step else (response.text,):
+            ids += tokenizer(step, add_special_tokens=False)["input_ids"]
+            ends.append(len(ids) - 1)
+        if response.finish_reason == "stop":
+            ids.append(tokenizer.eos_token_id)
+            ends = [*ends[:-1], len(ids) - 1]
+        return ids, ends or [len(ids) - 1]
+
+    def _score(self, batch: Sequence[tuple[list[int], list[int]]]) -> list[list[float]]:
+        """Raw scores at the asked positions of right-padded sequences; padding is never attended to."""
+        import torch
+
+        from harness.models import rewards_at
+
+        model, tokenizer = self._load()
+        width = max(len(ids) for ids, _ in batch)
+        padded = torch.full((len(batch), width), tokenizer.pad_token_id)
+        mask = torch.zeros_like(padded)
+        for row, (ids, _) in enumerate(batch):
+            padded[row, : len(ids)], mask[row, : len(ids)] = torch.tensor(ids), 1
+        positions = torch.tensor([row * width + end for row, (_, ends) in enumerate(batch) for end in ends])
+        with torch.no_grad():
+            device = next(model.parameters()).device
+            flat = rewards_at(model, padded.to(device), positions.to(device), attention_mask=mask.to(device))
+        values = iter(flat.tolist())
+        return [[next(values) for _ in ends] for _, ends in batch]
+
+    def _transform(self, value: float) -> float:
+        value = ACTIVATIONS[self.activation](value / self.scale)
+        return value if self.bounds is None else min(max(value, self.bounds[0]), self.bounds[1])

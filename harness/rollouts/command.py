@@ -1,0 +1,90 @@
+"""`harness rollout`: sample and score responses to a file of problems, and write training rows from them."""
+
+from __future__ import annotations
+
+import sys
+from dataclasses import replace
+from pathlib import Path
+
+from harness.engines.config import EngineConfig
+from harness.errors import InputError
+from harness.protocols import Reward, SearchMethod, Selector
+from harness.types import RolloutConfig, SamplingConfig
+
+
+def rollout(
+    model: str,
+    problems: list[str],
+    output: Path,
+    sampling: SamplingConfig = SamplingConfig(n=8),
+    template: str = "plain",
+    search: SearchMethod | None = None,
+    reward: Reward | None = None,
+    select: Selector | None = None,
+    reward_threshold: float = 0.0,
+    rows: Path | None = None,
+    engine: EngineConfig = EngineConfig(),
+    grader: str = "strict",
+    chunk_size: int = 500,
+    limit: int | None = None,
+) -> int:
+    """Sample, grade and score responses to problems; a run that was killed continues where it stopped.
+
+    Args:
+        model: checkpoint directory or hub id of the policy.
+        problems: JSONL files of problems with answers.
+        output: JSONL file of scored rollouts, one problem a line; appended chunk by chunk.
+        sampling: how to sample.
+        template: name of the prompt template.
+        search: how responses are found; default is independent samples.
+        reward: of the responses; default is the outcome alone.
+        select: turns rollouts into training rows (`TopK` for supervised rows, `OutcomePairs` for preference pairs).
+        reward_threshold: rewards must be above it to be selected.
+        rows: file of the selected rows; goes with `select`.
+        engine: which engine samples, and its memory.
+        grader: name of the grader.
+        chunk_size: problems sampled in one go.
+        limit: only the first so many problems.
+    """
+    from harness.engines import open_engine
+    from harness.models import load_tokenizer
+    from harness.problems import read_all_problems
+    from harness.progress import track
+    from harness.prompts import find_template
+    from harness.rollouts.collect import collect
+    from harness.rollouts.log import RolloutLog, chunks
+    from harness.rollouts.monitors import monitors
+    from harness.rollouts.server import Server
+    from harness.store import write_rows
+
+    if (select is None) != (rows is None):
+        raise InputError("select and rows go together: one says what to take, the other where to write it.")
+    wanted = read_all_problems(problems)[:limit]
+    opened = open_engine(model, engine)
+    try:
+        server = Server(opened, load_tokenizer(model), find_template(template), reward)
+        log = RolloutLog(output, opened.version)
+        rollouts = []
+        with track(len(wanted), "rollouts") as progress:
+            for chunk in chunks(wanted, chunk_size):
+                rollouts += log.chunk(
+                    chunk,
+                    sampling,
+                    lambda part: collect(part, server, sampling, search=search, reward=reward, grader=grader),
+                )
+                progress.advance(len(chunk), accuracy=monitors(rollouts)["accuracy"])
+    finally:
+        opened.close()
+    for name, value in monitors(rollouts).items():
+        print(f"{name:18} {value:.4g}")
+    if select is not None and rows is not None:
+        config = RolloutConfig(replace(sampling), reward_threshold)
+        selected, counts = select(rollouts, config, lambda problem: server.template.render(problem, server.tokenizer))
+        if not selected:
+            print(
+                f"error: no row was selected ({dict(counts)}); lower reward_threshold or sample more.", file=sys.stderr
+            )
+            return 2
+        write_rows(rows, selected)
+        print(f"{rows}: {len(selected)} rows")
+    return 0
