@@ -183,7 +183,9 @@ def install(python: Path, env: Mapping[str, str], engine: str, extras: str, whee
     print(f"using the transformers engine ({reason})", flush=True)
     failure = attempt(python, env, extras, cpu=False) if cuda else attempt_on_cpu(python, env, extras)
     if failure:
-        hint = "" if cuda else " A build of torch for CPUs is needed: try another Python (3.11) or add its index to pip."
+        hint = (
+            "" if cuda else " A build of torch for CPUs is needed: try another Python (3.11) or add its index to pip."
+        )
         raise SetupError(f"{failure}{hint}")
     return "transformers"
 

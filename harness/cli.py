@@ -1,0 +1,125 @@
+"""The command line: finds the command, imports it, and turns what goes wrong into one sentence and an exit status.
+
+Exit status: 0 all that was asked is done; 1 an unforeseen error, with its traceback; 2 bad input; 130 interrupted;
+143 terminated. Nothing heavy is imported before a command is known.
+"""
+
+from __future__ import annotations
+
+import errno
+import importlib
+import signal
+import sys
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any, NoReturn
+
+from harness import __version__
+from harness.environment import prepare_environment
+from harness.errors import InputError
+
+TERMINATED = 143
+INTERRUPTED = 130
+NO_SPACE_OR_PERMISSION = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EACCES, errno.EPERM, errno.EROFS)
+
+
+@dataclass(frozen=True)
+class Command:
+    """One line of the help."""
+
+    summary: str
+    function: str = ""
+    """`module:function` whose typed parameters are the options; "" for the four that LightningCLI runs."""
+
+
+COMMANDS: dict[str, Command] = {
+    "fit": Command("Train a model: supervised, on preferences, as a reward model, or on its own rollouts."),
+    "validate": Command("Measure a model on a datamodule's validation data."),
+    "test": Command("Measure a model on a datamodule's test data."),
+    "predict": Command("Run a model over a datamodule's prediction data."),
+}
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run one command; the exit status."""
+    arguments = list(sys.argv[1:] if argv is None else argv)
+    if not arguments or arguments[0] in ("-h", "--help"):
+        print(describe())
+        return 0 if arguments else 2
+    if arguments[0] == "--version":
+        print(f"harness {__version__}")
+        return 0
+    if arguments[0] not in COMMANDS:
+        print(f"error: {unknown(arguments[0])}", file=sys.stderr)
+        return 2
+    prepare_environment()
+    return guarded(lambda: dispatch(arguments, from_shell=argv is None))
+
+
+def dispatch(arguments: list[str], from_shell: bool) -> int | None:
+    """Import and run the command that the first argument names."""
+    name, *options = arguments
+    if not (function := COMMANDS[name].function):
+        from harness.commands.training import run_trainer
+
+        # Lightning starts the processes of the other ranks from sys.argv.
+        return run_trainer(name, None if from_shell else arguments)
+    from harness.commands.function import run_function
+
+    module, _, attribute = function.partition(":")
+    return run_function(name, getattr(importlib.import_module(module), attribute), options)
+
+
+def guarded(run: Callable[[], int | None]) -> int:
+    """Run a command; bad input and interruptions become a sentence and an exit status, all else propagates."""
+    before = signal.signal(signal.SIGTERM, terminate)
+    try:
+        return run() or 0
+    except InputError as error:
+        return say(str(error), 2)
+    except KeyboardInterrupt:
+        return say("interrupted.", INTERRUPTED)
+    except OSError as error:
+        if error.errno not in NO_SPACE_OR_PERMISSION:
+            raise
+        place = f"{error.filename}: " if error.filename else ""
+        return say(f"{place}cannot be written or read ({error.strerror}); free space or choose another place.", 2)
+    finally:
+        signal.signal(signal.SIGTERM, before)
+
+
+def say(sentence: str, status: int) -> int:
+    print(f"error: {sentence}", file=sys.stderr, flush=True)
+    return status
+
+
+def terminate(signum: int, frame: Any) -> NoReturn:
+    """Handle SIGTERM: unwind at once, so that engines, sandboxes and files are closed on the way out."""
+    raise SystemExit(TERMINATED)
+
+
+def describe() -> str:
+    """The help of `harness` itself."""
+    width = max(map(len, COMMANDS))
+    lines = [f"  {name:<{width}}  {command.summary}" for name, command in COMMANDS.items()]
+    return "\n".join(
+        [
+            "usage: harness COMMAND [options]",
+            "",
+            "Evaluation and training of language models that teach themselves to reason.",
+            "",
+            "commands:",
+            *lines,
+            "",
+            "`harness COMMAND --help` lists a command's options; each takes --config FILE, and --print_config shows them.",
+            "`harness --version` prints the version.",
+        ]
+    )
+
+
+def unknown(name: str) -> str:
+    import difflib
+
+    near = difflib.get_close_matches(name, COMMANDS, n=1)
+    hint = f"did you mean '{near[0]}'?" if near else f"known: {', '.join(COMMANDS)}."
+    return f"unknown command '{name}'; {hint}"

@@ -1,0 +1,1 @@
+"""How the commands of `harness.cli` read their options."""

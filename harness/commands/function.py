@@ -1,0 +1,27 @@
+"""Commands that are a typed function: its parameters are the options, its docstring is the help."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from jsonargparse import ActionConfigFile
+
+from harness.commands.parser import SentenceErrors
+
+
+def function_parser(name: str, function: Callable[..., Any]) -> SentenceErrors:
+    """The parser of `harness NAME`."""
+    description = (function.__doc__ or "").strip().partition("\n\n")[0]
+    parser = SentenceErrors(prog=f"harness {name}", description=description)
+    parser.add_argument("-c", "--config", action=ActionConfigFile, help="YAML file with any of the options.")
+    parser.add_function_arguments(function, as_group=False, sub_configs=True)
+    return parser
+
+
+def run_function(name: str, function: Callable[..., Any], options: Sequence[str]) -> int | None:
+    """Parse the options and call the function with them; what it returns is the exit status."""
+    parser = function_parser(name, function)
+    values = parser.instantiate_classes(parser.parse_args(list(options)))
+    values.pop("config", None)
+    return function(**values)

@@ -1,0 +1,167 @@
+"""Where metrics go: always a CSV file that survives a resume, and Weights & Biases where it is installed."""
+
+from __future__ import annotations
+
+import csv
+import io
+import netrc
+import os
+import sys
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any, Literal
+from urllib.parse import urlparse
+from uuid import uuid4
+
+from lightning.fabric.loggers.logger import rank_zero_experiment
+from lightning.pytorch.loggers import CSVLogger, Logger, WandbLogger
+from lightning.pytorch.loggers.csv_logs import ExperimentWriter
+from lightning.pytorch.utilities.rank_zero import rank_zero_only
+
+from harness.rundir import METRICS, WANDB_ID
+from harness.store import write_bytes
+
+WandbMode = Literal["online", "offline", "disabled"]
+
+
+def default_loggers(run_dir: str | Path) -> list[Logger]:
+    """Metrics to `run_dir`/metrics.csv and, if wandb is installed and not disabled, to a W&B run."""
+    loggers: list[Logger] = [MetricsFile(run_dir)]
+    mode = wandb_mode()
+    if mode != "disabled":
+        loggers.append(PatientWandbLogger(run_dir, offline=mode == "offline"))
+    return loggers
+
+
+def wandb_mode() -> WandbMode:
+    """What WANDB_MODE says, else online where a key is found, else offline; never asks for a key."""
+    if find_spec("wandb") is None:
+        return "disabled"
+    said = os.environ.get("WANDB_MODE", "").lower()
+    if said in ("disabled", "offline", "online"):
+        return said  # type: ignore[return-value]
+    if said == "dryrun" or not has_wandb_key():
+        return "offline"
+    return "online"
+
+
+def has_wandb_key() -> bool:
+    """Whether the environment or the user's netrc file has a key for the W&B server."""
+    if os.environ.get("WANDB_API_KEY"):
+        return True
+    host = urlparse(os.environ.get("WANDB_BASE_URL", "https://api.wandb.ai")).hostname or ""
+    for name in filter(None, (os.environ.get("NETRC"), "~/.netrc", "~/_netrc")):
+        try:
+            if netrc.netrc(os.path.expanduser(name)).authenticators(host):
+                return True
+        except (OSError, netrc.NetrcParseError):
+            continue
+    return False
+
+
+class MetricsFile(CSVLogger):
+    """Rows of metrics in one CSV file, each written as it is logged; a resumed run appends to it.
+
+    Rows that an interrupted run logged after its last checkpoint stay; the resumed run logs those steps again below.
+    """
+
+    def __init__(self, save_dir: str | Path) -> None:
+        super().__init__(save_dir, name="", version="", flush_logs_every_n_steps=1)
+
+    @property
+    def log_dir(self) -> str:
+        return self.save_dir
+
+    @property
+    @rank_zero_experiment
+    def experiment(self) -> Any:
+        if self._experiment is None:
+            self._experiment = AppendingWriter(self.save_dir)
+        return self._experiment
+
+    @rank_zero_only
+    def log_hyperparams(self, params: Any = None) -> None:
+        """Nothing: config.yaml has them."""
+
+    @rank_zero_only
+    def log_metrics(self, metrics: Any, step: int | None = None) -> None:
+        super().log_metrics(metrics, step)
+        self.save()
+
+
+class AppendingWriter(ExperimentWriter):
+    """Lightning's writer, which keeps the rows that are in the file already."""
+
+    def _check_log_dir_exists(self) -> None:
+        if not os.path.isfile(self.metrics_file_path):
+            return
+        with open(self.metrics_file_path, encoding="utf-8", newline="") as file:
+            text = file.read()
+        if not text.endswith("\n"):  # a kill in the middle of a line
+            text = text[: text.rfind("\n") + 1]
+            write_bytes(self.metrics_file_path, text.encode())
+        if not text:
+            os.unlink(self.metrics_file_path)
+            return
+        self.metrics_keys = next(csv.reader(io.StringIO(text)))
+        if self.metrics_keys != sorted(self.metrics_keys):
+            self.metrics_keys.sort()
+            self._rewrite_with_new_header(self.metrics_keys)
+
+    def _rewrite_with_new_header(self, fieldnames: list[str]) -> None:
+        with open(self.metrics_file_path, encoding="utf-8", newline="") as file:
+            rows = list(csv.DictReader(file))
+        text = io.StringIO()
+        writer = csv.DictWriter(text, fieldnames=fieldnames)
+        writer.writeheader()
+        writer.writerows(rows)
+        write_bytes(self.metrics_file_path, text.getvalue().encode())
+
+
+class PatientWandbLogger(WandbLogger):
+    """A W&B run that never holds up training: without an answer from the server the run is kept offline.
+
+    A resumed run continues the same W&B run, whose id is kept in the run directory.
+    """
+
+    def __init__(self, run_dir: str | Path, offline: bool) -> None:
+        import wandb
+
+        settings = wandb.Settings(init_timeout=20, console="off", quiet=True, silent=offline)
+        super().__init__(
+            name="/".join(Path(run_dir).parts[-2:]),
+            save_dir=str(run_dir),
+            project=os.environ.get("WANDB_PROJECT", "harness"),
+            id=wandb_id(Path(run_dir)),
+            offline=offline,
+            settings=settings,
+        )
+
+    @property
+    @rank_zero_experiment
+    def experiment(self) -> Any:
+        if self._experiment is None and not self._offline:
+            import wandb
+
+            try:
+                return super().experiment
+            except (wandb.Error, OSError, TimeoutError) as error:
+                reason = " ".join(str(error).split())[:200]
+                print(f"W&B did not answer ({reason}); the run is kept offline, see `wandb sync`.", file=sys.stderr)
+                self._offline = True
+                self._experiment = None
+        return super().experiment
+
+
+def wandb_id(run_dir: Path) -> str:
+    """The id of the run's W&B run, made on first use."""
+    path = run_dir / WANDB_ID
+    if path.is_file() and (known := path.read_text().strip()):
+        return known
+    made = uuid4().hex[:12]
+    if rank_zero_only.rank == 0:
+        write_bytes(path, made.encode())
+    return made
+
+
+__all__ = ["METRICS", "MetricsFile", "PatientWandbLogger", "default_loggers", "has_wandb_key", "wandb_mode"]
