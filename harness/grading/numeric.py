@@ -1,0 +1,254 @@
+"""Values of answer trees at random points, to many digits: a fast refuter, and at enough points and digits a proof.
+
+Two expressions built from the usual functions that agree at several random points to 40 digits are the same but for an
+accident of probability about 10**-30 (Schwartz-Zippel for polynomials). Every operation is bounded before it is made.
+"""
+
+from __future__ import annotations
+
+import threading
+import zlib
+from collections.abc import Callable
+from functools import lru_cache
+from typing import Any
+
+from harness.grading.exact import digits_in_base
+from harness.grading.tree import Node, TooCostly, walk
+
+DIGITS = 50
+MAX_DIGITS = 1500
+MAX_BITS = 10_000_000
+"""Binary exponent beyond which no value is followed."""
+_LOCAL = threading.local()
+
+
+class NeedsAlgebra(ArithmeticError):
+    """The tree holds an integral, sum, limit or derivative."""
+
+
+class Undefined(ArithmeticError):
+    """No value at this point."""
+
+
+def context(digits: int) -> Any:
+    """This thread's own mpmath context, so that no precision is shared."""
+    if not hasattr(_LOCAL, "context"):
+        import mpmath
+
+        _LOCAL.context = mpmath.MPContext()
+    _LOCAL.context.dps = digits
+    return _LOCAL.context
+
+
+class Evaluator:
+    """Evaluates trees at one point."""
+
+    def __init__(self, digits: int = DIGITS, point: int = 0, signs: str = "+", log10: bool = False) -> None:
+        self.mp = context(digits)
+        self.point = point
+        self.signs = signs
+        self.log10 = log10
+        self.lost_bits = 0
+        """Bits by which an addend was larger than what it was added to: agreement means nothing below them."""
+        self.bound: dict[str, Any] = {}
+
+    def value(self, node: Node) -> Any:
+        operation = _OPERATIONS.get(node.op)
+        if operation is None:
+            raise Undefined(node.op)
+        try:
+            value = operation(self, *node.args) if node.value is None else operation(self, node)
+        except (ZeroDivisionError, ValueError, OverflowError, AttributeError, TypeError) as error:
+            raise Undefined(str(error)) from error
+        if self.mp.isnan(value):
+            raise Undefined("nan")
+        if not self.mp.isinf(value) and value and self.magnitude(value) > MAX_BITS:
+            raise TooCostly("size")
+        return value
+
+    def magnitude(self, value: Any) -> int:
+        size = abs(self.mp.mag(value)) if value else 0
+        return size if isinstance(size, int) else MAX_BITS + 1
+
+    def symbol(self, node: Node) -> Any:
+        if node.value in self.bound:
+            return self.bound[node.value]
+        seed = zlib.crc32(f"{node.value}/{self.point}".encode())
+        value = self.mp.mpf(seed) / 2**32 * 1.5 + 0.3
+        if self.signs == "-" or (self.signs == "?" and seed & 1):
+            value = -value
+        if self.signs == "int":
+            value = self.mp.mpf(2 + seed % 7)
+        return value
+
+    def constant(self, node: Node) -> Any:
+        mp = self.mp
+        if node.value not in {"pi", "e", "i", "inf"}:
+            raise Undefined(str(node.value))
+        return {"pi": +mp.pi, "e": +mp.e, "i": mp.mpc(0, 1), "inf": mp.inf}[node.value]
+
+    def call(self, node: Node) -> Any:
+        """An unknown function: some fixed smooth function of its arguments, another one for every name."""
+        seed = zlib.crc32(str(node.value).encode()) % 1000 + 1
+        total = self.mp.mpf(seed) / 7
+        for place, arg in enumerate(node.args):
+            total += (place + 2) * self.mp.sin(self.value(arg) * (seed % 13 + 1) / 9 + seed)
+        return total
+
+    def add(self, *args: Node) -> Any:
+        total = self.value(args[0])
+        for arg in args[1:]:
+            other = self.value(arg)
+            if total and other and not self.mp.isinf(total) and not self.mp.isinf(other):
+                self.lost_bits = max(self.lost_bits, abs(self.mp.mag(total) - self.mp.mag(other)))
+            total = total + other
+        return total
+
+    def power(self, base: Node, exponent: Node) -> Any:
+        return self.raise_to(self.value(base), self.value(exponent))
+
+    def raise_to(self, base: Any, exponent: Any) -> Any:
+        mp = self.mp
+        if mp.isinf(base) or mp.isinf(exponent):
+            raise Undefined("infinite power")
+        if not base:
+            if mp.re(exponent) > 0:
+                return mp.mpf(0)
+            raise Undefined("zero to no positive power")
+        if self.magnitude(exponent) > 64 or abs(exponent) * (self.magnitude(base) + 1) > MAX_BITS:
+            raise TooCostly("power")
+        if mp.isint(exponent):
+            return base ** int(mp.re(exponent))
+        return mp.exp(exponent * mp.log(base))
+
+    def root(self, inner: Node, index: Node) -> Any:
+        """The real root where there is one: odd roots of negative numbers are negative."""
+        value, degree = self.value(inner), self.value(index)
+        mp = self.mp
+        if mp.isint(degree) and int(mp.re(degree)) % 2 and not mp.im(value) and mp.re(value) < 0:
+            return -self.raise_to(-value, 1 / degree)
+        if degree == 2:
+            return mp.sqrt(value)
+        return self.raise_to(value, 1 / degree) if value else value
+
+    def factorial(self, inner: Node) -> Any:
+        value = self.value(inner)
+        if self.magnitude(value) > 24:
+            raise TooCostly("factorial")
+        return self.mp.gamma(value + 1)
+
+    def log(self, node: Node) -> Any:
+        value = self.mp.log(self.value(node.args[0]))
+        if len(node.args) == 2:
+            return value / self.mp.log(self.value(node.args[1]))
+        return value / self.mp.log(10) if self.log10 and node.value == "log" else value
+
+    def function(self, node: Node) -> Any:
+        values = [self.value(arg) for arg in node.args]
+        mp, name = self.mp, str(node.value)
+        if name in {"max", "min"}:
+            return (max if name == "max" else min)(mp.re(v) for v in values)
+        if name in {"gcd", "lcm"}:
+            raise Undefined(name)
+        [value] = values
+        if name not in {"Re", "Im", "conj", "floor", "ceil", "sgn"} and self.magnitude(value) > 3000:
+            raise TooCostly(name)
+        simple = {"Re": mp.re, "Im": mp.im, "conj": mp.conj, "sgn": mp.sign, "arg": mp.arg, "floor": mp.floor, "ceil": mp.ceil}
+        if name in simple:
+            return simple[name](value)
+        if name in _INVERSE_SIDES:
+            return self.inverse(name, value)
+        return getattr(mp, name.replace("arc", "a"))(value)
+
+    def inverse(self, name: str, value: Any) -> Any:
+        """arccot, arcsec and the like through the function whose branch is not in dispute."""
+        return getattr(self.mp, _INVERSE_SIDES[name])(1 / value) if value else self.mp.pi / 2
+
+    def determinant(self, matrix: Node) -> Any:
+        rows = [list(row.args) for row in matrix.args]
+        if len(rows) != len(rows[0]) or len(rows) > 6:
+            raise Undefined("determinant")
+        return self.mp.det(self.mp.matrix([[self.value(cell) for cell in row] for row in rows]))
+
+    def modulo(self, a: Node, b: Node) -> Any:
+        return self.value(a) % self.value(b)
+
+    def algebra(self, *args: Any) -> Any:
+        raise NeedsAlgebra
+
+
+_INVERSE_SIDES = {"arcsec": "acos", "arccsc": "asin", "arccot": "atan", "arcsech": "acosh", "arccsch": "asinh", "arccoth": "atanh"}
+
+_OPERATIONS: dict[str, Callable[..., Any]] = {
+    "num": lambda e, n: e.mp.mpf(n.value.numerator) / n.value.denominator,
+    "dec": lambda e, n: e.mp.mpf(n.value[0].numerator) / n.value[0].denominator,
+    "based": lambda e, n: e.mp.mpf(digits_in_base(*n.value)),
+    "group": lambda e, a: e.value(a),
+    "sym": lambda e, n: e.symbol(n),
+    "const": lambda e, n: e.constant(n),
+    "call": lambda e, n: e.call(n),
+    "add": Evaluator.add,
+    "neg": lambda e, a: -e.value(a),
+    "mul": lambda e, a, b: e.value(a) * e.value(b),
+    "div": lambda e, a, b: e.value(a) / e.value(b),
+    "mod": Evaluator.modulo,
+    "pow": Evaluator.power,
+    "root": Evaluator.root,
+    "abs": lambda e, a: abs(e.value(a)),
+    "pct": lambda e, a: e.value(a) / 100,
+    "deg": lambda e, a: e.value(a) * e.mp.pi / 180,
+    "fact": Evaluator.factorial,
+    "fact2": lambda e, a: e.mp.fac2(e.value(a)),
+    "binom": lambda e, a, b: e.mp.binomial(e.value(a), e.value(b)),
+    "log": Evaluator.log,
+    "func": Evaluator.function,
+    "det": Evaluator.determinant,
+    "int": Evaluator.algebra,
+    "sum": Evaluator.algebra,
+    "prod": Evaluator.algebra,
+    "lim": Evaluator.algebra,
+    "diff": Evaluator.algebra,
+}
+
+
+@lru_cache(maxsize=16384)
+def symbols(node: Node) -> frozenset[str]:
+    """The names of the variables and unknown functions in a tree."""
+    return frozenset(str(n.value) for n in walk(node) if n.op in {"sym", "call"})
+
+
+def real_value(node: Node) -> Any:
+    """The real value of a constant tree to 50 digits, infinities included. Raises ArithmeticError where there is none."""
+    evaluator = Evaluator()
+    value = evaluator.value(node)
+    if evaluator.mp.im(value) and abs(evaluator.mp.im(value)) > abs(value) * evaluator.mp.mpf(10) ** -40:
+        raise Undefined("not real")
+    return evaluator.mp.re(value)
+
+
+def agree(a: Node, b: Node, point: int = 0, signs: str = "+", log10: bool = False, digits: int = DIGITS) -> bool:
+    """Whether two trees have the same value at one point. Raises ArithmeticError where that cannot be told."""
+    evaluator = Evaluator(digits, point, signs, log10)
+    mp = evaluator.mp
+    x, y = evaluator.value(a), evaluator.value(b)
+    if mp.isinf(x) or mp.isinf(y):
+        return bool(x == y)
+    difference, size = abs(x - y), max(abs(x), abs(y))
+    if difference > size * mp.mpf(10) ** (12 - digits):
+        if difference > mp.mpf(10) ** (20 - digits) or digits > DIGITS:
+            return False
+        return _vanishes(a, b, point, signs, log10, difference)
+    if evaluator.lost_bits > 60:
+        needed = int(evaluator.lost_bits * 0.302) + DIGITS
+        if needed > MAX_DIGITS:
+            raise TooCostly("digits")
+        if digits < needed:
+            return agree(a, b, point, signs, log10, needed)
+    return True
+
+
+def _vanishes(a: Node, b: Node, point: int, signs: str, log10: bool, difference: Any) -> bool:
+    """Whether a tiny difference is rounding: with twice the digits rounding shrinks, a true difference stays."""
+    evaluator = Evaluator(2 * DIGITS, point, signs, log10)
+    again = abs(evaluator.value(a) - evaluator.value(b))
+    return bool(again < difference * evaluator.mp.mpf(10) ** -(DIGITS // 2))

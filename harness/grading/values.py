@@ -1,0 +1,168 @@
+"""Are two expressions equal? Exact arithmetic first, then values at random points, computer algebra last."""
+
+from __future__ import annotations
+
+from fractions import Fraction
+
+from harness.grading.exact import rational
+from harness.grading.numeric import Evaluator, NeedsAlgebra, Undefined, agree, symbols
+from harness.grading.tree import Node, TooCostly, walk
+
+MACHINE_DIGITS = 13
+"""A decimal with this many significant digits or more is a float as a program prints it, not a rounding by hand."""
+_POINTS = 3
+_IRRATIONAL = {"sym", "const", "call", "log", "func", "int", "sum", "prod", "lim", "diff", "deg"}
+
+
+class Undecided(Exception):
+    """Neither equal nor unequal within the limits; computer algebra may know."""
+
+
+def same_value(gold: Node, answer: Node, decimals: int | None = None) -> bool:
+    """Whether two expressions have one value wherever both are defined. Raises Undecided."""
+    if gold == answer:
+        return True
+    left, right = rational(gold), rational(answer)
+    if left is not None and right is not None:
+        return left == right or same_decimal(gold, answer, left, right, decimals)
+    if _power_decides(gold, answer):
+        return False
+    if (left is None) != (right is None) and not (symbols(gold) | symbols(answer)) and _has_decimal(gold, answer):
+        return _decimal_against_irrational(gold, answer, decimals)
+    return _same_numerically(gold, answer)
+
+
+def _power_decides(gold: Node, answer: Node) -> bool:
+    """Infinities and the empty set equal only themselves."""
+    special = {n.value for n in (gold, answer) if n.op == "const"} & {"inf", "empty", "ldots"}
+    return bool(special) and gold != answer and not (gold.op == answer.op == "neg")
+
+
+def _has_decimal(*nodes: Node) -> bool:
+    return any(decimal_digits(node) is not None for node in nodes)
+
+
+def decimal_digits(node: Node) -> int | None:
+    """Significant digits of a decimal such as `3.14` or `2.5 \\times 10^{-3}`; None for anything else."""
+    if node.op == "dec":
+        return int(node.value[1])
+    if node.op in {"neg", "group", "pct"}:
+        return decimal_digits(node.args[0])
+    if node.op == "mul" and node.args[1].op == "pow" and rational(node.args[1].args[0]) == 10:
+        return decimal_digits(node.args[0])
+    return None
+
+
+def same_decimal(gold: Node, answer: Node, left: Fraction, right: Fraction, decimals: int | None) -> bool:
+    """Whether one of two unequal rationals is the other as a machine prints it, or rounded as the task allows."""
+    if decimals is not None:
+        return _rounded(left, decimals) == _rounded(right, decimals)
+    for node, written, exact in ((gold, left, right), (answer, right, left)):
+        digits = decimal_digits(node)
+        if digits is not None and digits >= MACHINE_DIGITS and exact and (exact > 0) == (written > 0):
+            other = decimal_digits(answer if node is gold else gold)
+            if other is None and _prints_as(exact, written, digits):
+                return True
+    return False
+
+
+def _prints_as(exact: Fraction, written: Fraction, digits: int) -> bool:
+    """Whether `exact` rounded to `digits` significant digits is `written`, or both are the same double."""
+    size = abs(exact)
+    exponent = len(str(size.numerator)) - len(str(size.denominator))
+    if size < Fraction(10) ** exponent:
+        exponent -= 1
+    unit = Fraction(10) ** (exponent - digits + 1)
+    if abs(exact - written) * 2 <= unit:
+        return True
+    try:
+        return digits >= 15 and float(exact) == float(written)
+    except OverflowError:
+        return False
+
+
+def _rounded(value: Fraction, places: int) -> int:
+    return round(value * 10**places)
+
+
+def _decimal_against_irrational(gold: Node, answer: Node, decimals: int | None) -> bool:
+    """An irrational number is never its decimal, unless that is printed to machine precision or the task allows it."""
+    written, exact = (gold, answer) if decimal_digits(gold) is not None else (answer, gold)
+    digits = decimal_digits(written)
+    value = rational(written)
+    if digits is None or value is None or (decimals is None and digits < MACHINE_DIGITS):
+        return False
+    try:
+        number = Evaluator().value(exact)
+        if number.imag:
+            return False
+        close = Fraction(str(number.real))
+    except (ArithmeticError, ValueError):
+        return False
+    return _rounded(close, decimals) == _rounded(value, decimals) if decimals is not None else bool(close) and _prints_as(close, value, digits)
+
+
+def _same_numerically(gold: Node, answer: Node) -> bool:
+    names = symbols(gold) | symbols(answer)
+    try:
+        if _same_at_points(gold, answer, names, log10=False):
+            return True
+    except TooCostly as error:
+        raise Undecided(str(error)) from error
+    has_log = any(n.op == "log" and len(n.args) == 1 and n.value == "log" for n in (*walk(gold), *walk(answer)))
+    return has_log and _same_at_points(gold, answer, names, log10=True)
+
+
+def _same_at_points(gold: Node, answer: Node, names: frozenset[str], log10: bool) -> bool:
+    agreed = 0
+    for point in range(1 if not names else 4 * _POINTS):
+        try:
+            if not agree(gold, answer, point, "+", log10):
+                return bool(names) and _parity(gold, answer) and _same_at_integers(gold, answer, log10)
+        except NeedsAlgebra as error:
+            raise Undecided("algebra") from error
+        except Undefined:
+            continue
+        agreed += 1
+        if agreed == _POINTS:
+            break
+    if not agreed:
+        raise Undecided("undefined at every point")
+    return not names or not _sign_matters(gold, answer) or _same_at_negatives(gold, answer, log10)
+
+
+def _sign_matters(gold: Node, answer: Node) -> bool:
+    """Whether a branch could hide at positive values: an absolute value, or a root on one side only."""
+    kinds = [{n.op for n in walk(node)} | {n.value for n in walk(node) if n.op == "func"} for node in (gold, answer)]
+    both = kinds[0] | kinds[1]
+    if both & {"abs", "sgn", "max", "min", "floor", "ceil", "conj", "Re", "Im", "arg"}:
+        return True
+    return ("root" in kinds[0]) != ("root" in kinds[1])
+
+
+def _same_at_negatives(gold: Node, answer: Node, log10: bool) -> bool:
+    for point, signs in enumerate(("-", "?", "?", "?"), start=20):
+        values = []
+        try:
+            for node in (gold, answer):
+                evaluator = Evaluator(point=point, signs=signs, log10=log10)
+                values.append(evaluator.value(node))
+            if all(abs(v.imag) < 1e-30 for v in values) and not agree(gold, answer, point, signs, log10):
+                return False
+        except ArithmeticError:
+            continue
+    return True
+
+
+def _parity(gold: Node, answer: Node) -> bool:
+    """Whether the variables stand for integers: `(-1)^n`, `\\cos n\\pi`."""
+    nodes = (*walk(gold), *walk(answer))
+    return any(n.op == "pow" and n.args[0].op in {"num", "neg"} and (rational(n.args[0]) or 0) < 0 for n in nodes) \
+        and {n.value for n in nodes if n.op == "sym"} <= {"n", "k", "m"}  # fmt: skip
+
+
+def _same_at_integers(gold: Node, answer: Node, log10: bool) -> bool:
+    try:
+        return all(agree(gold, answer, point, "int", log10) for point in range(6))
+    except ArithmeticError:
+        return False
