@@ -1,0 +1,96 @@
+"""Checkpoints that every tool of the field can open."""
+
+from __future__ import annotations
+
+import os
+import shutil
+from pathlib import Path
+from typing import Any
+
+import lightning as L
+from lightning.pytorch.callbacks import ModelCheckpoint
+
+
+class HFCheckpoint(ModelCheckpoint):
+    """Lightning's `ModelCheckpoint` that writes, beside every `NAME.ckpt`, a Hugging Face directory `NAME/`.
+
+    The run directory (the parent of a checkpoint folder named `checkpoints`, else that folder itself) has an `hf`,
+    always the newest complete directory: a link, replaced atomically, to a copy of its own, so that no removal of
+    checkpoints can leave it empty (the copy shares the files where the file system allows). A .ckpt is only ever
+    written after its directory is complete, and removing it removes its directory.
+    """
+
+    def __init__(self, save_last: bool | None = True, **kwargs: Any) -> None:
+        """
+        Args:
+            save_last: keep `last.ckpt`, so that `--ckpt_path last` resumes.
+            kwargs: as `ModelCheckpoint`.
+        """
+        super().__init__(save_last=save_last, **kwargs)
+        self._exported: tuple[int, Path] | None = None
+
+    def _save_checkpoint(self, trainer: L.Trainer, filepath: str) -> None:
+        self._export(trainer, hf_directory(filepath))
+        super()._save_checkpoint(trainer, filepath)
+
+    def _export(self, trainer: L.Trainer, folder: Path) -> None:
+        """Write the directory; `last` shares the files of the checkpoint just written at the same step."""
+        step = trainer.global_step
+        if self._exported is not None and self._exported[0] == step and self._exported[1].is_dir():
+            if trainer.is_global_zero and folder != self._exported[1]:
+                _link_copy(self._exported[1], folder)
+            trainer.strategy.barrier()
+        else:
+            trainer.lightning_module.export(folder)
+        self._exported = (step, folder)
+        if trainer.is_global_zero:
+            publish(folder, self.run_directory / "hf", f"step={step}")
+
+    @property
+    def run_directory(self) -> Path:
+        """Where the link `hf` lives; known once the Trainer has set up."""
+        if self.dirpath is None:
+            raise RuntimeError("the checkpoint folder is known only after the Trainer's set-up")
+        folder = Path(self.dirpath)
+        return folder.parent if folder.name == "checkpoints" else folder
+
+    def _remove_checkpoint(self, trainer: L.Trainer, filepath: str) -> None:
+        super()._remove_checkpoint(trainer, filepath)
+        if trainer.is_global_zero:
+            shutil.rmtree(hf_directory(filepath), ignore_errors=True)
+
+
+def hf_directory(checkpoint: str | Path) -> Path:
+    """The Hugging Face directory that belongs to a .ckpt file."""
+    path = Path(checkpoint)
+    return path.with_name(path.name.removesuffix(".ckpt"))
+
+
+def publish(folder: Path, link: Path, version: str) -> None:
+    """Make `link` point to a copy of `folder` named after `version`, atomically, and remove the copy before it."""
+    previous = link.resolve() if link.is_symlink() else None
+    copy = link.with_name(f".{link.name}-{version}")
+    if copy != previous or not copy.is_dir():
+        _link_copy(folder, copy)
+    temporary = link.with_name(f".{link.name}.{os.getpid()}.tmp")
+    temporary.unlink(missing_ok=True)
+    temporary.symlink_to(copy.name)
+    os.replace(temporary, link)
+    if previous is not None and previous != copy.resolve() and previous.parent == copy.resolve().parent:
+        shutil.rmtree(previous, ignore_errors=True)
+
+
+def _link_copy(source: Path, target: Path) -> None:
+    """Copy a directory without copying its bytes where the file system allows, replacing the target."""
+    new = target.with_name(f".{target.name}.{os.getpid()}.new")
+    shutil.rmtree(new, ignore_errors=True)
+    shutil.copytree(source, new, copy_function=_link_or_copy)
+    shutil.rmtree(target, ignore_errors=True)
+    os.replace(new, target)
+
+
+def _link_or_copy(source: str, target: str) -> None:
+    try:
+        os.link(source, target)
+    except OSError:
+        shutil.copy2(source, target)

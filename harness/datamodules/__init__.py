@@ -1,0 +1,6 @@
+"""JSONL in, padded batches out; who wrote the rows, a person or a rollout, is invisible here."""
+
+from harness.datamodules.preference import PreferenceDataModule
+from harness.datamodules.sft import SFTDataModule
+
+__all__ = ["PreferenceDataModule", "SFTDataModule"]

@@ -1,0 +1,218 @@
+"""What the datamodules share: files are read and checked, rows become items, items are planned into batches."""
+
+from __future__ import annotations
+
+import sys
+from abc import abstractmethod
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from typing import Any, Literal
+
+import lightning as L
+import torch
+from lightning.pytorch.utilities import rank_zero_info, rank_zero_only
+from torch import Tensor
+
+from harness.datamodules.batches import Batch, BatchLoader, Item, Layout, plan_epoch
+from harness.datamodules.tokenize import TextRow, existing
+from harness.errors import InputError
+from harness.prompts import find_template
+
+
+@dataclass(frozen=True)
+class Rows:
+    """Tokenised rows ready to be batched, and the function that pads some of them into tensors."""
+
+    items: list[Item]
+    collate: Callable[[Sequence[int]], dict[str, Tensor]]
+    """Indices of items -> tensors; no index gives a batch without any supervised token."""
+
+
+@dataclass(frozen=True)
+class Counts:
+    """What became of the rows of some files, reported before training."""
+
+    rows: int
+    kept: int
+    tokens: int
+    longest: int
+    truncated: int
+    dropped: dict[str, int]
+
+    def __str__(self) -> str:
+        dropped = ", ".join(f"{number} dropped ({reason})" for reason, number in self.dropped.items() if number)
+        return (
+            f"{self.rows} rows, {self.kept} kept, {self.tokens} tokens, longest {self.longest}, "
+            f"{self.truncated} truncated" + (f", {dropped}" if dropped else "")
+        )
+
+
+class JSONLDataModule(L.LightningDataModule):
+    """Reads JSONL files and yields batches; see `SFTDataModule` and `PreferenceDataModule`."""
+
+    def __init__(
+        self,
+        train_files: list[str],
+        val_files: list[str],
+        template: str,
+        batch_size: int,
+        val_batch_size: int | None,
+        max_length: int,
+        long_prompts: Literal["error", "drop"],
+        batches_per_epoch: int | None,
+        seed: int,
+        num_workers: int,
+        tokenizer: Any,
+    ) -> None:
+        super().__init__()
+        for name, value in (("batch_size", batch_size), ("max_length", max_length)):
+            if value < 1:
+                raise InputError(f"{name} must be at least 1, found {value}.")
+        if batches_per_epoch is not None and batches_per_epoch < 1:
+            raise InputError(f"batches_per_epoch must be at least 1 or null, found {batches_per_epoch}.")
+        self.train_files, self.val_files = list(train_files), list(val_files)
+        self.template = find_template(template)
+        self.batch_size, self.val_batch_size = batch_size, val_batch_size or batch_size
+        self.max_length = max_length
+        self.long_prompts = long_prompts
+        self.batches_per_epoch = batches_per_epoch
+        self.seed = seed
+        self.num_workers = num_workers
+        self._given_tokenizer = tokenizer
+        self._cache: dict[tuple[str, ...], Rows] = {}
+        self._shown = False
+        self.refresh: Callable[[int], list[str]] | None = None
+        """Set by whoever makes the training files anew: called with the epoch whenever the train loader is built (every
+        epoch, with `reload_dataloaders_every_n_epochs: 1`), it returns the files to train on."""
+
+    @abstractmethod
+    def load(self, files: Sequence[str]) -> tuple[Rows, Counts]:
+        """Read and tokenise files; raises `InputError` for malformed rows or none to learn from."""
+
+    @property
+    def tokenizer(self) -> Any:
+        """The one given, or the training module's."""
+        if self._given_tokenizer is not None:
+            return self._given_tokenizer
+        if self.trainer is None:
+            raise RuntimeError("the datamodule has no tokenizer: attach it to a Trainer, or pass one")
+        return self.trainer.lightning_module.tokenizer
+
+    def setup(self, stage: str) -> None:
+        """Check that the files exist, before any model is loaded."""
+        existing([*self.train_files, *self.val_files])
+
+    def rows(self, files: Sequence[str]) -> Rows:
+        """Load files and report their counts; the files last read stay in memory."""
+        key = tuple(existing(files))
+        if key not in self._cache:
+            rows, counts = self.load(key)
+            rank_zero_info(f"{', '.join(key)}: {counts}")
+            if not rows.items:
+                raise InputError(f"{', '.join(key)}: nothing to train on ({counts}).")
+            self._cache = {k: v for k, v in self._cache.items() if k == tuple(self.val_files)} | {key: rows}
+        return self._cache[key]
+
+    def train_dataloader(self) -> BatchLoader:
+        if self.refresh is not None:
+            self.train_files = list(self.refresh(self.trainer.current_epoch if self.trainer else 0))
+        if not self.train_files:
+            raise InputError("train_files is empty; give at least one JSONL file to train on.")
+        rows = self.rows(self.train_files)
+        layout = self._layout(self.batch_size)
+
+        def plan(epoch: int) -> list[Batch]:
+            batches = plan_epoch(rows.items, layout, seed=self.seed, epoch=epoch, num_batches=self.batches_per_epoch)
+            limit = self._limit(len(batches))
+            if limit == len(batches):
+                return batches
+            return plan_epoch(
+                rows.items, layout, seed=self.seed, epoch=epoch, num_batches=self.batches_per_epoch, limit=limit
+            )
+
+        def collate(batch: Batch) -> dict[str, Any]:
+            return self._collate(rows, batch)
+
+        epoch = self.trainer.current_epoch if self.trainer else 0
+        loader = BatchLoader(plan, collate, epoch=epoch, num_workers=self.num_workers)
+        self._show(rows, plan(epoch))
+        return loader
+
+    def val_dataloader(self) -> list[BatchLoader] | BatchLoader:
+        if not self.val_files:
+            return []
+        rows = self.rows(self.val_files)
+        layout = replace(self._layout(self.val_batch_size), accumulate=1)
+        batches = plan_epoch(rows.items, layout, seed=self.seed, epoch=0)
+        return BatchLoader(
+            lambda epoch: batches, lambda batch: self._collate(rows, batch), num_workers=self.num_workers
+        )
+
+    def _layout(self, batch_size: int) -> Layout:
+        if self.trainer is None:
+            return Layout(batch_size)
+        trainer = self.trainer
+        return Layout(batch_size, trainer.accumulate_grad_batches, trainer.world_size, trainer.global_rank)
+
+    def _limit(self, num_batches: int) -> int:
+        """Batches of an epoch that the Trainer will use."""
+        limit = self.trainer.limit_train_batches if self.trainer else 1.0
+        if limit is None:
+            return num_batches
+        return min(num_batches, limit if isinstance(limit, int) else int(num_batches * limit))
+
+    def _collate(self, rows: Rows, batch: Batch) -> dict[str, Any]:
+        return {
+            **rows.collate(batch.items),
+            "step_denominator": batch.step_denominator,
+            "step_tokens": batch.step_tokens,
+            "ends_step": batch.ends_step,
+        }
+
+    @rank_zero_only
+    def _show(self, rows: Rows, batches: list[Batch]) -> None:
+        """Print up to two sequences of the first batch, the trained tokens green (or between ⟦ and ⟧ in a file)."""
+        if self._shown or not batches:
+            return
+        self._shown = True
+        tensors = rows.collate(batches[0].items)
+        for ids, labels in list(zip(tensors["input_ids"], tensors["labels"], strict=True))[:2]:
+            print(coloured(ids, labels, self.tokenizer, ansi=sys.stdout.isatty()), flush=True)
+
+
+def coloured(input_ids: Tensor, labels: Tensor, tokenizer: Any, ansi: bool) -> str:
+    """One sequence (T,) as text, its supervised stretches marked; padding at the end is left out."""
+    start, end = ("\x1b[32m", "\x1b[0m") if ansi else ("⟦", "⟧")
+    trained = (labels != -100).tolist()
+    ids = input_ids.tolist()
+    while ids and ids[-1] == tokenizer.pad_token_id and not trained[len(ids) - 1]:
+        ids.pop()
+    text, at = "", 0
+    while at < len(ids):
+        stop = at
+        while stop < len(ids) and trained[stop] == trained[at]:
+            stop += 1
+        piece = tokenizer.decode(ids[at:stop], skip_special_tokens=False)
+        text += f"{start}{piece}{end}" if trained[at] else piece
+        at = stop
+    return text
+
+
+def pad(sequences: Sequence[Any], value: int, width: int) -> Tensor:
+    """Stack one-dimensional sequences into (len, width), filled with `value` on the right."""
+    out = torch.full((len(sequences), width), value, dtype=torch.long)
+    for row, sequence in zip(out, sequences, strict=True):
+        row[: len(sequence)] = torch.as_tensor(sequence, dtype=torch.long)
+    return out
+
+
+def check_prompt_length(row: TextRow, num_tokens: int, max_length: int, policy: str) -> bool:
+    """Whether the prompt leaves room for a response; raises `InputError` naming file and line if the policy says so."""
+    if num_tokens < max_length:
+        return True
+    if policy == "error":
+        raise InputError(
+            f"{row.where}: the prompt has {num_tokens} tokens, max_length is {max_length}; raise max_length, shorten "
+            "the prompt, or set `long_prompts: drop`."
+        )
+    return False

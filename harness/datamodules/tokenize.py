@@ -1,0 +1,181 @@
+"""From rows of JSONL to token ids.
+
+A prompt and its response are tokenised apart and concatenated, so training sees the very prompt tokens that an engine
+continues from.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from harness.errors import InputError
+from harness.prompts import PromptTemplate, encode_prompt
+from harness.store import read_jsonl
+from harness.types import Problem
+
+Tokens = np.ndarray
+"""int32 token ids, one-dimensional."""
+
+
+@dataclass(frozen=True)
+class TextRow:
+    """A prompt with its responses (one, or chosen and rejected) as text."""
+
+    prompt: str
+    responses: tuple[str, ...]
+    chat: bool
+    """Whether a chat template has written the special tokens into the prompt already."""
+    weight: float
+    where: str
+    """File and line, for messages."""
+
+
+def read_sft_rows(files: Sequence[str], template: PromptTemplate, tokenizer: Any) -> Iterator[TextRow]:
+    """Read rows of supervised data.
+
+    A row is {"prompt", "response" or "completion"}, a problem {"question" or "problem", "solution" or "answer"} that
+    the template renders, or {"messages"}, of which the last, the assistant's, is trained. "weight" is optional.
+
+    Raises:
+        InputError: as `read_jsonl`, or a row has none of these forms.
+    """
+    for where, row in _rows(files):
+        weight = _weight(row, where)
+        if "prompt" in row:
+            prompt, chat = _prompt(row["prompt"], template, tokenizer, where)
+            response = _content(_column(row, ("response", "completion"), where), where)
+        elif "messages" in row:
+            messages = _messages(row["messages"], where)
+            if messages[-1]["role"] != "assistant":
+                raise InputError(f"{where}: the last of `messages` must be the assistant's, to be trained on.")
+            prompt, chat = _render_chat(messages[:-1], tokenizer, where), True
+            response = messages[-1]["content"]
+        elif "question" in row or "problem" in row:
+            prompt, chat = _render_problem(row, template, tokenizer), template.chat
+            response = _content(_column(row, ("solution", "response", "answer"), where), where)
+        else:
+            raise InputError(
+                f"{where}: missing column 'prompt' (or 'messages', 'question', 'problem'); found {sorted(row)}."
+            )
+        yield TextRow(prompt, (response,), chat, weight, where)
+
+
+def read_preference_rows(files: Sequence[str], template: PromptTemplate, tokenizer: Any) -> Iterator[TextRow]:
+    """Read rows of preference pairs; the responses are (chosen, rejected).
+
+    A row is {"prompt", "chosen", "rejected"} with strings or chat messages, {"chosen", "rejected"} with whole chats
+    that share all but their last message, or a problem with "chosen" and "rejected". Names of well-known data sets are
+    understood too: "question" or "instruction" or "input" for the prompt, "response_chosen" or "accepted" and
+    "response_rejected" for the sides.
+
+    Raises:
+        InputError: as `read_jsonl`, or a row has none of these forms.
+    """
+    for where, row in _rows(files):
+        weight = _weight(row, where)
+        chosen = _column(row, ("chosen", "response_chosen", "accepted"), where)
+        rejected = _column(row, ("rejected", "response_rejected"), where)
+        if "prompt" in row or "instruction" in row or "input" in row:
+            text = _column(row, ("prompt", "instruction", "input"), where)
+            prompt, chat = _prompt(text, template, tokenizer, where)
+        elif "question" in row or "problem" in row:
+            prompt, chat = _render_problem(row, template, tokenizer), template.chat
+        elif isinstance(chosen, list) and isinstance(rejected, list):
+            if chosen[:-1] != rejected[:-1]:
+                raise InputError(
+                    f"{where}: without a 'prompt', chosen and rejected must share all but the last message."
+                )
+            prompt, chat = _render_chat(_messages(chosen, where)[:-1], tokenizer, where), True
+        else:
+            raise InputError(f"{where}: missing column 'prompt' (or 'question', 'problem'); found {sorted(row)}.")
+        yield TextRow(prompt, (_content(chosen, where), _content(rejected, where)), chat, weight, where)
+
+
+def _rows(files: Sequence[str]) -> Iterator[tuple[str, dict[str, Any]]]:
+    for file in files:
+        for number, row in read_jsonl(file):
+            yield f"{file}:{number}", row
+
+
+def _weight(row: Mapping[str, Any], where: str) -> float:
+    weight = row.get("weight", 1.0)
+    if not isinstance(weight, int | float) or not 0 <= weight < float("inf"):
+        raise InputError(f"{where}: weight must be a number of at least 0, found {weight!r}.")
+    return float(weight)
+
+
+def _column(row: Mapping[str, Any], names: tuple[str, ...], where: str) -> Any:
+    for name in names:
+        if row.get(name) is not None:
+            return row[name]
+    others = f" (or {', '.join(repr(name) for name in names[1:])})" if len(names) > 1 else ""
+    raise InputError(f"{where}: missing column '{names[0]}'{others}; found {sorted(row)}.")
+
+
+def _prompt(value: Any, template: PromptTemplate, tokenizer: Any, where: str) -> tuple[str, bool]:
+    if isinstance(value, str):
+        return value, template.chat
+    return _render_chat(_messages(value, where), tokenizer, where), True
+
+
+def _content(value: Any, where: str) -> str:
+    """The text of a response, given as a string or as chat messages of which the last counts."""
+    if isinstance(value, str):
+        return value
+    return _messages(value, where)[-1]["content"]
+
+
+def _messages(value: Any, where: str) -> list[dict[str, str]]:
+    fits = isinstance(value, list) and value
+    if not fits or not all(isinstance(m, dict) and {"role", "content"} <= m.keys() for m in value):
+        raise InputError(f"{where}: expected text or a list of {{'role', 'content'}} messages, found {value!r:.80}.")
+    return value
+
+
+def _render_chat(messages: list[dict[str, str]], tokenizer: Any, where: str) -> str:
+    if not getattr(tokenizer, "chat_template", None):
+        raise InputError(f"{where}: the row is a chat, but the model's tokenizer has no chat template.")
+    return tokenizer.apply_chat_template(messages, tokenize=False, add_generation_prompt=True)
+
+
+def _render_problem(row: Mapping[str, Any], template: PromptTemplate, tokenizer: Any) -> str:
+    question = row.get("question") or row.get("problem") or ""
+    choices = tuple(str(choice) for choice in row.get("choices") or ())
+    return template.render(Problem(id="", question=str(question), choices=choices), tokenizer)
+
+
+def encode_rows(rows: Sequence[TextRow], tokenizer: Any) -> list[tuple[Tokens, ...]]:
+    """Token ids of each row: the prompt, then its responses, without any EOS appended."""
+    columns: list[list[str]] = [[row.responses[i] for row in rows] for i in range(len(rows[0].responses))]
+    responses = [_encode_texts(texts, tokenizer, special=False) for texts in columns]
+    plain = [i for i, row in enumerate(rows) if not row.chat]
+    chats = [i for i, row in enumerate(rows) if row.chat]
+    prompts: dict[int, Tokens] = {}
+    for indices, special in ((plain, True), (chats, False)):
+        texts = [rows[i].prompt for i in indices]
+        prompts.update(zip(indices, _encode_texts(texts, tokenizer, special), strict=True))
+    return [(prompts[i], *(side[i] for side in responses)) for i in range(len(rows))]
+
+
+def _encode_texts(texts: list[str], tokenizer: Any, special: bool) -> list[Tokens]:
+    """As `encode_prompt` does for one text, in batches."""
+    if not texts:
+        return []
+    encoded = tokenizer(texts, add_special_tokens=special)["input_ids"]
+    # A tokenizer that treats one text and many differently would break the equality with the engine's prompt.
+    assert tuple(encoded[0]) == encode_prompt(texts[0], tokenizer, chat=not special)
+    return [np.asarray(ids, dtype=np.int32) for ids in encoded]
+
+
+def existing(files: Iterable[str]) -> list[str]:
+    """The paths, after checking that each is a file; raises `InputError` for the first that is not."""
+    paths = [str(file) for file in files]
+    for path in paths:
+        if not Path(path).is_file():
+            raise InputError(f"{path}: no such file; give the path of an existing .jsonl or .jsonl.gz file.")
+    return paths

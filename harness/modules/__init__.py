@@ -1,0 +1,7 @@
+"""LightningModules: tensors in, loss out."""
+
+from harness.modules.dpo import DPOModule
+from harness.modules.reward import RewardModule
+from harness.modules.sft import SFTModule
+
+__all__ = ["DPOModule", "RewardModule", "SFTModule"]

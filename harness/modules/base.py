@@ -1,0 +1,219 @@
+"""What the training modules share: the model's construction and sharding, exact normalisation, logging and export."""
+
+from __future__ import annotations
+
+import time
+from abc import abstractmethod
+from dataclasses import dataclass, field
+from functools import cached_property
+from pathlib import Path
+from typing import Any, Literal
+
+import lightning as L
+import torch
+from torch import Tensor
+
+from harness.errors import InputError
+from harness.models import check_checkpoint, load_tokenizer, plain_model, save_checkpoint, transformer_blocks
+from harness.modules.optimizer import OptimizerConfig, build_optimizer, build_schedule
+
+DType = Literal["float32", "bfloat16", "float16"]
+
+
+@dataclass
+class LoRAConfig:
+    """Low-rank adaptation (arXiv:2106.09685) through PEFT; checkpoints are exported merged."""
+
+    rank: int = 16
+    alpha: float = 32.0
+    """The update is scaled by alpha / rank."""
+    dropout: float = 0.0
+    target_modules: str | list[str] = "all-linear"
+    """Names of the layers to adapt; "all-linear" takes every linear layer but the head."""
+
+
+@dataclass
+class Sums:
+    """What one batch adds to a loss and to metrics."""
+
+    loss: Tensor
+    """Sum over the batch's tokens or pairs, with its graph."""
+    weight: Tensor
+    """Its denominator: the batch's part of `step_denominator`."""
+    metrics: dict[str, Tensor] = field(default_factory=dict)
+    """Sums to be divided by the same denominator."""
+
+
+class TrainingModule(L.LightningModule):
+    """A transformers model under training; `model` and `tokenizer` are there from `configure_model` on."""
+
+    def __init__(
+        self,
+        checkpoint: str,
+        dtype: DType,
+        attn_implementation: str | None,
+        gradient_checkpointing: bool,
+        compile: bool,
+        lora: LoRAConfig | None,
+        optimizer: OptimizerConfig | None,
+    ) -> None:
+        super().__init__()
+        self.checkpoint = check_checkpoint(checkpoint)
+        self.dtype_name = dtype
+        self.attn_implementation = attn_implementation
+        self.gradient_checkpointing = gradient_checkpointing
+        self.compile_blocks = compile
+        self.lora = lora
+        self.optimizer_config = optimizer or OptimizerConfig()
+        self.model: Any = None
+        self.num_tokens = 0
+        """Tokens trained on so far, prompts included and padding not, on all devices."""
+        self._step_sums: dict[str, Tensor] = {}
+        self._val_sums: dict[str, Tensor] = {}
+        self._step_start: float | None = None
+
+    @cached_property
+    def tokenizer(self) -> Any:
+        """The checkpoint's tokenizer; there before the model is."""
+        return load_tokenizer(self.checkpoint)
+
+    @abstractmethod
+    def build_model(self) -> Any:
+        """Load the model to train."""
+
+    @abstractmethod
+    def sums(self, batch: dict[str, Any]) -> Sums:
+        """Loss and metrics of a batch, as sums."""
+
+    def configure_model(self) -> None:
+        if self.model is not None:
+            return
+        model = self.build_model()
+        if self.lora is not None:
+            model = _with_lora(model, self.lora)
+        self._prepare_blocks(model)
+        self.model = model
+
+    def load_options(self) -> dict[str, Any]:
+        """Arguments for `load_causal_lm` and `load_reward_model`."""
+        return {
+            "dtype": self.dtype_name,
+            "attn_implementation": self.attn_implementation,
+            "gradient_checkpointing": self.gradient_checkpointing,
+        }
+
+    def _prepare_blocks(self, model: Any) -> None:
+        """Compile and shard a model layer by layer: layers are alike, so one compilation serves them all."""
+        blocks = transformer_blocks(model)
+        if self.compile_blocks:
+            for block in blocks:
+                block.compile(dynamic=True)
+        if self.device_mesh is not None:
+            self._shard(model, blocks)
+
+    def _shard(self, model: Any, blocks: list[Any]) -> None:
+        from torch.distributed.fsdp import fully_shard
+
+        if self.device_mesh["tensor_parallel"].size() > 1:
+            raise InputError(
+                "tensor parallelism is not supported; set data_parallel_size of ModelParallelStrategy to the number of "
+                "devices and tensor_parallel_size to 1."
+            )
+        mesh = self.device_mesh["data_parallel"]
+        for block in blocks:
+            fully_shard(block, mesh=mesh)
+        fully_shard(model, mesh=mesh)
+
+    def configure_optimizers(self) -> Any:
+        optimizer = build_optimizer(self.optimizer_config, self.model)
+        schedule = build_schedule(self.optimizer_config, optimizer, self.trainer.max_steps)
+        return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
+
+    def training_step(self, batch: dict[str, Any], batch_idx: int) -> Tensor:
+        """Loss of a micro-batch, scaled so that the optimizer sees the mean over its whole step.
+
+        The batch knows the denominator of its step. Lightning divides by the number of accumulated batches and data
+        parallelism by the number of ranks; both are undone here, which makes an incomplete last step exact too.
+        """
+        sums = self.sums(batch)
+        self._add_to(self._step_sums, sums, batch["step_denominator"])
+        if batch["ends_step"]:
+            totals = self._across_ranks(self._step_sums)
+            self._step_sums = {}
+            self.num_tokens += batch["step_tokens"]
+            loss = totals.pop("loss")
+            self.log("train/loss", loss, prog_bar=True)
+            self.log_dict(
+                {f"train/{name}": value for name, value in totals.items()}
+                | {"train/num_tokens": float(self.num_tokens)}
+            )
+        scale = self.trainer.world_size * self.trainer.accumulate_grad_batches
+        return sums.loss / batch["step_denominator"] * scale
+
+    def on_train_batch_start(self, batch: dict[str, Any], batch_idx: int) -> None:
+        if self._step_start is None:
+            self._step_start = time.perf_counter()
+
+    def on_train_batch_end(self, outputs: Any, batch: dict[str, Any], batch_idx: int) -> None:
+        if batch["ends_step"] and self._step_start is not None:
+            now = time.perf_counter()
+            self.log("train/tokens_per_second", batch["step_tokens"] / (now - self._step_start))
+            self._step_start = now
+
+    def on_train_epoch_start(self) -> None:
+        self._step_start, self._step_sums = None, {}
+
+    def on_validation_epoch_start(self) -> None:
+        # Time spent in validation is not training time.
+        self._step_start, self._val_sums = None, {}
+
+    def validation_step(self, batch: dict[str, Any], batch_idx: int) -> None:
+        sums = self.sums(batch)
+        self._add_to(self._val_sums, sums, 1.0)
+        self._val_sums["weight"] = self._val_sums.get("weight", 0) + sums.weight.detach().double()
+
+    def on_validation_epoch_end(self) -> None:
+        if not self._val_sums:
+            return
+        totals = self._across_ranks(self._val_sums)
+        weight = totals.pop("weight")
+        for name, value in totals.items():
+            self.log(f"val/{name}", (value / weight).float(), prog_bar=name == "loss")
+
+    def _add_to(self, totals: dict[str, Tensor], sums: Sums, denominator: float) -> None:
+        for name, value in {"loss": sums.loss, **sums.metrics}.items():
+            totals[name] = totals.get(name, 0) + value.detach().double() / denominator
+
+    def _across_ranks(self, totals: dict[str, Tensor]) -> dict[str, Tensor]:
+        stacked = torch.stack(list(totals.values()))
+        reduced = self.trainer.strategy.reduce(stacked, reduce_op="sum")
+        return dict(zip(totals, reduced.unbind(), strict=True))
+
+    def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        checkpoint["num_tokens"] = self.num_tokens
+
+    def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        self.num_tokens = checkpoint.get("num_tokens", 0)
+
+    def export(self, folder: str | Path) -> None:
+        """Write the model and its tokenizer as a Hugging Face directory; all ranks must call it."""
+        save_checkpoint(self.model, self.tokenizer, folder)
+
+
+def _with_lora(model: Any, config: LoRAConfig) -> Any:
+    try:
+        from peft import LoraConfig, get_peft_model
+    except ImportError as error:
+        raise InputError("`lora` needs the package peft; install harness[peft].") from error
+    if hasattr(plain_model(model), "enable_input_require_grads"):
+        # Gradient checkpointing needs a graph that begins at its inputs; frozen embeddings would cut it off.
+        plain_model(model).enable_input_require_grads()
+    return get_peft_model(
+        model,
+        LoraConfig(
+            r=config.rank,
+            lora_alpha=config.alpha,  # type: ignore[arg-type]
+            lora_dropout=config.dropout,
+            target_modules=config.target_modules,
+        ),
+    )

@@ -1,0 +1,94 @@
+"""Optimizers and learning-rate schedules as configuration."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Literal
+
+import torch
+from torch import nn
+from torch.optim.lr_scheduler import LambdaLR
+
+from harness.errors import InputError
+
+
+@dataclass
+class OptimizerConfig:
+    """Optimizer and learning-rate schedule; all counts are optimizer steps."""
+
+    name: Literal["adamw", "rmsprop"] = "adamw"
+    """`rmsprop` is torch's, with momentum 0 and smoothing constant 0.99."""
+    lr: float = 1e-5
+    """Highest learning rate, reached after the warm-up."""
+    betas: tuple[float, float] = (0.9, 0.999)
+    """Decay rates of AdamW's moments."""
+    eps: float = 1e-8
+    weight_decay: float = 0.0
+    """Applied to matrices and embeddings, not to biases and norms."""
+    schedule: Literal["constant", "linear", "cosine"] = "constant"
+    """How the learning rate falls after the warm-up, down to `min_lr_ratio` of `lr`."""
+    warmup_steps: int = 0
+    """Steps of linear warm-up from 0; overrides `warmup_ratio` unless 0."""
+    warmup_ratio: float = 0.0
+    """Warm-up as a share of the schedule's length."""
+    total_steps: int | None = None
+    """Length of the schedule; the Trainer's `max_steps` if not given."""
+    min_lr_ratio: float = 0.0
+    """Final learning rate divided by `lr`."""
+    cycle_steps: int | None = None
+    """Start the schedule anew, warm-up included, every so many steps; the optimizer's state is kept. Give the steps of
+    one iteration to have every iteration of self-improvement anneal on its own."""
+
+
+def build_optimizer(config: OptimizerConfig, module: nn.Module) -> torch.optim.Optimizer:
+    """Optimizer over the trainable parameters, decayed and undecayed apart."""
+    trainable = [p for p in module.parameters() if p.requires_grad]
+    groups = [
+        {"params": [p for p in trainable if p.ndim >= 2], "weight_decay": config.weight_decay},
+        {"params": [p for p in trainable if p.ndim < 2], "weight_decay": 0.0},
+    ]
+    groups = [group for group in groups if group["params"]]
+    if config.name == "adamw":
+        return torch.optim.AdamW(groups, lr=config.lr, betas=config.betas, eps=config.eps)
+    return torch.optim.RMSprop(groups, lr=config.lr, eps=config.eps)
+
+
+def build_schedule(config: OptimizerConfig, optimizer: torch.optim.Optimizer, max_steps: int) -> LambdaLR:
+    """Schedule to be stepped once per optimizer step.
+
+    Args:
+        config: its lengths are checked here.
+        optimizer: whose learning rate is scaled.
+        max_steps: the Trainer's, -1 if unlimited.
+
+    Raises:
+        InputError: the schedule needs a length and none is known.
+    """
+    length = config.cycle_steps or config.total_steps or (max_steps if max_steps > 0 else None)
+    if length is None and (config.schedule != "constant" or config.warmup_ratio):
+        raise InputError(
+            f"optimizer.schedule '{config.schedule}' needs its length in steps; "
+            "set optimizer.total_steps, optimizer.cycle_steps or trainer.max_steps."
+        )
+    return LambdaLR(optimizer, lambda step: lr_factor(config, step, length))
+
+
+def lr_factor(config: OptimizerConfig, step: int, length: int | None) -> float:
+    """Learning rate at an optimizer step (from 0), divided by `lr`."""
+    if config.cycle_steps:
+        step %= config.cycle_steps
+    warmup = config.warmup_steps or math.ceil(config.warmup_ratio * (length or 0))
+    if step < warmup:
+        return (step + 1) / warmup
+    if config.schedule == "constant" or length is None:
+        return 1.0
+    done = min(1.0, (step - warmup) / max(1, length - warmup))
+    left = 1 - done if config.schedule == "linear" else (1 + math.cos(math.pi * done)) / 2
+    return config.min_lr_ratio + (1 - config.min_lr_ratio) * left
+
+
+def num_parameters(parameters: Iterable[nn.Parameter]) -> int:
+    """Number of elements, of all shards."""
+    return sum(p.numel() for p in parameters)
