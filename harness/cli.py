@@ -37,6 +37,10 @@ COMMANDS: dict[str, Command] = {
     "validate": Command("Measure a model on a datamodule's validation data."),
     "test": Command("Measure a model on a datamodule's test data."),
     "predict": Command("Run a model over a datamodule's prediction data."),
+    "rollout": Command(
+        "Sample and score responses to problems; write training rows from them.", "harness.rollouts.command:rollout"
+    ),
+    "prepare": Command("Write the built-in task's data and base model.", "harness.arithmetic.prepare:prepare"),
 }
 
 

@@ -1,1 +1,7 @@
 """Where Lightning meets the loop of rollouts."""
+
+from harness.callbacks.checkpoint import HFCheckpoint
+from harness.callbacks.evaluation import Evaluation
+from harness.callbacks.rollout import RolloutCallback
+
+__all__ = ["Evaluation", "HFCheckpoint", "RolloutCallback"]

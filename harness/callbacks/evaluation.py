@@ -5,13 +5,14 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+from harness.evals.stats import mean_interval
 from harness.problems import read_all_problems
 from harness.rollouts.collect import collect
 from harness.rollouts.log import RolloutLog
 from harness.rollouts.monitors import monitors
 from harness.rollouts.server import Server
 from harness.store import write_json
-from harness.types import Problem, SamplingConfig
+from harness.types import Problem, Rollout, SamplingConfig
 
 
 @dataclass(frozen=True)
@@ -41,14 +42,14 @@ class Evaluation:
         log = RolloutLog(result.with_suffix(".jsonl"), server.engine.version)
         greedy = SamplingConfig(n=1, temperature=0.0, max_tokens=self.max_tokens, seed=self.seed)
 
-        def sample(sampling: SamplingConfig):
+        def sample(sampling: SamplingConfig) -> list[Rollout]:
             return log.chunk(
                 problems, sampling, lambda chunk: collect(chunk, server, sampling, grader=grader, iteration=iteration)
             )
 
         rollouts = sample(greedy)
-        right = sum(scored.correct for rollout in rollouts for scored in rollout.responses)
-        metrics = {"accuracy": right / len(problems), **interval(right, len(problems))}
+        accuracy = mean_interval([float(rollout.responses[0].correct) for rollout in rollouts])
+        metrics = {"accuracy": accuracy.value, "accuracy_low": accuracy.low, "accuracy_high": accuracy.high}
         if self.num_samples:
             drawn = monitors(sample(replace(greedy, n=self.num_samples, temperature=self.temperature)))
             metrics |= {"pass@1": drawn["accuracy"], f"pass@{self.num_samples}": drawn["solved"]}

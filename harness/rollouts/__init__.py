@@ -1,1 +1,7 @@
 """Problems become scored rollouts, and rollouts become training rows."""
+
+from harness.rollouts.balance import BalancedSampling, FixedSampling
+from harness.rollouts.pairs import OutcomePairs
+from harness.rollouts.select import TopK
+
+__all__ = ["BalancedSampling", "FixedSampling", "OutcomePairs", "TopK"]
