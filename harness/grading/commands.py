@@ -65,7 +65,8 @@ def _fraction(parser: Primaries, name: str) -> Node:
     if name == "frac" and above.op == below.op == "mul" and above.args[0] == below.args[0] == Node("sym", (), "d"):
         return Node("sym", (), f"d{above.args[1].value}/d{below.args[1].value}")
     if name == "frac" and above == Node("sym", (), "d") and below.op == "mul" and below.args[0] == Node("sym", (), "d"):
-        return Node("diff", (parser.power(), below.args[1]))
+        inner = parser.power()
+        return Node("diff", (inner.args[0] if inner.op == "group" else inner, below.args[1]))
     return Node("div" if name == "frac" else "binom", (above, below))
 
 
@@ -149,7 +150,7 @@ def _large(parser: Primaries, name: str) -> Node:
             parser.advance()
             parser.advance()
             continue
-        value = parser.argument_relation() if side == "_" and parser.current.text == "{" else parser.argument()
+        value = parser.argument() if parser.current.text == "{" else _limit(parser)
         lower, upper = (value, upper) if side == "_" else (lower, value)
     bounds = tuple(side for side in (lower, upper) if side is not None)
     if name in {"int", "iint", "oint"}:
@@ -157,6 +158,18 @@ def _large(parser: Primaries, name: str) -> Node:
         return Node("int", (integrand, variable, *bounds), name)
     body = parser.term()
     return Node(_LARGE[name], (body, *bounds), name)
+
+
+def _limit(parser: Primaries) -> Node:
+    """A limit of one token, whose sub- or superscript is the other limit and not its own."""
+    token = parser.advance()
+    if token.kind == "number":
+        return Node("num", (), Fraction(token.text))
+    if token.text == "-":
+        return Node("neg", (_limit(parser),))
+    if token.text == "infty":
+        return Node("const", (), "inf")
+    return Node("const" if token.text == "pi" else "sym", (), token.text)
 
 
 def _integrand(parser: Primaries) -> tuple[Node, Node]:

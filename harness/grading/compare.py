@@ -177,7 +177,7 @@ class Comparison:
                 found += [part for sign in (1, -1) for part in [_with_sign(member, sign)]]
             else:
                 found.append(member)
-        return tuple(_distinct(found) if node.op == "set" else found)
+        return tuple(found if node.op == "paren" else _distinct(found))
 
     def named_items(self, gold: tuple[Node, ...], answer: tuple[Node, ...]) -> bool:
         """Lists of which the members may bear names; names on one side only are read in the order written."""

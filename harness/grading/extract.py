@@ -66,7 +66,7 @@ DEFAULT = AnswerProtocol(
     (
         Rule("tag", "answer"),
         Rule("boxed"),
-        Rule("marker", r"(?m:^\s*####\s*)", scope="line"),
+        Rule("marker", r"####\s*", scope="line"),
         Rule("marker", r"(?m:^\s*#+\s*(?:Final\s+)?Answer\s*:?\s*$)", scope="rest"),
         Rule("marker", r"(?i:final answer(?: is)?\**\s*[:：]?\**\s*(?:the\s+(?:final\s+)?answer\s+is\s*)?[:：]?\s*)"),
         Rule("marker", _MARKER),
@@ -219,17 +219,34 @@ def _sentence(rest: str) -> str:
         return math[0]
     line = re.split(r"\n", rest, maxsplit=1)[0]
     line = re.split(r"(?<=[^\d\s])[.。!?！？](?:\s|$|[A-Z<])|\.(?:\s|$)|[。！？]|<\||I hope", line, maxsplit=1)[0]
-    return line.strip().strip("*").rstrip(".,;").strip()
+    line = line.strip().strip("*").rstrip(".,;").strip()
+    return _value_in(line) if _is_prose(line) else line
+
+
+def _is_prose(text: str) -> bool:
+    bare = re.sub(r"\\(?:text|mbox|mathrm)\s*\{[^{}]*\}|\\[a-zA-Z]+|\$[^$]*\$", " ", text)
+    return len(re.findall(r"[^\W\d_]{2,}", bare)) > 4 or bool(re.search(r"[^\W\d_\x00-\u024f]{2,}", bare) and re.search(r"\d", text))
+
+
+def _value_in(sentence: str) -> str:
+    """The value a sentence states: the one behind its last "is" or "=", else its first; the sentence if it has none."""
+    stated = re.split(r"(?<![<>!])=|\b(?:is|are|est|equals)\b|[为是]", sentence)
+    for part in (stated[-1], sentence):
+        if math := _MATH.search(part):
+            return math[0]
+        if (number := _EXPRESSION.search(part)) and re.search(r"\d", number[0]):
+            return number[0].strip()
+    return sentence
 
 
 def _math(text: str, rule: Rule) -> tuple[int, str] | None:
     """The last formula, if no number follows it in a later sentence."""
-    found = list(_MATH.finditer(text))
+    found = [m for m in _MATH.finditer(text) if len(re.findall(r"(?<!\\)\b[a-z]{3,}\b(?![^{]*\})", m[0])) < 2]
     if not found:
         return None
     last = found[-1]
     tail = text[last.end() :]
-    if re.search(r"[.。!?]\s", tail) and _EXPRESSION.search(tail):
+    if _EXPRESSION.search(tail) and (re.search(r"[.。!?]\s", tail) or len(re.findall(r"[a-z]{2,}", tail)) > 4):
         return None
     content = next(group for group in last.groups() if group is not None)
     return (last.end(), content.strip()) if re.search(r"[\w\\]", content) else None
@@ -258,6 +275,8 @@ def _whole(text: str, rule: Rule) -> tuple[int, str] | None:
         return None
     if _MATH.fullmatch(answer) and answer.count("$") <= 4:
         return len(text), answer
+    if re.search(r"[^\W\d_\x00-\u03ff]{2,}", answer):
+        return None
     bare = re.sub(r"\\[a-zA-Z]+|\\.", " ", answer)
     words = re.findall(r"[^\W\d_]{2,}", bare)
     return (len(text), answer) if "$" not in bare and len(words) <= 2 and not _MATH.search(answer) else None

@@ -60,6 +60,7 @@ _DROPPED = set(
 )
 _SPACES = {"quad", "qquad", " ", ",", ";", ":", "!", "~", "enspace", "thinspace", "space", "hspace", "hskip", "/", "\n"}
 _TEXT_COMMANDS = "text|textbf|textit|textrm|textsf|texttt|textnormal|mbox|hbox|mathrm|emph|operatorname|mathtt|bf|rm"
+_LEAD = re.compile(r"^\**(?i:(?:the\s+)?(?:final\s+|correct\s+)?answer\s*(?:is|:)?\**:?\s+(?=[\\$\d(\[{+-]))")
 _COMMAND = re.compile(r"\\([a-zA-Z]+\*?|.|\n)\s*", re.DOTALL)
 _TEXT = re.compile(rf"\\(?:{_TEXT_COMMANDS})\s*\{{([^{{}}]*)\}}")
 _DELIMITERS = (("$$", "$$"), ("$", "$"), (r"\(", r"\)"), (r"\[", r"\]"), ("**", "**"), ("`", "`"), ("```", "```"))
@@ -100,6 +101,8 @@ def _command(match: re.Match[str]) -> str:
         return {"#": "#", "&": "&", "%": "%", "_": "_", "|": "|"}.get(name, "\\" + name)
     if not name[0].isalpha():
         return name
+    if name.startswith("quad") or name.startswith("qquad"):
+        return " " + name.partition("quad")[2] + " "
     name = _SYNONYMS.get(name, name)
     return f"\\{name} " if name[0].isalpha() else name
 
@@ -136,7 +139,7 @@ def unwrap(text: str) -> str:
     """The text without the delimiters, box, markup and punctuation around it."""
     for _ in range(12):
         before = text
-        text = text.strip().strip("\u200b")
+        text = _LEAD.sub("", text.strip())
         text = re.sub(r"(?<!\\)(?<!\d)[.,;:。]+$|(?<=\d)[.,;]+$|\\+$", "", text) if not text.endswith("\\,") else text[:-2]
         for left, right in _DELIMITERS:
             inner = text[len(left) : len(text) - len(right)]

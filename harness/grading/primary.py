@@ -208,10 +208,6 @@ class Primaries:
             return number(text[0])
         return self.primary()
 
-    def argument_relation(self) -> Node:
-        """A group that may hold a relation, such as the lower limit `k=1` of a sum."""
-        return self.group()
-
     def bracket(self) -> Node:
         """Parentheses around one value group it; around several they make a tuple or an interval."""
         opening = self.advance().text
