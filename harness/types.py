@@ -192,6 +192,8 @@ class Generate:
     problem: Problem
     prefixes: tuple[Response, ...]
     sampling: SamplingConfig
+    first: int = 0
+    """Number of the first sample to draw; the samples before it exist already."""
 
 
 @dataclass(frozen=True)
@@ -202,13 +204,23 @@ class Judge:
     responses: tuple[Response, ...]
 
 
+ExecutionStatus = Literal["ok", "incomplete", "error", "memory", "timeout", "killed"]
+"""How a program ended: "incomplete" is no failure but waits for more lines, "killed" is by its own doing."""
+
+
 @dataclass(frozen=True)
 class Execution:
     """What running a program gave."""
 
     output: str
+    """What it printed, cut at the executor's limit."""
     error: str = ""
     """Name and message of the exception that ended the program, or ""."""
+    status: ExecutionStatus = "ok"
+
+    @property
+    def failed(self) -> bool:
+        return self.status not in ("ok", "incomplete")
 
 
 @dataclass(frozen=True)

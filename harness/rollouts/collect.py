@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections import deque
+from collections.abc import Iterator, Mapping, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import replace
 
-from harness.grading import PROTOCOLS, grade_many
+from harness.grading import PROTOCOLS, Verdict, grade_many
 from harness.protocols import Reward, SearchMethod
 from harness.rewards.outcome import Outcome
 from harness.rollouts.server import Server
 from harness.search import Sampling, drive
 from harness.types import Problem, Rollout, SamplingConfig, ScoredResponse
+
+MAX_WAITING_GROUPS = 8
+"""Groups that may wait to be graded before sampling waits for the grader."""
 
 
 def collect(
@@ -23,8 +28,11 @@ def collect(
     grader: str = "strict",
     iteration: int = 0,
     group_size: int = 64,
+    start: Mapping[str, Rollout] | None = None,
 ) -> Iterator[Rollout]:
     """Search for responses to every problem and yield the scored rollouts, in the order in which they finish.
+
+    Grading runs beside the sampling, in a thread of its own.
 
     Args:
         problems: their ids must be distinct.
@@ -35,21 +43,28 @@ def collect(
         grader: name of the grader.
         iteration: written to the rollouts.
         group_size: finished problems that are graded and scored together.
+        start: rollouts by problem id that the searches extend; only the new responses are yielded.
     """
-    method = search or Sampling()
     by_id = {problem.id: problem for problem in problems}
     if len(by_id) != len(problems):
         raise ValueError("the problems' ids are not distinct")
-    searches = ((problem.id, method(Rollout(problem), sampling)) for problem in problems)
-    steps = server.template.steps
+    method, begun, steps = search or Sampling(), start or {}, server.template.steps
+    searches = ((problem.id, method(begun.get(problem.id, Rollout(problem)), sampling)) for problem in problems)
     finished: list[Rollout] = []
-    for key, responses in drive(searches, server):
-        cut = [replace(r, steps=steps.split(r.text)) if len(r.steps) == 1 else r for r in responses]
-        scored = tuple(ScoredResponse(response) for response in cut)
-        finished.append(Rollout(by_id[key], scored, sampling, iteration, server.engine.version))
-        if len(finished) >= group_size:
-            yield from score(finished, server, reward, grader)
-            finished = []
+    graded: deque[tuple[list[Rollout], Future[list[Verdict]]]] = deque()
+    with ThreadPoolExecutor(1, thread_name_prefix="grading") as pool:
+        for key, responses in drive(searches, server):
+            cut = [replace(r, steps=steps.split(r.text)) if len(r.steps) == 1 else r for r in responses]
+            scored = tuple(ScoredResponse(response) for response in cut)
+            finished.append(Rollout(by_id[key], scored, sampling, iteration, server.engine.version))
+            if len(finished) >= group_size:
+                graded.append((finished, pool.submit(verdicts, finished, server, grader)))
+                finished = []
+            while graded and (graded[0][1].done() or len(graded) > MAX_WAITING_GROUPS):
+                group, future = graded.popleft()
+                yield from with_verdicts(group, future.result(), reward)
+        for group, future in graded:
+            yield from with_verdicts(group, future.result(), reward)
     yield from score(finished, server, reward, grader)
 
 
@@ -57,14 +72,33 @@ def score(
     rollouts: Sequence[Rollout], server: Server, reward: Reward | None = None, grader: str = "strict"
 ) -> list[Rollout]:
     """Grade all responses and give each its reward; generates nothing."""
+    return with_verdicts(rollouts, verdicts(rollouts, server, grader), reward)
+
+
+def verdicts(rollouts: Sequence[Rollout], server: Server, grader: str) -> list[Verdict]:
+    """The grader's verdict on every response, in order."""
+    pairs = [(rollout.problem, scored.response.text) for rollout in rollouts for scored in rollout.responses]
+    return grade_pairs(pairs, server.template.answer_protocol, grader)
+
+
+def grade_pairs(pairs: Sequence[tuple[Problem, str]], answer_protocol: str, grader: str) -> list[Verdict]:
+    """Verdicts on responses; where a problem accepts several answers, any one of them makes a response right."""
+    golds = [(problem.answer, *(a for a in problem.accepted_answers if a != problem.answer)) for problem, _ in pairs]
+    found = grade_many(
+        [text for (_, text), several in zip(pairs, golds, strict=True) for _ in several],
+        [gold for several in golds for gold in several],
+        grader=grader,
+        protocol=PROTOCOLS[answer_protocol],
+    )
+    rows = iter(found)
+    groups = [[next(rows) for _ in several] for several in golds]
+    return [next((verdict for verdict in group if verdict.correct), group[0]) for group in groups]
+
+
+def with_verdicts(rollouts: Sequence[Rollout], verdicts: Sequence[Verdict], reward: Reward | None) -> list[Rollout]:
+    """Give every response its verdict and its reward."""
     pairs = [(rollout.problem, scored.response) for rollout in rollouts for scored in rollout.responses]
     problems, responses = [problem for problem, _ in pairs], [response for _, response in pairs]
-    verdicts = grade_many(
-        [response.text for response in responses],
-        [problem.answer for problem in problems],
-        grader=grader,
-        protocol=PROTOCOLS[server.template.answer_protocol],
-    )
     correct = [verdict.correct for verdict in verdicts]
     scores = (reward or Outcome())(problems, responses, correct)
     rows = iter(

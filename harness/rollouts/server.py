@@ -91,7 +91,7 @@ class Server:
         prompt = self.prompt_ids(request.problem)
         self._samples[key] = [None] * len(request.prefixes)
         for index, prefix in enumerate(request.prefixes):
-            seed = stable_hash(request.sampling.seed, request.problem.id, number, index, bits=48)
+            seed = sample_seed(request.sampling, request.problem, number, index) + request.first
             stop = request.sampling.stop or self.template.stop
             sampling = replace(request.sampling, seed=seed + request.sampling.first, stop=stop)
             self.engine.submit(GenerationRequest(f"{index}/{key}", prompt + prefix.token_ids, sampling))
@@ -141,6 +141,11 @@ class Server:
         results = iter(self.executor([program for _, request in waiting for program in request.programs]))
         for key, request in waiting:
             self._answered.append((key, [next(results) for _ in request.programs]))
+
+
+def sample_seed(sampling: SamplingConfig, problem: Problem, number: int = 0, index: int = 0) -> int:
+    """Seed of the first sample that continues prefix `index` of the search's request `number`; later ones add 1."""
+    return stable_hash(sampling.seed, problem.id, number, index, bits=48)
 
 
 def greedy(max_tokens: int) -> SamplingConfig:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import cast
 
 from harness.protocols import Search
@@ -11,9 +11,15 @@ from harness.types import Completion, Generate, Response, Rollout, SamplingConfi
 
 @dataclass(frozen=True)
 class Sampling:
-    """Draw `sampling.n` whole responses, independently."""
+    """Draw whole responses, independently, until the rollout has `sampling.n`.
+
+    Sample number j is the same whether it is drawn with the others or later, to extend a rollout.
+    """
 
     def __call__(self, rollout: Rollout, sampling: SamplingConfig) -> Search:
-        reply = yield Generate(rollout.problem, (Response(),), sampling)
+        first = len(rollout.responses)
+        if first >= sampling.n:
+            return []
+        reply = yield Generate(rollout.problem, (Response(),), replace(sampling, n=sampling.n - first), first)
         [completions] = cast(list[list[Completion]], reply)
         return [Response().extend(completion) for completion in completions]
