@@ -1,0 +1,210 @@
+"""From a task to its problems: local files, hub data sets, generated ones; every row count is checked."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from harness.errors import InputError
+from harness.evals.task import DATA_DIR, Task, data_folder
+from harness.store import file_hash, read_jsonl, stable_hash
+from harness.types import Problem
+
+LETTERS = "ABCDEFGHIJ"
+_LABEL = re.compile(r"\s*\(?([A-J]|[1-9])\s*[).:]\s*")
+_OPTION = re.compile(r"(?:^|(?<=\s))\(?([A-J])\s*[).]\s")
+
+
+@dataclass(frozen=True)
+class TaskData:
+    """The problems of a task and what they were read from."""
+
+    problems: tuple[Problem, ...]
+    origin: str
+    """Path, hub data set with revision, or generator."""
+    sha256: str
+    """Hash of the file's bytes, or of the rows where there is no file."""
+
+
+def load_task(task: Task, data_dir: str | Path | None = None, limit: int | None = None) -> TaskData:
+    """The problems of a task, in the order of its rows, without the rows that have no gold answer.
+
+    Args:
+        data_dir: folder of task files; default the environment variable HARNESS_DATA_DIR.
+        limit: keep the first so many.
+
+    Raises:
+        InputError: the rows cannot be found, or their number is not the published one, or a row is malformed.
+    """
+    generated = task.name == "arithmetic" and not task.file
+    data = _generate(task, limit) if generated else _read(task, data_dir)
+    if limit is not None and limit < 1:
+        raise InputError(f"limit is {limit}; it must be at least 1.")
+    return TaskData(data.problems[:limit], data.origin, data.sha256)
+
+
+def _generate(task: Task, limit: int | None) -> TaskData:
+    import itertools
+
+    from harness.arithmetic.problems import problems
+
+    assert task.num_rows is not None
+    rows = tuple(itertools.islice(problems("test", 0, solutions=True), max(task.num_rows, limit or 0)))
+    return TaskData(rows, task.source, f"{stable_hash([row.question for row in rows]):016x}")
+
+
+def _read(task: Task, data_dir: str | Path | None) -> TaskData:
+    path = task_file(task, data_dir)
+    if path is not None:
+        rows = [(f"{path}:{number}", row) for number, row in read_jsonl(path)]
+        origin, sha256 = str(path), file_hash(path)
+        problems = [to_problem(row, place, i, task, task.columns) for i, (place, row) in enumerate(rows)]
+    elif task.hub is not None:
+        problems = _from_hub(task)
+        origin = f"{task.hub.dataset}@{task.hub.revision}"
+        sha256 = f"{stable_hash([problem.question for problem in problems]):016x}"
+        rows = [(f"{origin} row {i}", {}) for i in range(len(problems))]
+    else:
+        raise InputError(
+            f"task '{task.name}': its rows are on no hub; point --data_dir or {DATA_DIR} at a folder that holds "
+            f"{task.file}.jsonl or {task.file}.jsonl.gz (from {task.source})."
+        )
+    places = [place for place, _ in rows]
+    check_rows(task, problems, places, origin)
+    return TaskData(tuple(problem for problem in problems if problem.answer), origin, sha256)
+
+
+def task_file(task: Task, data_dir: str | Path | None = None) -> Path | None:
+    """The file that holds a task's rows, or None if there is none and the hub must be asked."""
+    if Path(task.file).is_absolute():
+        return Path(task.file)
+    folder = data_folder(data_dir)
+    if folder is None:
+        return None
+    found = [path for suffix in (".jsonl", ".jsonl.gz") if (path := folder / (task.file + suffix)).is_file()]
+    if not found and task.hub is None:
+        raise InputError(f"{folder}: holds neither {task.file}.jsonl nor {task.file}.jsonl.gz for '{task.name}'.")
+    return found[0] if found else None
+
+
+def check_rows(task: Task, problems: Sequence[Problem], places: Sequence[str], origin: str) -> None:
+    """Raise `InputError` unless the number of rows is the published one, ids are distinct and answers are there."""
+    if task.num_rows is not None and len(problems) != task.num_rows:
+        raise InputError(
+            f"{origin}: {len(problems)} rows, but '{task.name}' is published with {task.num_rows}; "
+            "use the complete file, or give its path as a task of its own."
+        )
+    if not problems:
+        raise InputError(f"{origin}: holds no rows; a task needs at least one.")
+    empty = [place for place, problem in zip(places, problems, strict=True) if not problem.answer]
+    if len(empty) != task.num_unanswered:
+        raise InputError(
+            f"{empty[0] if empty else origin}: {len(empty)} rows have an empty answer, "
+            f"{task.num_unanswered} were expected; give every row a gold answer."
+        )
+    seen: dict[str, str] = {}
+    for place, problem in zip(places, problems, strict=True):
+        if problem.id in seen:
+            raise InputError(f"{place}: id '{problem.id}' stands at {seen[problem.id]} already; ids must be distinct.")
+        seen[problem.id] = place
+
+
+def to_problem(row: Mapping[str, Any], place: str, index: int, task: Task, columns: Mapping[str, str]) -> Problem:
+    """One row as a problem; the options of a multiple-choice question get letters and join its text.
+
+    Raises:
+        InputError: a column is missing, or the gold label is none of the options.
+    """
+
+    def text(name: str) -> str:
+        value = row.get(columns.get(name, name))
+        if isinstance(value, list):  # several golds written as one list of one string
+            value = ", ".join(map(str, value))
+        return "" if value is None else str(value).strip()
+
+    question = text("question") or text("problem")
+    if not question:
+        raise InputError(f"{place}: missing column 'question' (or 'problem'); found {sorted(row)}.")
+    if columns.get("answer", "answer") not in row:
+        raise InputError(f"{place}: missing column 'answer'; found {sorted(row)}.")
+    answer = text("answer")
+    choices = row.get(columns.get("choices", "choices")) or ()
+    options: tuple[str, ...] = ()
+    if choices:
+        options, answer = lettered(choices, answer, place)
+        question = "\n".join([question, *options])
+    return Problem(
+        id=text("id") or f"{task.name}/{index}",
+        question=question,
+        answer=answer,
+        solution=text("solution"),
+        source=text("source") or task.name,
+        level=text("level"),
+        subject=text("subject"),
+        choices=options,
+        accepted_answers=tuple(map(str, row.get("accepted_answers") or ())),
+    )
+
+
+def lettered(choices: Any, answer: str, place: str) -> tuple[tuple[str, ...], str]:
+    """Options as `(A) text` in order, and the gold label as a letter, whatever labels the source has.
+
+    Args:
+        choices: a list of options with or without labels, one string of labelled options, or a mapping that holds
+            the lists `label` and `text` or maps labels to texts.
+        answer: the gold label as in the source: a letter, or a digit where the source counts from 1.
+    """
+    labels, texts = _options(choices)
+    if len(texts) > len(LETTERS):
+        raise InputError(f"{place}: {len(texts)} options; at most {len(LETTERS)} can be labelled.")
+    if answer not in labels:
+        raise InputError(f"{place}: the gold answer '{answer}' is none of the options {labels}.")
+    options = tuple(f"({letter}) {text}" for letter, text in zip(LETTERS, texts, strict=False))
+    return options, LETTERS[labels.index(answer)]
+
+
+def _options(choices: Any) -> tuple[list[str], list[str]]:
+    if isinstance(choices, Mapping):
+        if {"label", "text"} <= set(choices):
+            return list(map(str, choices["label"])), list(map(str, choices["text"]))
+        return list(map(str, choices)), list(map(str, choices.values()))
+    if isinstance(choices, str):
+        starts = list(_OPTION.finditer(choices))
+        ends = [match.start() for match in starts[1:]] + [len(choices)]
+        texts = [choices[match.end() : end].strip() for match, end in zip(starts, ends, strict=True)]
+        return [match[1] for match in starts], texts
+    matches = [_LABEL.match(str(option)) for option in choices]
+    labels = [match[1] for match in matches if match]
+    expected = [list(LETTERS[: len(choices)]), [str(i + 1) for i in range(len(choices))]]
+    if labels in expected:
+        return labels, [str(option)[match.end() :] for option, match in zip(choices, matches, strict=True) if match]
+    return list(LETTERS[: len(choices)]), list(map(str, choices))
+
+
+def _from_hub(task: Task) -> list[Problem]:
+    from datasets import load_dataset
+
+    hub = task.hub
+    assert hub is not None
+    try:
+        rows: Iterable[Any] = load_dataset(hub.dataset, hub.config or None, split=hub.split, revision=hub.revision)
+    except Exception as error:  # whatever the hub's client raises: no network, no such data set, no right to read it
+        reason = (str(error).splitlines() or [type(error).__name__])[0]
+        raise InputError(
+            f"task '{task.name}': {hub.dataset} cannot be fetched from the hub ({reason}); point --data_dir or "
+            f"{DATA_DIR} at a folder that holds {task.file}.jsonl or {task.file}.jsonl.gz."
+        ) from None
+    return [_hub_problem(dict(row), f"{hub.dataset} row {i}", i, task) for i, row in enumerate(rows)]
+
+
+def _hub_problem(row: dict[str, Any], place: str, index: int, task: Task) -> Problem:
+    hub = task.hub
+    assert hub is not None
+    columns = dict(hub.columns)
+    if hub.answer_marker:
+        row["answer "] = str(row[columns["solution"]]).rpartition(hub.answer_marker)[2]
+        columns["answer"] = "answer "
+    return to_problem(row, place, index, task, columns)

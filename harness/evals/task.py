@@ -1,0 +1,155 @@
+"""A task is data: where its rows come from, how many there are, and how they are asked and graded.
+
+The shipped tasks are the YAML files in `tasks/`, one each; the path of a JSONL file of problems is a task as well.
+"""
+
+from __future__ import annotations
+
+import difflib
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from functools import cache
+from pathlib import Path
+from typing import Any, Literal
+
+from harness.errors import InputError
+from harness.store import from_dict
+
+DATA_DIR = "HARNESS_DATA_DIR"
+"""Environment variable that names the folder of task files."""
+
+Kind = Literal["math", "choice", "code"]
+TASK_FOLDER = Path(__file__).parent / "tasks"
+GROUPS: dict[str, tuple[Kind, ...]] = {
+    "all-math": ("math",),
+    "all-choice": ("choice",),
+    "all-code": ("code",),
+    "all": ("math", "choice", "code"),
+}
+
+
+@dataclass(frozen=True)
+class Hub:
+    """A data set on the model hub, at one fixed commit."""
+
+    dataset: str
+    revision: str
+    """Commit hash; the rows can never change under a task."""
+    split: str = "test"
+    config: str = ""
+    columns: Mapping[str, str] = field(default_factory=dict)
+    """Column of the data set for each field of `Problem`."""
+    answer_marker: str = ""
+    """The gold answer is what follows this marker in the solution."""
+
+
+@dataclass(frozen=True)
+class Task:
+    """One benchmark."""
+
+    name: str
+    description: str = ""
+    source: str = ""
+    """Repository or data set from which the rows were taken."""
+    licence: str = ""
+    file: str = ""
+    """Name of the file in the data folder, without `.jsonl` or `.jsonl.gz`; a full path for a user's own file."""
+    num_rows: int | None = None
+    """Published number of rows; a file with another number is refused. None for a user's own file."""
+    num_unanswered: int = 0
+    """Rows without a gold answer, which are left out; another number is refused as well."""
+    kind: Kind = "math"
+    protocol: str = "boxed"
+    """Name of the default prompt template, which also names the answer protocol."""
+    grader: str = "strict"
+    max_tokens: int = 1024
+    """Default token limit of a response."""
+    temperature: float = 0.0
+    """Default temperature for one sample; several are drawn at `sampled_temperature`."""
+    sampled_temperature: float = 0.8
+    columns: Mapping[str, str] = field(default_factory=dict)
+    """Column of the file for a field of `Problem`, where the names differ."""
+    hub: Hub | None = None
+    """Where to fetch the rows if the data folder does not hold the file."""
+
+    @property
+    def num_problems(self) -> int | None:
+        """Rows that are asked."""
+        return None if self.num_rows is None else self.num_rows - self.num_unanswered
+
+
+@cache
+def shipped_tasks() -> Mapping[str, Task]:
+    """All tasks that come with the project, by name."""
+    return {path.stem: _read_task(path) for path in sorted(TASK_FOLDER.glob("*.yaml"))}
+
+
+def _read_task(path: Path) -> Task:
+    import yaml
+
+    data: dict[str, Any] = yaml.safe_load(path.read_text(encoding="utf-8"))
+    hub = data.pop("hub", None)
+    unknown = set(data) - set(Task.__dataclass_fields__)
+    if unknown or data.get("name") != path.stem:
+        raise InputError(f"{path}: not a task; unknown keys {sorted(unknown)} or a name other than the file's.")
+    return from_dict(Task, {**data, "hub": from_dict(Hub, hub) if hub else None})
+
+
+def find_tasks(names: str) -> list[Task]:
+    """The tasks of a comma-separated list of names, groups (`all-math`) and paths of JSONL files, each once.
+
+    Raises:
+        InputError: an unknown name (the message gives the nearest one), or an empty list.
+    """
+    found: dict[str, Task] = {}
+    for name in filter(None, (part.strip() for part in names.split(","))):
+        for task in _find(name):
+            found.setdefault(task.file if _is_path(name) else task.name, task)
+    if not found:
+        raise InputError("no task given; name one or several, such as gsm8k,math500.")
+    return list(found.values())
+
+
+def _is_path(name: str) -> bool:
+    return name.endswith((".jsonl", ".jsonl.gz"))
+
+
+def _find(name: str) -> list[Task]:
+    tasks = shipped_tasks()
+    if name in tasks:
+        return [tasks[name]]
+    if name in GROUPS:
+        return [task for task in tasks.values() if task.kind in GROUPS[name]]
+    if _is_path(name):
+        return [user_task(Path(name))]
+    near = difflib.get_close_matches(name, [*tasks, *GROUPS], n=1, cutoff=0.5)
+    hint = f"did you mean '{near[0]}'?" if near else f"known: {', '.join([*tasks, *GROUPS])}."
+    raise InputError(f"unknown task '{name}'; {hint}")
+
+
+def user_task(path: Path) -> Task:
+    """A user's own JSONL file of problems as a task.
+
+    Raises:
+        InputError: no such file.
+    """
+    if not path.is_file():
+        raise InputError(f"{path}: no such file; give a JSONL file with the columns question (or problem) and answer.")
+    name = path.name.removesuffix(".gz").removesuffix(".jsonl")
+    return Task(name=name, source=str(path), file=str(path.resolve()))
+
+
+def data_folder(data_dir: str | Path | None) -> Path | None:
+    """The folder of task files: the argument, else the environment variable, else none.
+
+    Raises:
+        InputError: it is named but not there.
+    """
+    folder = data_dir or os.environ.get(DATA_DIR)
+    if not folder:
+        return None
+    path = Path(folder).expanduser()
+    if not path.is_dir():
+        raise InputError(f"{path}: no such folder of task files; correct --data_dir or {DATA_DIR}.")
+    return path
