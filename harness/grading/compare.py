@@ -116,6 +116,8 @@ class Comparison:
             return regions.same_region(regions.region(gold), regions.region(answer))
         except (regions.NoRegion, ArithmeticError):
             pass
+        if (sampled := regions.same_by_samples(gold, answer)) is not None:
+            return sampled
         if gold.op == answer.op == "rel":
             return self.relation(gold, answer)
         if gold.op == answer.op and gold.op in {"union", "inter", "list"}:
@@ -229,6 +231,10 @@ class Comparison:
 
     def matrix(self, gold: Node, answer: Node) -> bool:
         """Matrices entry by entry; a column or row of numbers may be written as a tuple."""
+        if gold.op == "rel" or answer.op == "rel":
+            (name_g, gold), (name_a, answer) = relations.split_label(gold), relations.split_label(answer)
+            if name_g is not None and name_a is not None and name_g != name_a:
+                return False
         a, b = (as_matrix(node) or node for node in (gold, answer))
         for matrix, other in ((a, b), (b, a)):
             if matrix.op == "matrix" and other.op in {"paren", "list"} and 1 in {len(matrix.args), len(matrix.args[0].args)}:
@@ -252,11 +258,10 @@ class Comparison:
     def quantity(self, gold: Node, answer: Node) -> bool:
         """Values with units: a unit may be missing on one side; two units must measure the same thing."""
         (value_g, unit_g), (value_a, unit_a) = _split_unit(gold), _split_unit(answer)
-        for value, unit, other_value, other_unit in ((value_g, unit_g, value_a, unit_a), (value_a, unit_a, value_g, unit_g)):
-            if unit and not other_unit and (letter := _trailing_unit(other_value)):
-                number, name = letter
-                if conversion(unit, name) is not None:
-                    return self.same(*((value, number) if value is value_g else (number, value)))
+        if unit_g and not unit_a:
+            value_a, unit_a = _trailing_unit(value_a)
+        elif unit_a and not unit_g:
+            value_g, unit_g = _trailing_unit(value_g)
         factor = conversion(unit_g, unit_a)
         if factor is None:
             return False
@@ -289,7 +294,8 @@ class Comparison:
 
     def plus_minus(self, gold: Node, answer: Node) -> bool:
         self.rule = "list"
-        return self.unordered(self.items(gold), self.items(answer))
+        members = [self.items(n if n.op in {"list", "set"} else Node("list", (n,), ",")) for n in (gold, answer)]
+        return self.named_items(*members)
 
     def modular(self, gold: Node, answer: Node) -> bool:
         """Residues: equal moduli, and values that differ by a multiple of it."""
@@ -328,11 +334,17 @@ def _split_unit(node: Node) -> tuple[Node, str]:
     return node, ""
 
 
-def _trailing_unit(node: Node) -> tuple[Node, str] | None:
-    """A number and the one-letter unit that was read as a factor: `5m`, `0.64N`."""
-    if node.op == "mul" and node.args[1].op == "sym" and len(node.args[1].value) == 1 and not symbols(node.args[0]):
-        return node.args[0], str(node.args[1].value)
-    return None
+def _trailing_unit(node: Node) -> tuple[Node, str]:
+    """A number and the one-letter units that were read as factors, as in `5m`, `0.64N`, `9.8 m/s^2`; else the tree itself."""
+    value, unit = node, ""
+    while value.op in {"mul", "div"}:
+        factor = value.args[1]
+        base, power = (factor.args[0], rational(factor.args[1])) if factor.op == "pow" else (factor, Fraction(1))
+        if base.op != "sym" or len(base.value) != 1 or power is None or power.denominator != 1:
+            break
+        unit = f"{'/' if value.op == 'div' else ''} {base.value}^{power} {unit}"
+        value = value.args[0]
+    return (value, unit) if unit and not symbols(value) else (node, "")
 
 
 def _like_a_time(node: Node) -> bool:
@@ -418,6 +430,7 @@ def _regions_meet(gold: Node, answer: Node) -> bool:
 
 _KINDS = (
     ("cases", _either("cases"), Comparison.cases),
+    ("list", lambda g, a: any(n.op in {"pm", "mp"} for node in (g, a) for n in walk(node)), Comparison.plus_minus),
     ("matrix", lambda g, a: any(as_matrix(n) is not None for n in (g, a)), Comparison.matrix),
     ("interval", _regions_meet, Comparison.region),
     ("list", lambda g, a: (g.op in {"list", "set"} or a.op in {"list", "set"}), Comparison.collection),
@@ -427,6 +440,5 @@ _KINDS = (
     ("base", _either("based"), Comparison.based),
     ("ratio", _either("ratio"), Comparison.ratio),
     ("modular", _either("modular"), Comparison.modular),
-    ("list", lambda g, a: any(n.op in {"pm", "mp"} for node in (g, a) for n in walk(node)), Comparison.plus_minus),
 )  # fmt: skip
 """Kinds of answers in the order in which they are recognised."""

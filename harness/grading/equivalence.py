@@ -128,15 +128,13 @@ def _by_choice(gold: str, answer: str) -> bool | None:
         return None if not left[1] else (normalize(left[1]) == normalize(answer) or None)
     if left[1] and left[1] and not right[1] and re.fullmatch(r"[=<>+\-*/^_].*", left[1]):
         return None
-    if left[0] != right[0]:
-        return False
-    return True
+    return left[0] == right[0] and not re.match(r"(?:\\?(?:or|and)\b|,|/)\s*\(?[A-J]\b", right[1])
 
 
 def _by_words(gold: str, answer: str, left: Node | None, right: Node | None) -> Decision:
     if words.same_words(gold, answer):
         return Decision(True, "text")
-    compact = [re.sub(r"[\s{}]|\\(?:text|left|right)\b", "", text) for text in (gold, answer)]
+    compact = [re.sub(r"(?<!\d)\s|\s(?!\d)|[{}]|\\(?:text|left|right)\b", "", text) for text in (gold, answer)]
     if compact[0] == compact[1]:
         return Decision(True, "text")
     failed = right is None and left is not None

@@ -78,11 +78,14 @@ def normalize(text: str) -> str:
     if "\\\\" in text and "\\begin" not in text:
         text = re.sub(r"\\\\(?=[a-zA-Z{}%$])", r"\\", text)
     text = _math_delimiters(text)
+    if re.search(r"\d,\s", text):  # commas without a space group digits where those between members have one
+        text = re.sub(r"(?<![\d,.])\d{1,3}(?:,\d{3})+(?![\d,]\d)", lambda m: m[0].replace(",", ""), text)
     text = re.sub(r"(\d)\s*(?:\{,\}|,\s*\\!|\\!\s*,)\s*(?:\\!)?\s*(?=\d{3})", r"\1,", text)
     text = re.sub(r"(\d)\\[,!;:]\s*(?=\d{3}(?!\d))", r"\1", text)
     text = re.sub(r"\\(?:hspace|vspace|label|phantom|tag)\*?\s*\{[^{}]*\}", " ", text)
     text = re.sub(r"\\(?:color|textcolor)\s*\{[^{}]*\}", " ", text)
     text = _COMMAND.sub(_command, text)
+    text = re.sub(r"\{?([^{}]+)\\over\b([^{}]+)\}?", r"\\frac{\1}{\2}", text) if "\\over " in text else text
     text = _TEXT.sub(_text, text)
     text = re.sub(r"\^\s*\{?\s*\\circ\s*\}?|\\degree\b|\^\s*\\degree\b|\\circ\b(?=\s*(?:$|[,)\]}]))", r"\\deg ", text)
     text = re.sub(r"(?<=\d)\s*\\deg\s*(?=\d+\s*')", r"\\deg ", text)

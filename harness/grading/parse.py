@@ -13,7 +13,7 @@ from harness.grading.tree import MAX_DEPTH, Node, ParseError
 
 RELATIONS = {"=": "=", "!=": "!=", "<": "<", "<=": "<=", ">": ">", ">=": ">=", "ne": "!=", "le": "<=", "ge": ">=", "in": "in",
              "notin": "notin", "approx": "approx", "equiv": "equiv", "sim": "approx", "subset": "subset", "subseteq": "subset",
-             "parallel": "parallel", "perp": "perp", "ll": "<<", "gg": ">>"}  # fmt: skip
+             "parallel": "parallel", "perp": "perp", "ll": "<<", "gg": ">>", "to": "to"}  # fmt: skip
 _SEPARATORS = {",", ";", "and", "or", "wedge", "vee"}
 _SET_OPERATIONS = {"cup": "union", "cap": "inter", "setminus": "minus"}
 
@@ -94,6 +94,9 @@ class Parser(Primaries):
         while self.current.kind == "word" or (phrase and self.unit_continues()):
             phrase.append(self.current.text)
             self.advance()
+        if not phrase and self.current.text == "pmod":
+            self.advance()
+            return Node("modular", (value, self.argument()))
         if not phrase:
             return value
         return Node("unit", (value,), re.sub(r"\s*\^\s*", "^", " ".join(phrase)).strip())
@@ -165,11 +168,13 @@ class Parser(Primaries):
                     raise ParseError("two numbers side by side")
             elif factor.op == "num":
                 raise ParseError("two numbers side by side")
-            if factor.op == "div" and all(a.op == "num" and a.value.denominator == 1 for a in factor.args):
-                above, below = (a.value for a in factor.args)
+            part = factor.args[0] if factor.op in {"pct", "deg"} else factor
+            if part.op == "div" and all(a.op == "num" and a.value.denominator == 1 for a in part.args):
+                above, below = (a.value for a in part.args)
                 if 0 < above < below:
-                    mixed = Node("add", (Node("num", (), Fraction(whole)), factor))
-                    return Node("neg", (mixed,)) if node.op == "neg" else mixed
+                    mixed = Node("add", (Node("num", (), Fraction(abs(whole))), part))
+                    mixed = Node("neg", (mixed,)) if node.op == "neg" or whole < 0 else mixed
+                    return mixed if part is factor else Node(factor.op, (mixed,))
         elif factor.op in {"num", "dec"} and last.op in {"num", "dec"}:
             raise ParseError("two numbers side by side")
         return Node("mul", (node, factor))

@@ -133,6 +133,9 @@ class Primaries:
         if name.startswith("bb"):
             return Node("const", (), name)
         name += self.decoration()
+        if name in _CALLED and [self.peek(i).text for i in range(6)] == ["^", "{", "-", "1", "}", "("]:
+            self.position += 5
+            name += "^{-1}"
         if self.current.text == "(" and self.is_call(name):
             self.advance()
             self.open_groups += 1
@@ -172,7 +175,7 @@ class Primaries:
     def is_call(self, name: str) -> bool:
         """Whether `name(` opens the argument of a function rather than a factor."""
         plain = name.rstrip("'").partition("_")[0]
-        if plain in _CALLED or name.endswith("'"):
+        if plain in _CALLED or name.endswith("^{-1}") or name.endswith("'"):
             return True
         level, commas, end = 0, 0, self.position
         for end in range(self.position, len(self.tokens)):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any, NamedTuple
 
-from harness.grading.numeric import context, real_value, symbols
+from harness.grading.numeric import Evaluator, Undefined, context, real_value, symbols
 from harness.grading.tree import Node
 
 FLIPPED = {"<": ">", ">": "<", "<=": ">=", ">=": "<=", "!=": "!=", "=": "="}
@@ -199,3 +199,53 @@ def _complement(part: Region) -> Region:
         low, closed = piece.high, not piece.high_closed
     gaps.append(Piece(low, mp.inf, closed, False))
     return tuple(g for g in gaps if g.low < g.high or (g.low == g.high and g.low_closed and g.high_closed))
+
+
+def same_by_samples(gold: Node, answer: Node) -> bool | None:
+    """A condition that is not linear, such as `|x| < 1`, against an explicit set: both are asked at and around its ends.
+
+    None where neither side is explicit or the other is no condition on one variable.
+    """
+    for explicit, condition in ((gold, answer), (answer, gold)):
+        if condition.op != "rel" or len(symbols(condition)) != 1 or any(op not in FLIPPED for op in condition.value):
+            continue
+        try:
+            pieces = region(explicit)
+            return all(_holds(condition, x) == _contains(pieces, x) for x in _samples(pieces))
+        except (NoRegion, ArithmeticError):
+            continue
+    return None
+
+
+def _samples(pieces: Region) -> list[Any]:
+    mp = context(50)
+    ends = [end for piece in pieces for end in piece[:2] if not mp.isinf(end)]
+    near = [end + side * (1 + abs(end)) * mp.mpf(10) ** -9 for end in ends for side in (-1, 0, 1)]
+    grid = [mp.mpf(k) * 7 / 5 + mp.mpf(1) / 97 for k in range(-30, 31)]
+    return near + grid + [mp.mpf(10) ** 4 + 1, -mp.mpf(10) ** 4 - 1]
+
+
+def _contains(pieces: Region, x: Any) -> bool:
+    return any((p.low < x or (p.low == x and p.low_closed)) and (x < p.high or (x == p.high and p.high_closed)) for p in pieces)
+
+
+def _holds(condition: Node, x: Any) -> bool:
+    """Whether a relation is true at x; false where a side has no real value there."""
+    evaluator = Evaluator()
+    mp = evaluator.mp
+    evaluator.bound[next(iter(symbols(condition)))] = x
+    values = []
+    for side in condition.args:
+        try:
+            value = evaluator.value(side)
+        except Undefined:
+            return False
+        if abs(mp.im(value)) > mp.mpf(10) ** -40:
+            return False
+        values.append(mp.re(value))
+    for left, operator, right in zip(values, condition.value, values[1:], strict=False):
+        equal = _close(left, right) or abs(left - right) < mp.mpf(10) ** -40
+        if not {"<": left < right and not equal, ">": left > right and not equal, "<=": left < right or equal,
+                ">=": left > right or equal, "=": equal, "!=": not equal}[operator]:  # fmt: skip
+            return False
+    return True

@@ -55,7 +55,7 @@ def split_label(node: Node) -> tuple[Node | None, Node]:
         if cut > 0 or not is_label(sides[0]) or symbols(sides[1]):
             return split_label(sides[0] if cut == 0 else Node("rel", sides[: cut + 1], operators[:cut]))
         operators = tuple("=" if op == "approx" else op for op in operators)
-    if operators == ("in",) and is_label(sides[0]):
+    if operators in {("in",), ("equiv",)} and is_label(sides[0]):
         return sides[0], sides[1]
     if set(operators) != {"="}:
         return None, node
@@ -177,8 +177,8 @@ def _vanish_together(a: Node, b: Node) -> bool:
         return False
     found = 0
     for name in names[:3]:
-        for point in range(80, 86):
-            evaluator = Evaluator(point=point)
+        for point in range(80, 92):
+            evaluator = Evaluator(point=point, signs="?")
             mp = evaluator.mp
             try:
                 root = _solve(evaluator, a, name)
@@ -205,7 +205,7 @@ def _vanish_together(a: Node, b: Node) -> bool:
 def _solve(evaluator: Evaluator, a: Node, name: str) -> Any:
     """A complex root by the secant method from a point of the evaluator's own, or None."""
     mp = evaluator.mp
-    first = mp.mpc(evaluator.symbol(Node("sym", (), name + "'")), 0.25 * evaluator.point - 20.5)
+    first = 3 * mp.expjpi(evaluator.point * mp.mpf("0.37")) * evaluator.symbol(Node("sym", (), name + "'"))
     second = first * mp.mpf("1.07") + mp.mpf("0.01")
 
     def at(x: Any) -> Any:

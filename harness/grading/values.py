@@ -59,7 +59,7 @@ def same_decimal(gold: Node, answer: Node, left: Fraction, right: Fraction, deci
         return _rounded(left, decimals) == _rounded(right, decimals)
     for node, written, exact in ((gold, left, right), (answer, right, left)):
         digits = decimal_digits(node)
-        if digits is not None and digits >= MACHINE_DIGITS and exact and (exact > 0) == (written > 0):
+        if digits is not None and digits >= MACHINE_DIGITS and exact and written and (exact > 0) == (written > 0):
             other = decimal_digits(answer if node is gold else gold)
             if other is None and _prints_as(exact, written, digits):
                 return True
@@ -68,7 +68,7 @@ def same_decimal(gold: Node, answer: Node, left: Fraction, right: Fraction, deci
 
 def _prints_as(exact: Fraction, written: Fraction, digits: int) -> bool:
     """Whether `exact` rounded to `digits` significant digits is `written`, or both are the same double."""
-    size = abs(exact)
+    size = abs(written)
     exponent = len(str(size.numerator)) - len(str(size.denominator))
     if size < Fraction(10) ** exponent:
         exponent -= 1
@@ -90,6 +90,11 @@ def _decimal_against_irrational(gold: Node, answer: Node, decimals: int | None) 
     written, exact = (gold, answer) if decimal_digits(gold) is not None else (answer, gold)
     digits = decimal_digits(written)
     value = rational(written)
+    try:
+        if agree(written, exact):
+            return True
+    except ArithmeticError:
+        return False
     if digits is None or value is None or (decimals is None and digits < MACHINE_DIGITS):
         return False
     try:

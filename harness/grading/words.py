@@ -49,9 +49,9 @@ def as_number(normal: str) -> str | None:
 def same_words(gold: str, answer: str) -> bool:
     """Whether two answers in words say the same; a sentence may lead up to the gold words with "is"."""
     left, right = meaning(gold), meaning(answer)
-    if not left or not right:
+    if not re.search(r"[^\W\d_]", left) or not right:
         return False
-    if left == right or left.replace(" ", "") == right.replace(" ", ""):
+    if left == right or (left.replace(" ", "") == right.replace(" ", "") and not re.search(r"\d", left)):
         return True
     if {left, right} <= {"<empty>", "<undefined>"} and left != right:
         return False
@@ -88,18 +88,15 @@ def time_of_day(normal: str) -> tuple[int, int, int, str] | None:
     if not found or not (found[2] or found[4]):
         return None
     hour, minute, second = int(found[1]), int(found[2] or 0), int(found[3] or 0)
-    if hour > 24 or minute > 59 or second > 59:
+    if hour > 24 or minute > 59 or second > 59 or (found[4] and not 1 <= hour <= 12):
         return None
-    half = (found[4] or "").lower()
-    if half and hour > 12:
-        half = ""
-    if hour > 12:
-        hour, half = hour - 12, "p"
-    return hour % 12 if half else hour, minute, second, half
+    return hour, minute, second, (found[4] or "").lower()
 
 
 def same_time(gold: tuple[int, int, int, str], answer: tuple[int, int, int, str]) -> bool:
     """Whether two times of day are the same; morning or afternoon may be unsaid on one side."""
-    if gold[3] and answer[3]:
+    if bool(gold[3]) == bool(answer[3]):
         return gold == answer
-    return gold[0] % 12 == answer[0] % 12 and gold[1:3] == answer[1:3]
+    said, unsaid = (gold, answer) if gold[3] else (answer, gold)
+    hour = said[0] % 12 + (12 if said[3] == "p" else 0)
+    return gold[1:3] == answer[1:3] and (unsaid[0] == hour or (unsaid[0] <= 12 and unsaid[0] % 12 == said[0] % 12))
