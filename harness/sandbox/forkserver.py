@@ -1,0 +1,306 @@
+"""The trusted process between the harness and the programs: it forks, watches the clock, kills, and keeps snapshots.
+
+It is started as a fresh interpreter, so nothing of the harness's memory or environment reaches a program. It runs one
+program at a time and never touches generated code itself.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import select
+import shutil
+import signal
+import socket
+import struct
+import stat
+import sys
+import tempfile
+import time
+import traceback
+from collections import OrderedDict
+from collections.abc import Sequence
+from typing import Any
+
+from harness.sandbox import namespaces, seccomp, zygote
+from harness.sandbox.kernel import PR_SET_PDEATHSIG, prctl
+from harness.sandbox.limits import Limits
+from harness.sandbox.output import CappedOutput
+from harness.sandbox.wire import HEADER, Closed, receive, send
+
+STARTUP_TIMEOUT = 120.0
+KILL_TIMEOUT = 5.0
+STATUSES = ("ok", "error", "memory", "incomplete", "syntax")
+"""What a process may report of itself."""
+CREDENTIALS = struct.calcsize("3i")
+
+
+class Snapshot:
+    """A process that stands by in the state it reached, and what the program had printed until there."""
+
+    def __init__(self, control: socket.socket, pid: int, output: CappedOutput) -> None:
+        self.control, self.pid, self.output = control, pid, output
+        try:
+            self.handle = os.pidfd_open(pid)
+        except ProcessLookupError:  # it has ended already
+            self.handle = -1
+
+    def kill(self) -> None:
+        """End the process and its group, even if it does not cooperate, and wait until it is gone."""
+        if self.handle >= 0:
+            # The group is the process and, only where seccomp is missing, what it started.
+            with contextlib.suppress(ProcessLookupError, PermissionError):
+                os.killpg(self.pid, signal.SIGKILL)
+            with contextlib.suppress(ProcessLookupError):
+                signal.pidfd_send_signal(self.handle, signal.SIGKILL)
+            select.select([self.handle], [], [], KILL_TIMEOUT)
+            os.close(self.handle)
+            self.handle = -1
+        self.control.close()
+
+
+class ForkServer:
+    """Runs programs for one client, one after the other."""
+
+    def __init__(
+        self, client: socket.socket, limits: Limits, modules: Sequence[str], base: str, output: int, snapshots: int
+    ) -> None:
+        self.client, self.limits, self.modules, self.base = client, limits, modules, base
+        self.output_limit, self.max_snapshots = output, snapshots
+        self.snapshots: OrderedDict[tuple[str, ...], Snapshot] = OrderedDict()
+        self.layers: dict[str, str] = {}
+        self._start()
+
+    def _start(self) -> None:
+        """Fork the warm process, in namespaces of its own."""
+        self.directory = tempfile.mkdtemp(dir=self.base)
+        self.stdout, stdout = os.pipe()
+        os.set_blocking(self.stdout, False)
+        ours, theirs = socket.socketpair()
+        ours.setsockopt(socket.SOL_SOCKET, socket.SO_PASSCRED, 1)
+        first = os.fork()
+        if not first:
+            ours.close()
+            self.client.close()
+            os.close(self.stdout)
+            try:
+                self._become_zygote(theirs, stdout)
+            except BaseException:
+                traceback.print_exc()
+            finally:
+                os._exit(1)
+        self.guardian = first
+        theirs.close()
+        os.close(stdout)
+        ours.settimeout(STARTUP_TIMEOUT)
+        pid = self._hello(ours)
+        # Room for more than two, for the sender's credentials come along.
+        self.layers, descriptors = receive(ours, 16)
+        self.scratch, self.listener = (*descriptors, -1)[:2]
+        self.zygote = Snapshot(ours, pid, CappedOutput(self.output_limit))
+
+    def _become_zygote(self, control: socket.socket, stdout: int) -> None:
+        prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
+        missing = namespaces.enter()
+        # Only children enter a new pid namespace; the first is its init, with whose end all in it end.
+        child = os.fork()
+        if child:
+            control.close()
+            os.close(stdout)
+            os.waitpid(child, 0)
+            return
+        prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
+        os.setsid()
+        control.send(b"+")
+        processes = self.max_snapshots + 16
+        zygote.main(control, stdout, self.limits, self.modules, self.directory, missing, processes)
+
+    @staticmethod
+    def _hello(control: socket.socket) -> int:
+        """Wait for a new process's first byte; return its pid, for which the kernel vouches."""
+        byte, ancillary, _, _ = control.recvmsg(1, socket.CMSG_SPACE(CREDENTIALS))
+        for level, kind, data in ancillary:
+            if byte and level == socket.SOL_SOCKET and kind == socket.SCM_CREDENTIALS:
+                return struct.unpack("3i", data[:CREDENTIALS])[0]
+        raise Closed("no first byte")
+
+    def serve(self) -> None:
+        """Answer the client until it is gone."""
+        send(self.client, self.layers)
+        with contextlib.suppress(Closed):
+            while True:
+                steps, _ = receive(self.client)
+                send(self.client, self.run(tuple(steps)))
+        self.stop()
+
+    def stop(self) -> None:
+        """End all processes."""
+        for snapshot in self.snapshots.values():
+            snapshot.kill()
+        self.snapshots.clear()
+        self.zygote.kill()
+        os.waitpid(self.guardian, 0)
+        for descriptor in (self.stdout, self.scratch, self.listener):
+            if descriptor >= 0:
+                os.close(descriptor)
+
+    def run(self, steps: tuple[str, ...]) -> tuple[str, str, str]:
+        """Run a program; return status, output and error.
+
+        Earlier steps that ran before are not run again while their snapshot is kept. A step that is not valid by
+        itself, such as the second half of a loop's body, makes the program run anew as one piece.
+        """
+        earlier = steps[:-1]
+        if earlier and earlier not in self.snapshots and self.max_snapshots:
+            done = self._from_start(earlier)
+            if done[0] not in ("ok", "incomplete"):
+                return done
+        if earlier in self.snapshots:
+            self.snapshots.move_to_end(earlier)
+            done = self._extend(self.snapshots[earlier], steps, join(steps[-1:]))
+            if done[0] not in ("syntax", "broken"):
+                return done
+        return self._from_start(steps)
+
+    def _from_start(self, steps: tuple[str, ...]) -> tuple[str, str, str]:
+        status, output, error = self._extend(self.zygote, steps, join(steps))
+        if status == "broken":
+            self.restart()
+            status, output, error = self._extend(self.zygote, steps, join(steps))
+        if status == "broken":
+            raise RuntimeError("the sandbox's first process does not fork")
+        return ("error" if status == "syntax" else status), output, error
+
+    def restart(self) -> None:
+        """Replace the warm process and its namespaces; all snapshots are lost."""
+        self.stop()
+        self._start()
+
+    def _extend(self, parent: Snapshot, steps: tuple[str, ...], source: str) -> tuple[str, str, str]:
+        """Run `source` in a fork of `parent`, and keep the fork as the snapshot after `steps` if it can be continued.
+
+        Status "broken" says that the parent did not fork.
+        """
+        control, theirs = socket.socketpair()
+        control.setsockopt(socket.SOL_SOCKET, socket.SO_PASSCRED, 1)
+        output = parent.output.copy()
+        try:
+            send(parent.control, source, [theirs.fileno()])
+        except Closed:
+            control.close()
+            self._forget(parent)
+            return "broken", "", ""
+        finally:
+            theirs.close()
+        child, result = self._watch(parent, control, output)
+        if child is None:
+            control.close()
+            self._forget(parent)
+            return "broken", "", ""
+        status = result["status"]
+        if status not in ("ok", "incomplete") or os.listdir(self.scratch) or not self.max_snapshots:
+            # Files are not part of a snapshot, so a program that left some runs anew when it is continued.
+            child.kill()
+            self._drain(output)
+            self._clean_scratch()
+        else:
+            self._keep(steps, child)
+        return status, output.text(), result["error"]
+
+    def _watch(
+        self, parent: Snapshot, control: socket.socket, output: CappedOutput
+    ) -> tuple[Snapshot | None, dict[str, Any]]:
+        """Answer forks and gather output until the new process reports, ends, or its time is over."""
+        poller = select.poll()
+        for descriptor in (control.fileno(), self.stdout, self.listener):
+            if descriptor >= 0:
+                poller.register(descriptor, select.POLLIN)
+        poller.register(self.client, 0)  # only to hear that it is gone
+        deadline = time.monotonic() + self.limits.timeout
+        child: Snapshot | None = None
+        forker = parent.pid
+        result: dict[str, Any] | None = None
+        while result is None:
+            for descriptor, event in poller.poll(max(0.0, deadline - time.monotonic()) * 1000 + 1):
+                if descriptor == self.listener:
+                    if seccomp.answer(self.listener, forker):
+                        forker = -1
+                elif descriptor == self.stdout:
+                    self._drain(output)
+                elif descriptor == self.client.fileno() and event & (select.POLLHUP | select.POLLERR):
+                    raise Closed("the client is gone")
+                elif descriptor == control.fileno():
+                    try:
+                        if child is None:
+                            child = Snapshot(control, self._hello(control), output)
+                        else:
+                            result = report(control.recv(1 << 16))
+                    except (Closed, OSError):
+                        if child is None:
+                            return None, {}
+                        result = ended("killed", "ProcessExit: the program ended its own process")
+            if result is None and time.monotonic() >= deadline:
+                if child is None:
+                    return None, {}
+                result = ended("timeout", f"TimeoutError: a step ran longer than {self.limits.timeout:g} s")
+        self._drain(output)
+        return child, result
+
+    def _drain(self, output: CappedOutput) -> None:
+        with contextlib.suppress(BlockingIOError):
+            for _ in range(64):  # bounded: a program may print faster than this reads
+                output.add(os.read(self.stdout, 1 << 16))
+
+    def _clean_scratch(self) -> None:
+        try:
+            for name in os.listdir(self.scratch):
+                if stat.S_ISDIR(os.stat(name, dir_fd=self.scratch, follow_symlinks=False).st_mode):
+                    shutil.rmtree(name, dir_fd=self.scratch)
+                else:
+                    os.unlink(name, dir_fd=self.scratch)
+        except (OSError, RecursionError):
+            self.restart()  # the program made it hard to remove; a new file system is not
+
+    def _keep(self, steps: tuple[str, ...], child: Snapshot) -> None:
+        if steps in self.snapshots:
+            self.snapshots.pop(steps).kill()
+        self.snapshots[steps] = child
+        if len(self.snapshots) > self.max_snapshots:
+            self.snapshots.popitem(last=False)[1].kill()
+
+    def _forget(self, snapshot: Snapshot) -> None:
+        for steps, kept in list(self.snapshots.items()):
+            if kept is snapshot:
+                self.snapshots.pop(steps).kill()
+
+
+def join(steps: Sequence[str]) -> str:
+    """Steps as one source, each ending its line."""
+    return "".join(step if step.endswith("\n") else step + "\n" for step in steps)
+
+
+def ended(status: str, error: str) -> dict[str, Any]:
+    return {"status": status, "error": error}
+
+
+def report(data: bytes) -> dict[str, Any]:
+    """Read the report of a process that ran generated code; raises `Closed` for anything but a whole, valid one."""
+    try:
+        result = json.loads(data[HEADER:])
+    except (ValueError, RecursionError):
+        raise Closed("not a report") from None
+    if not (isinstance(result, dict) and isinstance(result.get("error"), str) and result.get("status") in STATUSES):
+        raise Closed("not a report")
+    return ended(result["status"], result["error"][: 2 * zygote.MAX_ERROR])
+
+
+def main(descriptor: int, base: str) -> None:
+    """Serve the client at the other end of a socket, which first sends the settings."""
+    client = socket.socket(fileno=descriptor)
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # an interrupt is for the harness, which then closes the socket
+    settings, _ = receive(client)
+    limits = Limits(**settings["limits"])
+    server = ForkServer(client, limits, settings["modules"], base, settings["output_limit"], settings["snapshots"])
+    server.serve()
+    sys.exit(0)

@@ -1,0 +1,227 @@
+"""The harness's side of the sandbox: programs go out to fork servers, outcomes come back in whatever order."""
+
+from __future__ import annotations
+
+import logging
+import os
+import select
+import shutil
+import socket
+import subprocess
+import sys
+import tempfile
+import weakref
+from collections import OrderedDict, deque
+from collections.abc import Sequence
+from dataclasses import asdict
+from pathlib import Path
+from typing import Literal
+
+from harness.errors import InputError
+from harness.sandbox.limits import Limits
+from harness.sandbox.wire import Closed, receive, send
+from harness.types import Execution
+
+Program = tuple[str, ...]
+Level = Literal["strict", "standard"]
+
+PIPELINED = 2
+"""Programs sent to a worker at a time, so that it need not wait for the next."""
+MAX_SOURCE = 1 << 20
+"""Characters in a program; a longer one is an error without being run."""
+REMEMBERED = 4096
+"""Programs of which it is remembered which worker ran them, for that one may hold their snapshot."""
+BOOTSTRAP = (
+    "import sys; sys.path.insert(0, sys.argv[1]); from harness.sandbox.forkserver import main; "
+    "main(int(sys.argv[2]), sys.argv[3])"
+)
+ENVIRONMENT = {
+    "LANG": "C.UTF-8",
+    "PYTHONHASHSEED": "0",
+    "OPENBLAS_NUM_THREADS": "1",
+    "OMP_NUM_THREADS": "1",
+    "MKL_NUM_THREADS": "1",
+}
+"""All that a fork server inherits; one thread each, for threads would not survive a fork."""
+
+logger = logging.getLogger(__name__)
+
+
+class Sandbox:
+    """Runs generated Python away from the harness, behind every layer of isolation the machine has.
+
+    A program is a tuple of steps, executed one after the other in one interpreter. The state after the steps that ran
+    before is kept as a forked process where memory allows, so extending a program costs one step; what a program does
+    is never seen by another that shares its first steps. Its output is what `python` would print for the steps joined.
+    Random numbers (`random`, `numpy.random`) start from seed 0 and hashes of strings are fixed, so outcomes repeat.
+
+    Call it with programs to wait for all of them, or `submit` and `poll`. Not safe for use by several threads.
+
+    Args:
+        workers: fork servers, each running one program at a time.
+        limits: what a program may use.
+        level: "strict" raises `InputError` when a layer of isolation is missing, "standard" logs what is missing.
+        modules: imported before any program starts; other installed packages can be imported but cost their time.
+        output_limit: bytes of output kept of a program; of longer output the middle is cut and marked.
+        snapshots: states kept by each worker; 0 runs every program from its first step.
+    """
+
+    def __init__(
+        self,
+        workers: int = 1,
+        limits: Limits = Limits(),  # noqa: B008 - frozen
+        level: Level = "standard",
+        modules: Sequence[str] = ("math", "sympy", "numpy"),
+        output_limit: int = 1024,
+        snapshots: int = 32,
+    ) -> None:
+        if sys.platform != "linux":
+            raise InputError(f"the sandbox needs Linux; this is {sys.platform}.")
+        if workers < 1:
+            raise InputError(f"sandbox workers {workers}: give at least 1.")
+        self.limits, self.level = limits, level
+        self._base = tempfile.mkdtemp(prefix="harness-sandbox-")
+        self._waiting: deque[tuple[str, Program]] = deque()
+        self._finished: deque[tuple[str, Execution]] = deque()
+        self._last_worker: OrderedDict[Program, _Worker] = OrderedDict()
+        self._workers: list[_Worker] = []
+        self._finalizer = weakref.finalize(self, _remove, self._workers, self._base)
+        settings = {
+            "limits": asdict(limits),
+            "modules": list(modules),
+            "output_limit": output_limit,
+            "snapshots": snapshots,
+        }
+        try:
+            self._workers += [_Worker(self._base, settings) for _ in range(workers)]
+            self.layers: dict[str, str] = {}
+            """For each layer of isolation "" where it is in place, else why it is missing."""
+            for worker in self._workers:
+                self.layers |= {name: why for name, why in worker.layers().items() if why or name not in self.layers}
+            self._require(level)
+        except BaseException:
+            self.close()
+            raise
+
+    def _require(self, level: Level) -> None:
+        missing = "; ".join(f"{name} ({why})" for name, why in self.layers.items() if why)
+        if missing and level == "strict":
+            raise InputError(f"sandbox level strict: this machine lacks {missing}; allow it with level standard.")
+        if missing:
+            logger.warning("sandbox: generated programs run without these layers of isolation: %s", missing)
+
+    def submit(self, key: str, program: Program) -> None:
+        """Queue a program; `poll` returns its outcome under `key`."""
+        if not program or sum(map(len, program)) > MAX_SOURCE:
+            error = f"ValueError: a program has 1 to {MAX_SOURCE} characters" if program else ""
+            self._finished.append((key, Execution("", error, "error" if error else "ok")))
+        else:
+            self._waiting.append((key, program))
+            self._dispatch()
+
+    @property
+    def num_pending(self) -> int:
+        """Programs submitted and not yet returned."""
+        return len(self._waiting) + len(self._finished) + sum(len(worker.running) for worker in self._workers)
+
+    def poll(self, timeout: float | None = None) -> list[tuple[str, Execution]]:
+        """Return the outcomes that are there, after waiting for one at most `timeout` seconds (None: until there is)."""
+        if not self._finished and any(worker.running for worker in self._workers):
+            busy = [worker for worker in self._workers if worker.running]
+            for worker in select.select(busy, [], [], timeout)[0]:
+                self._finished.append(worker.result())
+            self._dispatch()
+        found = list(self._finished)
+        self._finished.clear()
+        return found
+
+    def __call__(self, programs: Sequence[Program]) -> list[Execution]:
+        """Run programs and return their outcomes in order; nothing may be pending."""
+        if self.num_pending:
+            raise ValueError("programs submitted before are still pending; poll them first")
+        for index, program in enumerate(programs):
+            self.submit(str(index), program)
+        outcomes: dict[str, Execution] = {}
+        while len(outcomes) < len(programs):
+            outcomes.update(self.poll())
+        return [outcomes[str(index)] for index in range(len(programs))]
+
+    def _dispatch(self) -> None:
+        """Give waiting programs to free workers, to the one that ran their earlier steps if it is free."""
+        while self._waiting:
+            free = [worker for worker in self._workers if len(worker.running) < PIPELINED]
+            if not free:
+                return
+            key, program = self._waiting.popleft()
+            known = self._last_worker.get(program[:-1])
+            worker = known if known in free else min(free, key=lambda candidate: len(candidate.running))
+            worker.start(key, program)
+            self._last_worker[program] = worker
+            if len(self._last_worker) > REMEMBERED:
+                self._last_worker.popitem(last=False)
+
+    def close(self) -> None:
+        """End all processes and remove the scratch directory; the sandbox cannot be used again."""
+        self._finalizer()
+
+    def __enter__(self) -> Sandbox:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+
+class _Worker:
+    """A fork server and the programs sent to it."""
+
+    def __init__(self, base: str, settings: dict[str, object]) -> None:
+        self.channel, theirs = socket.socketpair()
+        self.running: deque[str] = deque()
+        root = str(Path(__file__).parents[2])
+        inherited = {name: os.environ[name] for name in ("LD_LIBRARY_PATH",) if name in os.environ}
+        with theirs:
+            self.process = subprocess.Popen(
+                [sys.executable, "-s", "-P", "-c", BOOTSTRAP, root, str(theirs.fileno()), base],
+                env=ENVIRONMENT | inherited,
+                stdin=subprocess.DEVNULL,
+                pass_fds=[theirs.fileno()],
+                start_new_session=True,
+                cwd="/",
+            )
+        send(self.channel, settings)
+
+    def fileno(self) -> int:
+        return self.channel.fileno()
+
+    def layers(self) -> dict[str, str]:
+        """Wait until it is ready; return the layers of isolation."""
+        return self._receive()
+
+    def start(self, key: str, program: Program) -> None:
+        self.running.append(key)
+        send(self.channel, program)
+
+    def result(self) -> tuple[str, Execution]:
+        status, output, error = self._receive()
+        return self.running.popleft(), Execution(output, error, status)
+
+    def _receive(self):  # type: ignore[no-untyped-def]
+        try:
+            return receive(self.channel)[0]
+        except Closed:
+            raise RuntimeError("a fork server of the sandbox ended; its message is on stderr") from None
+
+    def stop(self) -> None:
+        """It ends by itself, and its processes with it, when it finds the channel closed."""
+        self.channel.close()
+        try:
+            self.process.wait(timeout=10)
+        except subprocess.TimeoutExpired:
+            self.process.kill()
+            self.process.wait()
+
+
+def _remove(workers: list[_Worker], base: str) -> None:
+    for worker in workers:
+        worker.stop()
+    shutil.rmtree(base, ignore_errors=True)

@@ -1,0 +1,143 @@
+"""The process that is forked to run a step of a program, and then stands by as a snapshot of the state it reached.
+
+The first of them is warm: an interpreter with the modules imported and all rights given up. Told to continue, a process
+forks; its child runs the new source and takes its place beside it, ready to be continued in turn.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import gc
+import importlib
+import os
+import random
+import signal
+import socket
+import sys
+import types
+from collections.abc import Sequence
+from typing import Any, NoReturn
+
+from harness.sandbox import limits as confinement
+from harness.sandbox.wire import receive, send
+
+INCOMPLETE_INPUT = 0x4000
+"""Compiler flag (`codeop.PyCF_ALLOW_INCOMPLETE_INPUT`): say so when more lines could make the source valid."""
+MAX_ERROR = 500
+"""Characters kept of an error's message."""
+ALL_SIGNALS = signal.valid_signals()
+
+
+def main(
+    control: socket.socket,
+    stdout: int,
+    limits: confinement.Limits,
+    modules: Sequence[str],
+    base: str,
+    missing: dict[str, str],
+    processes: int,
+) -> NoReturn:
+    """Warm up, give up all rights, report the layers over `control` and serve as the first snapshot."""
+    for name in modules:
+        importlib.import_module(name)
+    if "sympy" in modules:
+        _warm_sympy()
+    if "numpy" in sys.modules:
+        sys.modules["numpy"].random.seed(0)
+    random.seed(0)
+    readable = confinement.readable_paths(modules)
+    listener, layers = confinement.confine(limits, readable, base, missing, processes)
+    scratch = os.open(".", os.O_RDONLY | os.O_DIRECTORY)
+    signal.signal(signal.SIGCHLD, signal.SIG_IGN)
+    signal.pthread_sigmask(signal.SIG_BLOCK, ALL_SIGNALS)
+    descriptors = [descriptor for descriptor in (scratch, listener) if descriptor >= 0]
+    send(control, layers, descriptors)
+    for descriptor in descriptors:
+        os.close(descriptor)
+    program = types.ModuleType("__main__")
+    sys.modules["__main__"] = program
+    sys.path = [path for path in sys.path if "-packages" in path or path.startswith(sys.base_prefix)]
+    _own_standard_streams(stdout)
+    gc.collect()
+    gc.freeze()
+    try:
+        _serve(control, program, limits.timeout)
+    finally:
+        os._exit(0)
+
+
+def _warm_sympy() -> None:
+    """Do once what every first use of sympy spends hundreds of milliseconds on: late imports and caches."""
+    import sympy
+
+    x, y = sympy.symbols("x y")
+    sympy.solve([x + y - 3, x - y - 1], [x, y])
+    sympy.solve(x**2 - 2 * x - 3, x)
+    sympy.simplify(sympy.sin(x) ** 2 + sympy.cos(x) ** 2)
+    sympy.integrate(sympy.diff(x**3 * sympy.exp(x), x), x)
+    sympy.N(sympy.sqrt(2) + sympy.Rational(1, 3))
+    sympy.factor(sympy.expand((x + y) ** 3))
+
+
+def _own_standard_streams(stdout: int) -> None:
+    null = os.open(os.devnull, os.O_RDWR)
+    for target, source in ((0, null), (1, stdout), (2, null)):
+        os.dup2(source, target)
+    os.close(null)
+    os.close(stdout)
+    sys.stdin = open(0, encoding="utf-8")  # noqa: SIM115 - open as long as the process
+    sys.stdout = sys.__stdout__ = open(1, "w", encoding="utf-8", errors="backslashreplace")  # type: ignore[misc]  # noqa: SIM115
+    sys.stderr = sys.__stderr__ = open(2, "w", encoding="utf-8", errors="backslashreplace")  # type: ignore[misc]  # noqa: SIM115
+
+
+def _serve(control: socket.socket, program: types.ModuleType, timeout: float) -> None:
+    """Fork for each source that arrives; the child runs it, reports, and goes on in this same loop for its own."""
+    pending, stdout = "", sys.stdout
+    while True:
+        source, (own,) = receive(control, 1)
+        numbers = random.getstate()
+        if os.fork():
+            os.close(own)
+            continue
+        control.close()
+        control = socket.socket(fileno=own)
+        os.setsid()
+        confinement.limit_cpu(timeout)
+        # Python reseeds `random` in every forked process; a run must not depend on where it was forked.
+        random.setstate(numbers)
+        control.send(b"+")
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, ALL_SIGNALS)
+        result, pending = _run(program, pending, source)
+        with contextlib.suppress(ValueError, OSError):
+            stdout.flush()
+        signal.pthread_sigmask(signal.SIG_BLOCK, ALL_SIGNALS)
+        send(control, result)
+
+
+def _run(program: types.ModuleType, pending: str, source: str) -> tuple[dict[str, Any], str]:
+    """Run `source` after the text `pending` that was not complete by itself; return the outcome and what is pending."""
+    source = pending + source
+    try:
+        code = compile(source, "<program>", "exec", INCOMPLETE_INPUT, True)
+    except SyntaxError as error:
+        if error.msg == "incomplete input":
+            return {"status": "incomplete", "error": ""}, source
+        return {"status": "syntax", "error": _describe(error)}, pending
+    except (ValueError, RecursionError, MemoryError) as error:
+        return {"status": "syntax", "error": _describe(error)}, pending
+    try:
+        exec(code, program.__dict__)
+    except MemoryError as error:
+        return {"status": "memory", "error": _describe(error)}, ""
+    except BaseException as error:  # whatever the program raises is its outcome
+        return {"status": "error", "error": _describe(error)}, ""
+    return {"status": "ok", "error": ""}, ""
+
+
+def _describe(error: BaseException) -> str:
+    try:
+        message = str(error)
+    except Exception:
+        message = ""
+    name = type(error).__name__
+    return f"{name}: {message[:MAX_ERROR]}" if message else name
