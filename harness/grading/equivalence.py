@@ -11,6 +11,7 @@ from harness.grading import words
 from harness.grading.compare import Comparison
 from harness.grading.normalize import MAX_LENGTH, normalize
 from harness.grading.parse import parse
+from harness.grading.pool import JobTimeout, pool
 from harness.grading.tree import Node, ParseError
 from harness.types import AnswerStatus
 
@@ -44,11 +45,13 @@ def decide(gold: str, answer: str, decimals: int | None = None) -> Decision:
     decision = decide_cheaply(gold, answer) if decimals is None else None
     if decision is None:
         decision = decide_fully(gold, answer, decimals)
-    if decision.open and not decision.same:
-        from harness.grading.symbolic import decide_open
-
-        return decide_open(decision)
-    return decision
+    if not decision.open or decision.same:
+        return decision
+    try:
+        proved = pool().run("algebra", decision.open)
+    except JobTimeout:
+        return Decision(False, "symbolic", "timeout")
+    return Decision(proved, "symbolic")
 
 
 def decide_cheaply(gold: str, answer: str) -> Decision | None:

@@ -225,7 +225,8 @@ def _sentence(rest: str) -> str:
 
 def _is_prose(text: str) -> bool:
     bare = re.sub(r"\\(?:text|mbox|mathrm)\s*\{[^{}]*\}|\\[a-zA-Z]+|\$[^$]*\$", " ", text)
-    return len(re.findall(r"[^\W\d_]{2,}", bare)) > 4 or bool(re.search(r"[^\W\d_\x00-\u024f]{2,}", bare) and re.search(r"\d", text))
+    words = len(re.findall(r"[^\W\d_]{2,}", bare))
+    return words > (2 if re.search(r"\bis\b", bare) else 4) or bool(re.search(r"[^\W\d_\x00-\u024f]{2,}", bare) and re.search(r"\d", text))
 
 
 def _value_in(sentence: str) -> str:

@@ -78,6 +78,8 @@ def normalize(text: str) -> str:
     if "\\\\" in text and "\\begin" not in text:
         text = re.sub(r"\\\\(?=[a-zA-Z{}%$])", r"\\", text)
     text = _math_delimiters(text)
+    if re.fullmatch(r"[-+]?\d{1,3}(?: \d{3})+(?:\.\d+)?", text):
+        text = text.replace(" ", "")
     if re.search(r"\d,\s", text):  # commas without a space group digits where those between members have one
         text = re.sub(r"(?<![\d,.])\d{1,3}(?:,\d{3})+(?![\d,]\d)", lambda m: m[0].replace(",", ""), text)
     text = re.sub(r"(\d)\s*(?:\{,\}|,\s*\\!|\\!\s*,)\s*(?:\\!)?\s*(?=\d{3})", r"\1,", text)

@@ -1,0 +1,75 @@
+"""The worker process: answers comparison jobs on its standard streams until they close. It never imports torch.
+
+Started as `python -m harness.grading.worker`, so nothing of the parent is forked or imported again.
+"""
+
+from __future__ import annotations
+
+import os
+import pickle
+import resource
+import struct
+import sys
+from typing import Any, BinaryIO
+
+MEMORY_LIMIT = 4 << 30
+"""Bytes of address space."""
+ORPHAN_SECONDS = 120
+"""Processor seconds one job may take before the kernel ends a worker whose parent is gone."""
+
+
+def write_message(stream: BinaryIO, message: Any) -> None:
+    """One message, length first."""
+    data = pickle.dumps(message)
+    stream.write(struct.pack("<I", len(data)) + data)
+    stream.flush()
+
+
+def read_message(stream: BinaryIO) -> Any:
+    """The next message. Raises EOFError when the other side is gone."""
+    header = stream.read(4)
+    if len(header) < 4:
+        raise EOFError
+    data = stream.read(struct.unpack("<I", header)[0])
+    return pickle.loads(data)
+
+
+def answer(kind: str, payload: Any) -> Any:
+    """What a job asks for: "algebra" proves pairs of trees, "decide" runs the cascade on a pair of strings."""
+    if kind == "algebra":
+        from harness.grading.symbolic import prove_same
+
+        return prove_same(payload)
+    from harness.grading.equivalence import decide_fully
+    from harness.grading.symbolic import prove_same
+
+    decision = decide_fully(*payload)
+    if decision.open and not decision.same and prove_same(decision.open):
+        return type(decision)(True, "symbolic")
+    return type(decision)(decision.same, decision.rule, decision.status)
+
+
+def main() -> None:
+    """Serve jobs: a "started" message before each result marks where its deadline begins."""
+    requests, replies = sys.stdin.buffer, os.fdopen(os.dup(1), "wb")
+    os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
+    resource.setrlimit(resource.RLIMIT_AS, (MEMORY_LIMIT, MEMORY_LIMIT))
+    while True:
+        try:
+            kind, payload = read_message(requests)
+        except EOFError:
+            return
+        if kind == "algebra":
+            import sympy  # noqa: F401 - loaded before the clock starts
+        used = int(resource.getrusage(resource.RUSAGE_SELF).ru_utime) + ORPHAN_SECONDS
+        resource.setrlimit(resource.RLIMIT_CPU, (used, resource.getrlimit(resource.RLIMIT_CPU)[1]))
+        write_message(replies, "started")
+        try:
+            reply = ("ok", answer(kind, payload))
+        except (MemoryError, RecursionError, OverflowError) as error:
+            reply = ("failed", repr(error))
+        write_message(replies, reply)
+
+
+if __name__ == "__main__":
+    main()
