@@ -54,10 +54,11 @@ def __getattr__(name: str) -> Any:
 def open_engine(checkpoint: str | Path, config: EngineConfig = DEFAULT_CONFIG, version: str = "") -> Engine:
     """Open the engine that `config.kind` names over a checkpoint directory or hub name.
 
-    "auto" takes vLLM where it works, and otherwise transformers with one line in the log that says why.
+    "auto" takes vLLM where it works, and otherwise transformers with one line in the log that says why. Of a server's
+    checkpoint only the tokenizer is read.
 
     Args:
-        version: fingerprint of the checkpoint's weights, if the caller knows it.
+        version: fingerprint of the checkpoint's weights; "" to have it computed (`harness.models.fingerprint`).
 
     Raises:
         InputError: the checkpoint lacks something, or the configuration does not fit it.

@@ -1,10 +1,11 @@
-"""What engines read from a checkpoint besides its weights: its place, its tokenizer, its parameters' names and shapes."""
+"""What engines read from a checkpoint directory: its tokenizer, its number format, its weights' names and shapes."""
 
 from __future__ import annotations
 
+import contextlib
 import json
 import re
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -18,8 +19,8 @@ HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*")
 HUB_TIMEOUT = 5.0
 
 
-def resolve_checkpoint(checkpoint: str | Path) -> Path:
-    """The directory of a checkpoint, which is checked to hold a config, weights and a tokenizer.
+def resolve_checkpoint(checkpoint: str | Path, weights: bool = True) -> Path:
+    """The directory of a checkpoint, which is checked to hold a tokenizer and (if `weights`) a config and weights.
 
     A name `owner/model` that is no local path is looked up on the model hub (or in its local cache).
 
@@ -31,9 +32,9 @@ def resolve_checkpoint(checkpoint: str | Path) -> Path:
         path = _from_hub(str(checkpoint))
     if not path.is_dir():
         raise InputError(f"{path}: not a directory; give a checkpoint directory in the Hugging Face format.")
-    if not (path / "config.json").is_file():
+    if weights and not (path / "config.json").is_file():
         raise InputError(f"{path}: no config.json; give a checkpoint directory in the Hugging Face format.")
-    if not any(next(path.glob(pattern), None) for pattern in WEIGHT_FILES):
+    if weights and not any(next(path.glob(pattern), None) for pattern in WEIGHT_FILES):
         raise InputError(f"{path}: no weights (model.safetensors); was the checkpoint saved completely?")
     if not any((path / name).is_file() for name in TOKENIZER_FILES):
         raise InputError(f"{path}: no tokenizer (tokenizer.json); save the tokenizer beside the model.")
@@ -96,6 +97,37 @@ def stored_dtype(path: Path) -> str:
     config = json.loads((path / "config.json").read_text(encoding="utf-8"))
     name = config.get("dtype") or config.get("torch_dtype") or "float32"
     return str(name).removeprefix("torch.")
+
+
+def checkpoint_version(path: Path) -> str:
+    """Fingerprint of the weights as stored, equal to that of the model loaded in the stored number format."""
+    from harness.models import fingerprint
+
+    return fingerprint(stored_weights(path))
+
+
+def stored_weights(path: Path) -> Iterator[tuple[str, Any]]:
+    """All weights of a checkpoint in the model's own order, tied ones included, read one at a time."""
+    import torch
+    from safetensors import safe_open
+
+    layout = WeightLayout.of_checkpoint(path)
+    with contextlib.ExitStack() as stack:
+        readers: dict[str, Callable[[str], Any]] = {}
+        for file in sorted(path.glob("*.safetensors")):
+            opened = stack.enter_context(safe_open(file, framework="pt"))
+            readers |= dict.fromkeys(opened.keys(), opened.get_tensor)
+        if not readers:
+            for file in sorted(path.glob("pytorch_model*.bin")):
+                tensors = torch.load(file, map_location="cpu", weights_only=True, mmap=True)
+                readers |= dict.fromkeys(tensors, tensors.__getitem__)
+        known = {name: layout.tied.get(name, name) if name not in readers else name for name in layout.shapes}
+        # Some architectures are stored under other names than those they are built with.
+        names = (
+            known if all(stored in readers for stored in known.values()) else {name: name for name in sorted(readers)}
+        )
+        for name, stored in names.items():
+            yield name, readers[stored](stored)
 
 
 @dataclass(frozen=True)

@@ -29,17 +29,18 @@ def check_request(request: GenerationRequest, max_context: int, vocab_size: int 
     if vocab_size is not None and not (min(ids) >= 0 and max(ids) < vocab_size):
         bad = next(token for token in ids if not 0 <= token < vocab_size)
         raise InputError(f"request '{key}': token id {bad} is not in the vocabulary of {vocab_size} tokens.")
-    for name, value, valid in (
-        ("n", sampling.n, sampling.n >= 1),
-        ("temperature", sampling.temperature, 0 <= sampling.temperature < float("inf")),
-        ("top_p", sampling.top_p, 0 < sampling.top_p <= 1),
-        ("top_k", sampling.top_k, sampling.top_k >= 0),
-        ("max_tokens", sampling.max_tokens, sampling.max_tokens >= 1),
-        ("stop", sampling.stop, all(sampling.stop)),
-        ("step_stop", sampling.step_stop, all(sampling.step_stop)),
+    for name, valid, allowed in (
+        ("n", sampling.n >= 1, "at least 1"),
+        # vLLM rejects more than 2 and silently raises what is below 0.01.
+        ("temperature", sampling.temperature == 0 or 0.01 <= sampling.temperature <= 2, "0 or from 0.01 to 2"),
+        ("top_p", 0 < sampling.top_p <= 1, "above 0, at most 1"),
+        ("top_k", sampling.top_k >= 0, "at least 1, or 0 for off"),
+        ("max_tokens", sampling.max_tokens >= 1, "at least 1"),
+        ("stop", all(sampling.stop), "without empty strings"),
+        ("step_stop", all(sampling.step_stop), "without empty strings"),
     ):
         if not valid:
-            raise InputError(f"request '{key}': {name} is {value!r}, which is out of range.")
+            raise InputError(f"request '{key}': {name} is {getattr(sampling, name)!r}; it must be {allowed}.")
 
 
 def token_limit(request: GenerationRequest, max_context: int) -> int:

@@ -16,6 +16,7 @@ from transformers.cache_utils import DynamicCache
 from harness.engines.checkpoint import (
     WeightLayout,
     check_eos,
+    checkpoint_version,
     eos_token_ids,
     load_tokenizer,
     resolve_checkpoint,
@@ -77,10 +78,10 @@ class HFEngine:
         tokenizer = load_tokenizer(path)
         dtype = stored_dtype(path) if config.dtype == "auto" else config.dtype
         with keep_random_state():
-            model = AutoModelForCausalLM.from_pretrained(path, dtype=getattr(torch, dtype))
+            model: Any = AutoModelForCausalLM.from_pretrained(path, dtype=getattr(torch, dtype))
         if torch.cuda.is_available():
-            model.to(torch.device("cuda"))
-        self._set_up(model, tokenizer, config, version, owned=True)
+            model.cuda()
+        self._set_up(model, tokenizer, config, version or checkpoint_version(path), owned=True)
 
     @classmethod
     def from_model(

@@ -11,6 +11,7 @@ from typing import Any
 
 from harness.engines.checkpoint import (
     WeightLayout,
+    checkpoint_version,
     eos_token_ids,
     load_tokenizer,
     resolve_checkpoint,
@@ -56,7 +57,7 @@ class VLLMEngine:
         from vllm import __version__
 
         self.name = f"vllm {__version__}"
-        self.version = version
+        self.version = version or checkpoint_version(self._path)
         model_config = self._engine.vllm_config.model_config
         self.max_context: int = model_config.max_model_len
         self._vocab_size: int = model_config.get_vocab_size()

@@ -1,0 +1,176 @@
+"""What is particular to vLLM in the training process: replaced weights, several engines, side effects."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from harness.engines import EngineError, VLLMEngine, generate, open_engine
+from harness.models import named_weights
+from harness.protocols import Engine
+from harness.types import GenerationRequest, SamplingConfig
+from tests.engines.conftest import (
+    CONFIG,
+    build_model,
+    build_tokenizer,
+    prompt,
+    reference_greedy,
+    reference_logps,
+    sample,
+)
+
+pytestmark = pytest.mark.vllm
+
+LENGTHS = (10, 130, 260)
+"""Within one block of the prefix cache, and over one and two full blocks of 128 tokens."""
+
+
+def greedy(engine: Engine) -> dict[int, Any]:
+    sampling = SamplingConfig(temperature=0.0, max_tokens=10)
+    requests = [GenerationRequest(str(n), prompt(n), sampling) for n in LENGTHS]
+    return {int(result.key): result.completions[0] for result in generate(engine, requests)}
+
+
+def assert_samples_from(engine: Engine, model: Any) -> None:
+    for length, found in greedy(engine).items():
+        assert found.token_ids == reference_greedy(model, prompt(length), 10, build_tokenizer().eos_token_id)
+        expected = float(reference_logps(model, prompt(length), found.token_ids).sum())
+        assert found.logp == pytest.approx(expected, abs=1e-4)
+
+
+def perturbed(model: Any, seed: int) -> Any:
+    generator = torch.Generator().manual_seed(seed)
+    with torch.no_grad():
+        for parameter in model.parameters():
+            parameter.add_(0.1 * torch.randn(parameter.shape, generator=generator))
+    return model
+
+
+@pytest.fixture
+def synced_back(vllm_engine: VLLMEngine):
+    yield vllm_engine
+    vllm_engine.sync(named_weights(build_model(tied=True)), "original")
+
+
+def test_after_a_sync_long_and_short_prompts_see_the_new_weights(synced_back: VLLMEngine):
+    engine = synced_back
+    before = greedy(engine)  # fills the prefix cache with values of the old weights
+    for round_ in (1, 2):
+        model = perturbed(build_model(tied=True), round_)
+        engine.sync(named_weights(model), f"round {round_}")
+        assert engine.version == f"round {round_}"
+        assert_samples_from(engine, model)
+    assert {n: c.token_ids for n, c in greedy(engine).items()} != {n: c.token_ids for n, c in before.items()}
+
+
+def test_a_tied_head_follows_the_embeddings_even_if_the_sync_leaves_it_out(synced_back: VLLMEngine):
+    model = perturbed(build_model(tied=True), 3)
+    weights = [(name, tensor) for name, tensor in model.named_parameters()]
+    assert "lm_head.weight" not in dict(weights)
+    synced_back.sync(weights, "without head")
+    assert_samples_from(synced_back, model)
+
+
+def test_an_untied_engine_open_beside_the_tied_one_takes_its_own_weights(
+    vllm_engine: VLLMEngine, untied_checkpoint: Path
+):
+    second = open_engine(untied_checkpoint, CONFIG)
+    model = perturbed(build_model(tied=False), 4)
+    second.sync(named_weights(model), "new")
+    assert_samples_from(second, model)
+    assert_samples_from(vllm_engine, build_model(tied=True))
+    second.close()
+    second.close()  # harmless
+    with pytest.raises(EngineError, match="the engine is closed"):
+        sample(second, prompt(3))
+    assert_samples_from(vllm_engine, build_model(tied=True))
+    third = open_engine(untied_checkpoint, CONFIG)
+    assert_samples_from(third, build_model(tied=False))
+    third.close()
+
+
+def broken(kind: str) -> list[tuple[str, torch.Tensor]]:
+    weights = dict(build_model(tied=False).state_dict())
+    name = "model.layers.0.mlp.up_proj.weight"
+    if kind == "wrong shape":
+        weights[name] = weights[name][:, 1:]
+    elif kind == "unknown name":
+        weights["model.layers.9.mlp.up_proj.weight"] = weights[name]
+    else:
+        del weights[name]
+    return list(weights.items())
+
+
+def test_a_failed_sync_poisons_the_engine_but_no_other(vllm_engine: VLLMEngine, untied_checkpoint: Path):
+    for kind, words in (
+        ("wrong shape", r"up_proj.weight' has shape \(96, 63\), the model's is \(96, 64\)"),
+        ("unknown name", "no parameter 'model.layers.9.mlp.up_proj.weight'"),
+        ("missing", "1 parameters are missing, such as 'model.layers.0.mlp.up_proj.weight'"),
+    ):
+        engine = open_engine(untied_checkpoint, CONFIG, version="old")
+        with pytest.raises(EngineError, match=words):
+            engine.sync(broken(kind), "new")
+        assert engine.version == "old"
+        for call in (
+            lambda: engine.submit(GenerationRequest("after", prompt(3), SamplingConfig())),  # noqa: B023 - called here
+            engine.poll,
+            engine.sleep,
+            lambda: engine.sync(named_weights(build_model(tied=False)), "good"),  # noqa: B023
+        ):
+            with pytest.raises(EngineError, match="the last weight sync failed"):
+                call()
+        engine.close()
+    assert_samples_from(vllm_engine, build_model(tied=True))
+
+
+def test_weights_that_raise_while_they_are_read_poison_the_engine_too(untied_checkpoint: Path):
+    engine = open_engine(untied_checkpoint, CONFIG)
+
+    def torn():
+        yield from list(build_model(tied=False).state_dict().items())[:3]
+        raise OSError("link down")
+
+    with pytest.raises(OSError, match="link down"):
+        engine.sync(torn(), "new")
+    with pytest.raises(EngineError, match="The sync failed with: link down"):
+        engine.poll()
+    engine.close()
+
+
+def test_seeded_prompts_may_exceed_the_tokens_of_one_step(vllm_engine: VLLMEngine):
+    requests = [GenerationRequest(str(i), prompt(310, i), SamplingConfig(n=2, seed=i, max_tokens=3)) for i in range(40)]
+    assert len(list(generate(vllm_engine, requests))) == 40
+
+
+def test_open_and_close_leave_environment_threads_and_process_groups_as_they_were(untied_checkpoint: Path):
+    set_num_threads, threads = torch.set_num_threads, torch.get_num_threads()
+    before = {name: value for name, value in os.environ.items() if not name.startswith("VLLM_")}
+    state = torch.get_rng_state()
+    engine = open_engine(untied_checkpoint, CONFIG)
+    sample(engine, prompt(20), max_tokens=4)
+    assert torch.set_num_threads is set_num_threads
+    assert torch.get_num_threads() == threads
+    assert not torch.distributed.is_initialized()
+    engine.close()
+    torch.set_num_threads(threads)
+    assert torch.get_num_threads() == threads
+    assert {name: value for name, value in os.environ.items() if not name.startswith("VLLM_")} == before
+    assert torch.equal(torch.get_rng_state(), state)
+    assert not torch.distributed.is_initialized()
+
+
+def test_compiled_functions_of_the_trainer_keep_working(vllm_engine: VLLMEngine):
+    calls = []
+
+    def count(graph: Any, inputs: Any) -> Any:
+        calls.append(1)
+        return graph.forward
+
+    function = torch.compile(lambda x: x * 2 + 1, backend=count)
+    sample(vllm_engine, prompt(5), max_tokens=2)
+    assert function(torch.ones(2)).tolist() == [3.0, 3.0]
+    assert calls == [1]
