@@ -78,29 +78,16 @@ class RolloutCallback(Callback):
         seed: int = 0,
         sync_tolerance: float | None = None,
     ) -> None:
-        self.template = find_template(template)
+        self.template = template
+        self.problems, self.probe_problems = problems, probe_problems or []
+        self.scheduler, self.select = scheduler, select or TopK()
+        self.reward, self.search = reward, search
+        self.problems_per_iteration = problems_per_iteration
+        self.replay_files, self.replay_share = replay_files or [], replay_share
         self.evaluation = evaluation
         self.engine_config = engine or EngineConfig()
+        self.chunk_size, self.grader, self.seed = chunk_size, grader, seed
         self.sync_tolerance = sync_tolerance
-        self.plan = Iteration(
-            problems=read_all_problems(problems),
-            scheduler=scheduler,
-            select=select or TopK(),
-            probe_problems=read_all_problems(probe_problems or []),
-            reward=reward,
-            search=search,
-            problems_per_iteration=problems_per_iteration,
-            replay=Replay(replay_rows(replay_files or []), replay_share),
-            chunk_size=chunk_size,
-            grader=grader,
-            seed=seed,
-        )
-        self.plan.check()
-        if evaluation and (shared := shared_questions(evaluation.load(), self.plan.problems)):
-            raise InputError(
-                f"{len(shared)} evaluation problems are also training problems (such as '{shared[0]}'); "
-                "remove them from one of the two files."
-            )
         self.manifest: dict[str, Any] = {}
         self._engine: Engine | None = None
 
@@ -114,6 +101,8 @@ class RolloutCallback(Callback):
                 f"trainer.reload_dataloaders_every_n_epochs is {trainer.reload_dataloaders_every_n_epochs}; rollouts "
                 "need 1, or every epoch would train on the first iteration's rows."
             )
+        self._template = find_template(self.template)
+        self._plan = self._load(pl_module)
         self.folder = Path(trainer.default_root_dir) / "rollouts"
         self._turns = Turns(trainer, self.folder)
         trainer.datamodule.refresh = lambda _: self.ensure(trainer)  # type: ignore[attr-defined]
@@ -141,6 +130,30 @@ class RolloutCallback(Callback):
 
     # What it does.
 
+    def _load(self, module: Any) -> Iteration:
+        """Read and check the files."""
+        replay = replay_rows(self.replay_files, lambda problem: self._template.render(problem, module.tokenizer))
+        plan = Iteration(
+            problems=read_all_problems(self.problems),
+            scheduler=self.scheduler,
+            select=self.select,
+            probe_problems=read_all_problems(self.probe_problems),
+            reward=self.reward,
+            search=self.search,
+            problems_per_iteration=self.problems_per_iteration,
+            replay=Replay(replay, self.replay_share),
+            chunk_size=self.chunk_size,
+            grader=self.grader,
+            seed=self.seed,
+        )
+        plan.check()
+        if self.evaluation and (shared := shared_questions(self.evaluation.load(), plan.problems)):
+            raise InputError(
+                f"{len(shared)} evaluation problems are also training problems (such as '{shared[0]}'); "
+                "remove them from one of the two files."
+            )
+        return plan
+
     def ensure(self, trainer: Trainer) -> list[str]:
         """The training file of the epoch that comes next, collected if it is not on disk."""
         # `current_epoch` lags behind by one when a run resumes from a checkpoint of an epoch's end.
@@ -159,7 +172,7 @@ class RolloutCallback(Callback):
     def _collect(self, trainer: Trainer, server: Server, iteration: int) -> None:
         started = time.perf_counter()
         with _Phases(trainer, iteration) as phases:
-            manifest = self.plan.run(iteration, self.folder, server, phases.report)
+            manifest = self._plan.run(iteration, self.folder, server, phases.report)
         chosen, monitors = manifest["config"], manifest["monitors"]
         temperature = chosen.get("sampling", {}).get("temperature", 1.0)
         threshold = chosen.get("reward_threshold", 0.0)
@@ -171,7 +184,7 @@ class RolloutCallback(Callback):
 
     def _evaluate(self, trainer: Trainer, server: Server, iteration: int) -> None:
         assert self.evaluation is not None
-        metrics = self.evaluation.run(iteration, self.folder, server, self.plan.grader)
+        metrics = self.evaluation.run(iteration, self.folder, server, self.grader)
         rank_zero_info(
             f"after iteration {iteration}: "
             + ", ".join(f"{name} {value:.3f}" for name, value in metrics.items() if not name.endswith(("low", "high")))
@@ -201,7 +214,7 @@ class RolloutCallback(Callback):
             engine.wake()
             if engine.version != version:
                 engine.sync(named_weights(module.model), version)
-            server = Server(engine, module.tokenizer, self.template, self.plan.reward)
+            server = Server(engine, module.tokenizer, self._template, self.reward)
             self._prove(module, engine, version, server)
             yield server
             engine.sleep()
@@ -214,7 +227,7 @@ class RolloutCallback(Callback):
     @torch.no_grad()
     def _prove(self, module: Any, engine: Engine, version: str, server: Server) -> None:
         """Raise if the engine does not compute what the training model computes."""
-        prompts = [server.prompt_ids(problem) for problem in self.plan.problems[:NUM_SYNC_PROMPTS]]
+        prompts = [server.prompt_ids(problem) for problem in self._plan.problems[:NUM_SYNC_PROMPTS]]
         tolerance = self.sync_tolerance
         if tolerance is None:
             tolerance = 1e-3 if self.engine_config.dtype == "float32" else 0.3

@@ -103,7 +103,11 @@ def with_verdicts(rollouts: Sequence[Rollout], verdicts: Sequence[Verdict], rewa
     scores = (reward or Outcome())(problems, responses, correct)
     rows = iter(
         ScoredResponse(
-            replace(response, step_values=score.steps), verdict.answer, verdict.correct, score.value, verdict.status
+            replace(response, step_values=score.steps or response.step_values),
+            verdict.answer,
+            verdict.correct,
+            score.value,
+            verdict.status,
         )
         for response, verdict, score in zip(responses, verdicts, scores, strict=True)
     )

@@ -24,7 +24,7 @@ from harness.rollouts.collect import collect
 from harness.rollouts.log import RolloutLog, chunks
 from harness.rollouts.monitors import monitors
 from harness.rollouts.server import Server
-from harness.store import file_hash, read_rows, stable_hash, to_dict, write_json, write_rows
+from harness.store import file_hash, from_dict, read_jsonl, stable_hash, to_dict, write_json, write_rows
 from harness.types import Problem, Rollout, SamplingConfig, SFTExample
 
 Progress = Callable[[str, int, int], None]
@@ -206,6 +206,18 @@ def check_hashes(manifest: Mapping[str, Any], folder: Path) -> None:
             )
 
 
-def replay_rows(paths: Sequence[str | Path]) -> list[SFTExample]:
-    """Rows to replay, from files of `prompt` and `response`."""
-    return [row for path in paths for row in read_rows(path, SFTExample)]
+def replay_rows(paths: Sequence[str | Path], render: Callable[[Problem], str]) -> list[SFTExample]:
+    """Rows to replay, from files of `prompt` and `response`, or of problems with a worked `solution`."""
+    rows = []
+    for path in paths:
+        for number, data in read_jsonl(path):
+            if "prompt" in data and "response" in data:
+                rows.append(from_dict(SFTExample, data))
+            elif question := data.get("question") or data.get("problem"):
+                if not data.get("solution"):
+                    raise InputError(f"{path}:{number}: no 'solution' to replay; found {sorted(data)}.")
+                problem = Problem(str(data.get("id", number)), question)
+                rows.append(SFTExample(render(problem), data["solution"], problem_id=problem.id))
+            else:
+                raise InputError(f"{path}:{number}: needs 'prompt' and 'response', or 'question' and 'solution'.")
+    return rows
