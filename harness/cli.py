@@ -31,6 +31,11 @@ class Command:
     function: str = ""
     """`module:function` whose typed parameters are the options; "" for the four that LightningCLI runs."""
 
+    def load(self) -> Callable[..., int | None]:
+        """Import the function."""
+        module, _, attribute = self.function.partition(":")
+        return getattr(importlib.import_module(module), attribute)
+
 
 COMMANDS: dict[str, Command] = {
     "fit": Command("Train a model: supervised, on preferences, as a reward model, or on its own rollouts."),
@@ -41,7 +46,9 @@ COMMANDS: dict[str, Command] = {
         "Sample and score responses to problems; write training rows from them.", "harness.rollouts.command:rollout"
     ),
     "prepare": Command("Write the built-in task's data and base model.", "harness.arithmetic.prepare:prepare"),
+    "doctor": Command("Say what works on this machine and what is missing.", "harness.doctor:doctor"),
 }
+"""All commands, in the order of the help."""
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -53,6 +60,10 @@ def main(argv: Sequence[str] | None = None) -> int:
     if arguments[0] == "--version":
         print(f"harness {__version__}")
         return 0
+    if arguments[0] == "--print_completion":
+        from harness.commands.completion import print_completion
+
+        return guarded(lambda: print_completion(arguments[1:]))
     if arguments[0] not in COMMANDS:
         print(f"error: {unknown(arguments[0])}", file=sys.stderr)
         return 2
@@ -63,15 +74,16 @@ def main(argv: Sequence[str] | None = None) -> int:
 def dispatch(arguments: list[str], from_shell: bool) -> int | None:
     """Import and run the command that the first argument names."""
     name, *options = arguments
-    if not (function := COMMANDS[name].function):
+    command = COMMANDS[name]
+    if not command.function:
         from harness.commands.training import run_trainer
 
         # Lightning starts the processes of the other ranks from sys.argv.
-        return run_trainer(name, None if from_shell else arguments)
+        run_trainer(name, None if from_shell else arguments)
+        return 0
     from harness.commands.function import run_function
 
-    module, _, attribute = function.partition(":")
-    return run_function(name, getattr(importlib.import_module(module), attribute), options)
+    return run_function(name, command.load(), options)
 
 
 def guarded(run: Callable[[], int | None]) -> int:
@@ -115,8 +127,8 @@ def describe() -> str:
             "commands:",
             *lines,
             "",
-            "`harness COMMAND --help` lists a command's options; each takes --config FILE, and --print_config shows them.",
-            "`harness --version` prints the version.",
+            "`harness COMMAND --help` lists a command's options, --print_config a --config FILE for it.",
+            "`harness --version` prints the version, `harness --print_completion bash` a script for that shell.",
         ]
     )
 

@@ -136,6 +136,7 @@ class PatientWandbLogger(WandbLogger):
             offline=offline,
             settings=settings,
         )
+        self._wandb_init.pop("anonymous", None)  # wandb warns of it whatever its value
 
     @property
     @rank_zero_experiment
@@ -159,7 +160,7 @@ def wandb_id(run_dir: Path) -> str:
     if path.is_file() and (known := path.read_text().strip()):
         return known
     made = uuid4().hex[:12]
-    if rank_zero_only.rank == 0:
+    if getattr(rank_zero_only, "rank", 0) == 0:
         write_bytes(path, made.encode())
     return made
 

@@ -1,8 +1,8 @@
 """Make the virtual environment this project runs in; needs nothing but Python >= 3.11 with venv and pip.
 
-`python tools/setup_env.py` does nothing when the environment is up to date. Otherwise it makes the environment, installs
-uv into it with pip, and lets uv install the project at tested versions, with the engine that fits the machine: vLLM on
-CUDA, vLLM for CPUs on Linux x86-64, else the engine that comes with transformers.
+It does nothing when the environment is up to date. Otherwise it makes the environment, installs uv into it with pip,
+and lets uv install the project at tested versions, with the engine that fits the machine: vLLM on CUDA, vLLM for CPUs
+on Linux x86-64, else the engine that comes with transformers.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ class SetupError(Exception):
 def main(argv: list[str] | None = None) -> int:
     options = parse_options(argv)
     try:
-        if sys.version_info < (3, 11):
+        if sys.version_info < (3, 11):  # noqa: UP036 - run by whatever Python the user has
             raise SetupError(f"Python {platform.python_version()} is too old; run with PYTHON=python3.11 or newer.")
         setup(options.venv.absolute(), options.engine, options.extras, options.vllm_cpu_wheel)
     except SetupError as error:

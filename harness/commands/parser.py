@@ -6,10 +6,14 @@ import difflib
 import re
 import sys
 from collections.abc import Iterable, Sequence
+from pathlib import Path
 from typing import Any, NoReturn
 
 import jsonargparse
+import yaml
 from jsonargparse import ArgumentParser
+
+from harness.errors import InputError
 
 UNKNOWN_KEY = re.compile(r"[Oo]ption '([^']+)'(?: is not accepted|$)|unrecognized arguments: --([^\s=]+)", re.MULTILINE)
 CLASS_PROBLEM = re.compile(r"^( *)(?:- )?Problem with given class_path '([^']+)':\n", re.MULTILINE)
@@ -53,9 +57,11 @@ def explain(message: str, keys: Sequence[str]) -> str:
         where = re.search(r'Parser key "([^"]+)"', message)
         place = f"{where[1]}: " if where else ""
         return f"{place}{class_path}: {explain(detail, init_keys(class_path))}"
+    if absent := re.search(r"module '([^']+)' has no attribute '([^']+)'", message):
+        return f"{absent[1]} has no '{absent[2]}'; {nearest(absent[2], vars(sys.modules.get(absent[1], sys)))}"
     if found_key := UNKNOWN_KEY.search(message):
         key = found_key[1] or found_key[2]
-        return f"unknown key '{key}'; {nearest(key, keys)}."
+        return f"unknown key '{key}'; {nearest(key, keys)}"
     if required := re.search(r"arguments are required: (.+)", message):
         names = ", ".join(key.partition(".")[2] or key for key in required[1].split(", "))
         return f"missing {names}; give it as an option or in a file with --config."
@@ -109,5 +115,26 @@ def nearest(key: str, keys: Iterable[str]) -> str:
         last = key.rpartition(".")[2]
         close = [known for known in keys if known.rpartition(".")[2] == last][:1]
     if close:
-        return f"did you mean '{close[0]}'"
-    return f"known are {', '.join(sorted({known.partition('.')[0] for known in keys}))}" if keys else "none are known"
+        return f"did you mean '{close[0]}'?"
+    roots = sorted({known.partition(".")[0] for known in keys if not known.startswith("_")})
+    return f"known are {', '.join(roots[:20])}." if roots else "it takes no options."
+
+
+def check_config_files(arguments: Sequence[str]) -> None:
+    """Read the files given with --config; raises `InputError` with file and line, where the parser names neither."""
+    for option, value in zip(arguments, [*arguments, ""][1:], strict=True):
+        name, equals, inline = option.partition("=")
+        if name not in ("-c", "--config"):
+            continue
+        path = Path(inline if equals else value)
+        try:
+            content = yaml.safe_load(path.read_text(encoding="utf-8"))
+        except (OSError, UnicodeDecodeError) as error:
+            reason = "no such file" if isinstance(error, FileNotFoundError) else f"cannot be read ({error})"
+            raise InputError(f"{path}: {reason}; give --config the path of a YAML file.") from None
+        except yaml.YAMLError as error:
+            mark = getattr(error, "problem_mark", None)
+            line = f":{mark.line + 1}" if mark else ""
+            raise InputError(f"{path}{line}: not valid YAML ({getattr(error, 'problem', error)}).") from None
+        if not isinstance(content, dict):
+            raise InputError(f"{path}: a configuration is a mapping of keys to values, found {type(content).__name__}.")

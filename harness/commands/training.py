@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import logging
 import os
+import sys
 import warnings
 from pathlib import Path
 from typing import Any
@@ -14,7 +16,7 @@ from lightning.pytorch.trainer.states import TrainerStatus
 
 from harness.callbacks.progress_bar import TrainingProgress
 from harness.callbacks.run_record import RunRecord
-from harness.commands.parser import SentenceErrors
+from harness.commands.parser import SentenceErrors, check_config_files
 from harness.errors import InputError
 from harness.loggers import default_loggers
 from harness.rundir import prepare_run_dir
@@ -102,6 +104,36 @@ class TrainingCLI(LightningCLI):
             raise InputError("fit: not one step was taken, as there was nothing to train on; check the data section.")
 
 
+class _Parser(Exception):
+    """Carries the parser out of LightningCLI, which would go on to run."""
+
+
+class _ParserOnly(TrainingCLI):
+    def parse_arguments(self, parser: LightningArgumentParser, args: Any) -> None:
+        raise _Parser(parser, self._subcommand_parsers)
+
+
+def training_parsers(verb: str) -> tuple[LightningArgumentParser, LightningArgumentParser]:
+    """The parser of `harness` with the one verb, and the verb's own; nothing is parsed or run."""
+    try:
+        _ParserOnly(verb, [])
+    except _Parser as built:
+        main, verbs = built.args
+        return main, verbs[verb]
+    raise AssertionError("LightningCLI did not ask for its arguments to be parsed")
+
+
 def run_trainer(verb: str, arguments: list[str] | None) -> None:
     """Parse and run one of the four verbs; None takes the arguments, the verb first, from `sys.argv`."""
+    quieten()
+    given = sys.argv[1:] if arguments is None else arguments
+    check_config_files(given)
     TrainingCLI(verb, arguments)
+
+
+def quieten() -> None:
+    """Drop what Lightning says that is neither news of this run nor a remedy."""
+    warnings.filterwarnings("ignore", message=".*isinstance\\(treespec, LeafSpec\\).*")
+    logging.getLogger("lightning.pytorch.utilities.rank_zero").addFilter(
+        lambda record: "litlogger" not in str(record.msg)
+    )
