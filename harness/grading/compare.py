@@ -151,6 +151,8 @@ class Comparison:
             if a.op == "list" and (value := _decimal_comma(a)) is not None and rational(b) is not None and b.op != "num":
                 return rational(b) == value
         gold_items, answer_items = self.items(gold), self.items(answer)
+        if len(gold_items) != len(answer_items) and "paren" not in {gold.op, answer.op}:
+            gold_items, answer_items = self.once(gold_items), self.once(answer_items)
         if max(len(gold_items), len(answer_items)) > MAX_ITEMS:
             return False
         if gold.op == "paren" and answer.op == "paren":
@@ -180,6 +182,14 @@ class Comparison:
             else:
                 found.append(member)
         return tuple(found if node.op == "paren" else _distinct(found))
+
+    def once(self, items: tuple[Node, ...]) -> tuple[Node, ...]:
+        """The items without those that another one equals: `x+1` and `1+x` are one answer."""
+        kept: list[Node] = []
+        for item in items[:MAX_ITEMS]:
+            if not any(self.same(other, item) for other in kept):
+                kept.append(item)
+        return tuple(kept)
 
     def named_items(self, gold: tuple[Node, ...], answer: tuple[Node, ...]) -> bool:
         """Lists of which the members may bear names; names on one side only are read in the order written."""

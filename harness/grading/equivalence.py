@@ -9,13 +9,14 @@ from functools import lru_cache
 
 from harness.grading import words
 from harness.grading.compare import Comparison
+from harness.grading.extract import value_in
 from harness.grading.normalize import MAX_LENGTH, normalize
 from harness.grading.parse import parse
 from harness.grading.pool import JobTimeout, pool
 from harness.grading.tree import Node, ParseError
 from harness.types import AnswerStatus
 
-_INTEGER = re.compile(r"[-+]?\d{1,3}(?:,\d{3})+|[-+]?\d{1,300}")
+_STATES = re.compile(r"^(?!.*\b(?:not|no|or|either|maybe|if|than|between)\b).*\b[a-z]{3,} .*\b(?:is|are|equals)\b.*\d", re.IGNORECASE)
 _SIMPLE = re.compile(r"([-+]?)(\d{1,3}(?:,\d{3})+|\d{0,300})(\.\d{1,300})?")
 
 
@@ -121,8 +122,8 @@ _CONCEPTS = {
 
 def _by_choice(gold: str, answer: str) -> bool | None:
     """Multiple choice: the gold is a letter, perhaps with the option's text; a bare text may answer for its option."""
-    if (several := words.letters(gold)) is not None and "," not in gold:
-        return several == words.letters(answer) if words.letters(answer) is not None else None
+    if (several := words.letters(gold)) is not None and (others := words.letters(answer)) is not None:
+        return several == others
     left = words.choice(gold)
     if left is None:
         return None
@@ -140,5 +141,8 @@ def _by_words(gold: str, answer: str, left: Node | None, right: Node | None) -> 
     compact = [re.sub(r"(?<!\d)\s|\s(?!\d)|[{}]|\\(?:text|left|right)\b", "", text) for text in (gold, answer)]
     if compact[0] == compact[1]:
         return Decision(True, "text")
+    stated = [value_in(text) if tree is None and _STATES.search(text) else text for text, tree in ((gold, left), (answer, right))]
+    if stated != [gold, answer] and all(_tree(normalize(text)) is not None for text in stated):
+        return decide_fully(*stated)
     failed = right is None and left is not None
     return Decision(False, "text", "parse_failure" if failed else "ok")

@@ -28,6 +28,7 @@ _MARKER = (
     rf"(?i:\b(?:the\s+)?(?:final|correct|right)?\s*\b{_ANSWER_WORDS}\**\s*(?:\([^)]{{0,20}}\)\s*)?"
     r"(?:is(?!\s+not\b)|est|es|are|should\s+be|must\s+be|would\s+be|will\s+be|was|为|是|應為|：|:|=)[\s:：*]*(?:option|choice)?\s*)"
 )
+_FINAL = r"(?i:final answer(?: is)?\**\s*[:：]?\**\s*(?:the\s+(?:final\s+)?answer\s+is\s*)?[:：]?\s*)"
 _CHINESE_MARKER = r"(?:答案|答)\**\s*[:：是为]+\s*"
 _CONNECTOR = re.compile(
     r"(?:\s|\\[()\[\],;:!]|\\q?quad|[$,;&*.]|\\text\s*\{[^{}]{0,40}\}|\b(?:and|or|for part \(\w\))\b"
@@ -68,7 +69,7 @@ DEFAULT = AnswerProtocol(
         Rule("boxed"),
         Rule("marker", r"####\s*", scope="line"),
         Rule("marker", r"(?m:^\s*#+\s*(?:Final\s+)?Answer\s*:?\s*$)", scope="rest"),
-        Rule("marker", r"(?i:final answer(?: is)?\**\s*[:：]?\**\s*(?:the\s+(?:final\s+)?answer\s+is\s*)?[:：]?\s*)"),
+        Rule("marker", _FINAL),
         Rule("marker", _MARKER),
         Rule("marker", _CHINESE_MARKER),
         Rule("marker", r"(?m:^A\s*:\s*)", scope="line"),
@@ -80,7 +81,8 @@ DEFAULT = AnswerProtocol(
 )
 
 CHOICE = AnswerProtocol(
-    "choice", (Rule("tag", "answer"), Rule("boxed"), Rule("choice", _MARKER), Rule("choice")), latest=False
+    "choice",
+    (Rule("tag", "answer"), Rule("boxed"), Rule("choice", _MARKER), Rule("choice", r"(?i:\banswer\s*:?)"), Rule("choice")),
 )
 
 PROTOCOLS: dict[str, AnswerProtocol] = {
@@ -140,7 +142,7 @@ def extract_answer(text: str, protocol: AnswerProtocol = DEFAULT) -> str | None:
 def _after(text: str, position: int) -> str | None:
     """A "final answer is" that stands after the last box and gives a value of its own."""
     tail = text[position:]
-    for match in reversed(list(re.finditer(_MARKER, tail))):
+    for match in reversed(list(re.finditer(_FINAL, tail))):
         answer = _sentence(tail[match.end() :])
         if "\\boxed" not in answer and re.search(r"\d|\$|\\[a-z]+", answer) and len(answer) < 200:
             return answer
@@ -150,7 +152,7 @@ def _after(text: str, position: int) -> str | None:
 def boxes(text: str) -> list[tuple[int, int, str]]:
     r"""Start, end and content of every `\boxed{...}` and `\fbox{...}`, outermost ones only; `\boxed 5` gives `5`."""
     found, position = [], 0
-    for match in re.finditer(r"\\f?boxed?\s*", text):
+    for match in re.finditer(r"\\(?:boxed|fbox|framebox)\s*", text):
         if match.start() < position:
             continue
         if match.end() < len(text) and text[match.end()] == "{":
@@ -219,8 +221,10 @@ def _sentence(rest: str) -> str:
         return math[0]
     line = re.split(r"\n", rest, maxsplit=1)[0]
     line = re.split(r"(?<=[^\d\s])[.。!?！？](?:\s|$|[A-Z<])|\.(?:\s|$)|[。！？]|<\||I hope", line, maxsplit=1)[0]
-    line = line.strip().strip("*").rstrip(".,;").strip()
-    return _value_in(line) if _is_prose(line) else line
+    line = line.strip().strip("*").rstrip(".,;?").strip()
+    if (math := _MATH.search(line)) and re.match(r"(?:then|therefore|just|simply|thus|hence|the|given by)\b", line):
+        return math[0]
+    return value_in(line) if _is_prose(line) else line
 
 
 def _is_prose(text: str) -> bool:
@@ -229,7 +233,7 @@ def _is_prose(text: str) -> bool:
     return words > (2 if re.search(r"\bis\b", bare) else 4) or bool(re.search(r"[^\W\d_\x00-\u024f]{2,}", bare) and re.search(r"\d", text))
 
 
-def _value_in(sentence: str) -> str:
+def value_in(sentence: str) -> str:
     """The value a sentence states: the one behind its last "is" or "=", else its first; the sentence if it has none."""
     stated = re.split(r"(?<![<>!])=|\b(?:is|are|est|equals)\b|[为是]", sentence)
     for part in (stated[-1], sentence):

@@ -107,7 +107,7 @@ def _text(text: str, previous: Token | None) -> list[Token]:
     behind = previous is not None and (previous.kind in {"number", "name"} or previous.text in {")", "}", "]", "/"})
     if len(text) == 1 and text.isascii() and (not behind or text in "eidx"):
         return [Token("name", text, True)]
-    if text in FUNCTIONS:
+    if text in FUNCTIONS and not (behind and is_unit_word(text)):
         return [Token("command", FUNCTIONS[text], True)]
     if text in {"floor", "ceil"}:
         return [Token("command", text, True)]
@@ -116,6 +116,8 @@ def _text(text: str, previous: Token | None) -> list[Token]:
 
 def _letters(text: str, spaced: bool, previous: Token | None) -> list[Token]:
     """A run of letters: a function, a connective, a unit, a word, or a product of one-letter symbols."""
+    if previous is not None and previous.text in {"/", "per"} and is_unit_word(text):
+        return [Token("word", text, spaced)]
     if text in FUNCTIONS and (len(text) > 2 or text in {"ln", "lg", "tg", "Re", "Im"}):
         return [Token("command", FUNCTIONS[text], spaced)]
     if text in PLAIN and text != "U":

@@ -52,6 +52,15 @@ _SYNONYMS = {
     "lparen": "(", "rparen": ")", "percent": "%", "textdegree": "degree", "texteuro": r"\euro ", "textdollar": "$",
     "I": "I", "tg": "tan", "ctg": "cot", "cosec": "csc", "plus": "+", "minus": "-", "equiv": "equiv", "cong": "equiv",
 }  # fmt: skip
+_KNOWN = set(
+    "frac sqrt binom pi infty emptyset ldots log ln lg sin cos tan cot sec csc sinh cosh tanh arcsin arccos arctan exp gcd lcm max min "
+    "det int sum prod lim lfloor rfloor lceil rceil langle rangle alpha beta gamma delta epsilon zeta eta theta iota kappa lambda mu nu "
+    "xi rho sigma tau upsilon phi chi psi omega Gamma Delta Theta Lambda Xi Sigma Upsilon Phi Psi Omega hbar ell Pi nabla partial overline "
+    "bar angle triangle cup cap setminus in notin le ge ne approx equiv pm mp wedge vee implies to mathbb mathrm text begin end forall "
+    "exists circ degree deg operatorname arcsinh arccosh arctanh arsinh arcosh artanh asinh acosh atanh arccot arcsec arccsc coth sech "
+    "csch floor ceil widetilde tilde underline prime measuredangle odot square parallel perp sim subset subseteq pounds euro yen iint oint "
+    "over bmod pmod boxed fbox textcolor color and or star mbox textbf textit textrm hbox emph quad infinity cbrt mathbf color".split()
+)
 _DROPPED = set(
     "left right middle big Big bigg Bigg bigl bigr Bigl Bigr biggl biggr Biggl Biggr bigm displaystyle textstyle scriptstyle "
     "limits nolimits mathop mathrel mathord phantom hfill noindent normalsize large Large rm bf it sf tt nonumber "
@@ -60,7 +69,7 @@ _DROPPED = set(
 )
 _SPACES = {"quad", "qquad", " ", ",", ";", ":", "!", "~", "enspace", "thinspace", "space", "hspace", "hskip", "/", "\n"}
 _TEXT_COMMANDS = "text|textbf|textit|textrm|textsf|texttt|textnormal|mbox|hbox|mathrm|emph|operatorname|mathtt|bf|rm"
-_LEAD = re.compile(r"^\**(?i:(?:the\s+)?(?:final\s+|correct\s+)?answer\s*(?:is|:)?\**:?\s+(?=[\\$\d(\[{+-]))")
+_LEAD = re.compile(r"^\**(?i:(?:the\s+)?(?:final\s+|correct\s+)?(?:answer|solutions?)\s*(?:is|are|:)?\**\s*:?\s+(?=[\\$\d(\[{+-]))")
 _COMMAND = re.compile(r"\\([a-zA-Z]+\*?|.|\n)\s*", re.DOTALL)
 _TEXT = re.compile(rf"\\(?:{_TEXT_COMMANDS})\s*\{{([^{{}}]*)\}}")
 _DELIMITERS = (("$$", "$$"), ("$", "$"), (r"\(", r"\)"), (r"\[", r"\]"), ("**", "**"), ("`", "`"), ("```", "```"))
@@ -91,6 +100,8 @@ def normalize(text: str) -> str:
     text = _TEXT.sub(_text, text)
     text = re.sub(r"\^\s*\{?\s*\\circ\s*\}?|\\degree\b|\^\s*\\degree\b|\\circ\b(?=\s*(?:$|[,)\]}]))", r"\\deg ", text)
     text = re.sub(r"(?<=\d)\s*\\deg\s*(?=\d+\s*')", r"\\deg ", text)
+    text = re.sub(r"\(\s*(?:\\bmod|mod)\s*([^()]*)\)", r"\\pmod{\1}", text)
+    text = re.sub(r"(?<=\S)[,\s]*(?:\\forall|\\text\{\s*(?:for (?:all|any|every|some)|where)\b).*$|^\s*\\approx\b", "", text)
     text = re.sub(r"\s+", " ", text).strip()
     text = re.sub(r" ?([-+*/=<>^_(){}\[\],;|&]) ?", r"\1", text)
     return unwrap(text)
@@ -109,7 +120,17 @@ def _command(match: re.Match[str]) -> str:
     if name.startswith("quad") or name.startswith("qquad"):
         return " " + name.partition("quad")[2] + " "
     name = _SYNONYMS.get(name, name)
+    if name == "prime":
+        return "'"
+    if name.isalpha() and len(name) > 3 and name not in _KNOWN and (head := _known_head(name)):
+        return _command(_COMMAND.match(f"\\{head} ")) + name[len(head) :]  # type: ignore[arg-type]
     return f"\\{name} " if name[0].isalpha() else name
+
+
+def _known_head(name: str) -> str | None:
+    r"""The command that a name without a space behind it runs into, as in `\pik` and `\lfloorm`."""
+    heads = [name[:end] for end in range(len(name) - 1, max(1, len(name) - 5), -1)]
+    return next((head for head in heads if head in _KNOWN and len(head) > 1), None)
 
 
 def _text(match: re.Match[str]) -> str:

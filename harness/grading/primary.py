@@ -249,6 +249,8 @@ class Primaries:
     def braces(self) -> Node:
         """A set in braces: a list of members, or a condition behind a bar or colon."""
         self.expect("\\{")
+        if self.current.kind == "begin" and self.current.text in {"array", "aligned", "matrix"}:
+            return self.open_brace()
         self.enter()
         self.inside_set += 1
         node = self.answer() if self.current.text != "\\}" else Node("list", ())
@@ -264,6 +266,18 @@ class Primaries:
         self.leave()
         self.expect("\\}")
         return node
+
+    def open_brace(self) -> Node:
+        """A left brace before rows: cases or a system, unless a right brace makes it a set."""
+        node = self.environment()
+        if self.current.text == "\\}":
+            self.advance()
+            return Node("set", node.args if node.op == "list" else (node,))
+        if node.op != "matrix":
+            return node
+        if len(node.args[0].args) > 1:
+            return Node("cases", node.args)
+        return Node("list", tuple(row.args[0] for row in node.args), ",")
 
     def absolute(self) -> Node:
         self.expect("|")

@@ -75,6 +75,8 @@ def choice(normal: str) -> tuple[str, str] | None:
 
 def letters(normal: str) -> frozenset[str] | None:
     """The letters of an answer to a question with several right options, such as `ACD` and `A, C, D`."""
+    if "(" in normal and "," in normal:
+        return None
     text = re.sub(r"\\text\{([^{}]*)\}", r"\1", normal)
     text = re.sub(r"\\(?:and|or)|\band\b|[\s,;()]", "", text)
     return frozenset(text) if re.fullmatch(r"[A-H]{2,8}", text) and len(set(text)) == len(text) else None
