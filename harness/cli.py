@@ -42,6 +42,8 @@ COMMANDS: dict[str, Command] = {
     "validate": Command("Measure a model on a datamodule's validation data."),
     "test": Command("Measure a model on a datamodule's test data."),
     "predict": Command("Run a model over a datamodule's prediction data."),
+    "eval": Command("Measure a model on benchmarks, with intervals.", "harness.evals.command:eval_tasks"),
+    "tasks": Command("List the benchmarks and where their rows come from.", "harness.evals.command:list_tasks"),
     "rollout": Command(
         "Sample and score responses to problems; write training rows from them.", "harness.rollouts.command:rollout"
     ),

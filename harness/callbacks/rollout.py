@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import os
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -54,7 +55,7 @@ class RolloutCallback(Callback):
         engine: which engine samples, and its memory.
         chunk_size: problems sampled in one go; a killed run repeats at most the chunk in flight.
         grader: name of the grader.
-        seed: of the sampling; a resumed run must keep it.
+        seed: of the sampling; default is the run's `seed_everything`. A resumed run must keep it.
         sync_tolerance: largest difference of log-probabilities, in nats, between the engine and the training model that
             counts as agreement; None is 1e-3 in float32 and 0.3 else.
     """
@@ -75,7 +76,7 @@ class RolloutCallback(Callback):
         engine: EngineConfig | None = None,
         chunk_size: int = 500,
         grader: str = "strict",
-        seed: int = 0,
+        seed: int | None = None,
         sync_tolerance: float | None = None,
     ) -> None:
         self.template = template
@@ -86,7 +87,8 @@ class RolloutCallback(Callback):
         self.replay_files, self.replay_share = replay_files or [], replay_share
         self.evaluation = evaluation
         self.engine_config = engine or EngineConfig()
-        self.chunk_size, self.grader, self.seed = chunk_size, grader, seed
+        self.chunk_size, self.grader = chunk_size, grader
+        self.seed = int(os.environ.get("PL_GLOBAL_SEED", "0")) if seed is None else seed
         self.sync_tolerance = sync_tolerance
         self.manifest: dict[str, Any] = {}
         self._engine: Engine | None = None

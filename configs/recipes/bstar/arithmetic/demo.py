@@ -1,0 +1,211 @@
+"""The whole loop on this machine: SFT, reward model, B-STaR and its controls, evaluation, a table and a plot.
+
+    python configs/recipes/bstar/arithmetic/demo.py [--seed 0] [--output runs/arithmetic]
+
+Every stage is a `harness` command that is printed before it runs. Two lanes run side by side, one thread each. Run it
+again after an interruption: finished stages are skipped, the others continue where they stopped.
+"""
+
+from __future__ import annotations
+
+import argparse
+import ctypes
+import json
+import os
+import shlex
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from harness.store import write_bytes, write_json
+
+RECIPE = Path(__file__).resolve().parent
+DEFAULT_OUTPUT = "runs/arithmetic"
+
+
+@dataclass(frozen=True)
+class Stage:
+    """A command, and the file that is there once it has succeeded."""
+
+    name: str
+    arguments: tuple[str, ...]
+    done: Path
+
+
+def stages(output: Path, seed: int) -> tuple[list[Stage], list[list[Stage]]]:
+    """The stages that come first, and the lanes that then run side by side."""
+    configs = own_configs(output)
+
+    def fit(name: str) -> Stage:
+        arguments = ("fit", "--config", str(configs / f"{name}.yaml"), "--seed_everything", str(seed))
+        return Stage(name, (*arguments, "--ckpt_path", "last"), output / name / "demo_done")
+
+    def rollout(name: str) -> Stage:
+        return Stage(name, ("rollout", "--config", str(configs / f"{name}.yaml")), output / name / "pairs.jsonl")
+
+    def evaluate(name: str) -> Stage:
+        task = ("eval", "--task", str(output / "data/test.jsonl"), "--model", str(output / name / "hf"))
+        options = ("--protocol", "arithmetic", "--max_tokens", "48", "--output", str(output / name / "eval"))
+        return Stage(f"{name} evaluation", task + options, output / name / "eval/results.json")
+
+    prepare = ("prepare", "--output", str(output / "data"), "--seed", str(seed))
+    first = [Stage("data", prepare, output / "data/base/config.json"), fit("10_sft")]
+    lanes = [
+        [fit("20_bstar"), fit("22_more_sft"), evaluate("20_bstar"), evaluate("22_more_sft")],
+        [rollout("13_rollout_held_out"), rollout("12_rollout"), fit("15_reward"), fit("21_online_rft")],
+    ]
+    return first, lanes
+
+
+def own_configs(output: Path) -> Path:
+    """The recipe's configs, their paths pointed at `output` if that is not where they point anyway."""
+    if output == Path(DEFAULT_OUTPUT):
+        return RECIPE
+    for config in RECIPE.glob("*.yaml"):
+        write_bytes(output / "configs" / config.name, config.read_text().replace(DEFAULT_OUTPUT, str(output)).encode())
+    return output / "configs"
+
+
+def die_with_parent() -> None:
+    """In a child: be ended by the kernel when the demo is killed, so that a second demo finds nothing running."""
+    ctypes.CDLL(None).prctl(1, signal.SIGTERM)  # PR_SET_PDEATHSIG
+
+
+def start(stage: Stage, output: Path) -> subprocess.Popen:
+    """Start a stage; what it prints goes to its log."""
+    log = output / "logs" / f"{stage.name.replace(' ', '_')}.log"
+    log.parent.mkdir(parents=True, exist_ok=True)
+    print(f"[{stage.name}] harness {shlex.join(stage.arguments)}  > {log}", flush=True)
+    environment = {**os.environ, "OMP_NUM_THREADS": "1", "OMP_WAIT_POLICY": "PASSIVE"}
+    with open(log, "a") as file:
+        return subprocess.Popen(
+            [sys.executable, "-m", "harness", *stage.arguments],
+            stdout=file,
+            stderr=subprocess.STDOUT,
+            env=environment,
+            preexec_fn=die_with_parent if sys.platform == "linux" else None,
+        )
+
+
+def run(lanes: Sequence[Sequence[Stage]], output: Path) -> None:
+    """Run lanes side by side, the stages of a lane in turn; stop everything if one fails."""
+    waiting = [[stage for stage in lane if not stage.done.exists()] for lane in lanes]
+    running: dict[int, tuple[Stage, subprocess.Popen, float]] = {}
+    try:
+        while any(waiting) or running:
+            for lane, todo in enumerate(waiting):
+                if lane not in running and todo:
+                    stage = todo.pop(0)
+                    running[lane] = stage, start(stage, output), time.monotonic()
+            for lane, (stage, process, started) in list(running.items()):
+                if (status := process.poll()) is None:
+                    continue
+                del running[lane]
+                if status:
+                    log = (output / "logs" / f"{stage.name.replace(' ', '_')}.log").read_text().splitlines()
+                    raise SystemExit(
+                        "\n".join([*log[-15:], f"error: stage '{stage.name}' ended with status {status}."])
+                    )
+                stage.done.parent.mkdir(parents=True, exist_ok=True)
+                stage.done.touch()
+                print(f"[{stage.name}] done in {time.monotonic() - started:.0f} s", flush=True)
+            time.sleep(0.1)
+    finally:
+        for _, process, _ in running.values():
+            process.terminate()
+        for _, process, _ in running.values():
+            process.wait()
+
+
+def iterations(folder: Path) -> list[dict]:
+    """Accuracy after each iteration of a run, with the decision that led to it."""
+    rows = []
+    for file in sorted(folder.glob("rollouts/eval_*.json")):
+        row = json.loads(file.read_text())
+        manifest = folder / f"rollouts/iter_{row['iteration']:03d}.json"
+        if manifest.exists():
+            decided = json.loads(manifest.read_text())
+            row["temperature"] = decided["config"].get("sampling", {}).get("temperature", 1.0)
+            row["threshold"] = decided["config"].get("reward_threshold", 0.0)
+            row["balance_score"] = decided["decision"].get("balance_score")
+        rows.append(row)
+    return rows
+
+
+def table(output: Path) -> str:
+    """The result as Markdown."""
+    lines = [
+        "| policy | held-out accuracy, greedy | 95 % interval | temperature | threshold | balance score |",
+        "|---|---|---|---|---|---|",
+    ]
+
+    def line(name: str, row: dict) -> str:
+        accuracy = f"{row['accuracy']:.1%} | {row['accuracy_low']:.1%} to {row['accuracy_high']:.1%}"
+        score = row.get("balance_score")
+        chosen = [f"{row[key]:g}" if key in row else "" for key in ("temperature", "threshold")]
+        return f"| {name} | {accuracy} | {chosen[0]} | {chosen[1]} | {'' if score is None else f'{score:.3f}'} |"
+
+    bstar, online = iterations(output / "20_bstar"), iterations(output / "21_online_rft")
+    lines.append(line("SFT", bstar[0]))
+    lines += [line(f"B-STaR, iteration {row['iteration']}", row) for row in bstar[1:]]
+    lines += [line(f"Online RFT, iteration {row['iteration']}", row) for row in online[1:]]
+    lines.append(line("more SFT, as many steps", final_accuracy(output / "22_more_sft")))
+    return "\n".join(lines)
+
+
+def final_accuracy(folder: Path) -> dict:
+    """Greedy accuracy of a run's last checkpoint, from its evaluation."""
+    [result] = json.loads((folder / "eval/results.json").read_text())["tasks"]
+    value = result["metrics"]["accuracy"]
+    return {"accuracy": value["value"], "accuracy_low": value["low"], "accuracy_high": value["high"]}
+
+
+def plot(output: Path) -> Path:
+    """Accuracy by iteration of B-STaR, Online RFT and the control."""
+    import matplotlib
+
+    matplotlib.use("Agg")
+    from matplotlib import pyplot
+
+    figure, axes = pyplot.subplots(figsize=(6, 4), constrained_layout=True)
+    for name, label in (("20_bstar", "B-STaR"), ("21_online_rft", "Online RFT")):
+        rows = iterations(output / name)
+        x, y = [row["iteration"] for row in rows], [row["accuracy"] for row in rows]
+        low = [row["accuracy"] - row["accuracy_low"] for row in rows]
+        high = [row["accuracy_high"] - row["accuracy"] for row in rows]
+        axes.errorbar(x, y, [low, high], marker="o", capsize=3, label=label)
+    control = final_accuracy(output / "22_more_sft")
+    axes.axhline(control["accuracy"], linestyle="--", color="grey", label="more SFT, as many steps")
+    axes.set(xlabel="iteration", ylabel="held-out greedy accuracy", title="Arithmetic, 500 held-out problems")
+    axes.xaxis.get_major_locator().set_params(integer=True)
+    axes.legend()
+    path = output / "accuracy.png"
+    figure.savefig(path, dpi=120)
+    return path
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--output", type=Path, default=Path(DEFAULT_OUTPUT))
+    options = parser.parse_args()
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
+    started = time.monotonic()
+    first, lanes = stages(options.output, options.seed)
+    try:
+        run([first], options.output)
+        run(lanes, options.output)
+    except KeyboardInterrupt:
+        raise SystemExit("interrupted; run it again to continue.") from None
+    result = table(options.output)
+    write_bytes(options.output / "table.md", (result + "\n").encode())
+    write_json(options.output / "seconds.json", {"this_run": round(time.monotonic() - started, 1)})
+    print(f"\n{result}\n\n{plot(options.output)}; {time.monotonic() - started:.0f} s")
+
+
+if __name__ == "__main__":
+    main()
