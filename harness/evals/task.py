@@ -73,6 +73,9 @@ class Task:
     hub: Hub | None = None
     """Where to fetch the rows if the data folder does not hold the file."""
 
+    def default_temperature(self, n: int) -> float:
+        return self.temperature if n == 1 else self.sampled_temperature
+
     @property
     def num_problems(self) -> int | None:
         """Rows that are asked."""

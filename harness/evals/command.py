@@ -1,0 +1,206 @@
+"""`harness eval`, `harness tasks` and `harness compare`."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, is_dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from harness.engines.config import EngineConfig
+from harness.errors import InputError
+from harness.evals.evaluation import Evaluation, MetricConfig, describe
+from harness.evals.rows import load_task
+from harness.evals.task import GROUPS, data_folder, find_tasks, shipped_tasks
+from harness.evals.templates import find_protocol
+from harness.prompts import PromptTemplate
+from harness.protocols import Reward, SearchMethod
+from harness.types import SamplingConfig
+
+if TYPE_CHECKING:
+    from harness.rollouts.server import Server
+
+
+def eval_tasks(
+    task: str,
+    model: str,
+    engine: EngineConfig = EngineConfig(),
+    protocol: str = "",
+    n: int = 1,
+    k: str = "",
+    s: str = "",
+    temperature: float | None = None,
+    top_p: float = 1.0,
+    top_k: int = 0,
+    max_tokens: int | None = None,
+    seed: int = 0,
+    limit: int | None = None,
+    data_dir: Path | None = None,
+    output: Path | None = None,
+    grader: str = "",
+    search: SearchMethod | None = None,
+    reward: Reward | None = None,
+    wandb_project: str = "",
+) -> int:
+    """Evaluate a model on tasks; a run that was interrupted continues, a larger n adds only what is missing.
+
+    Args:
+        task: names of tasks (see `harness tasks`), groups such as all-math, and paths of JSONL files of problems,
+            separated by commas.
+        model: checkpoint directory or hub name; for a server its tokenizer.
+        engine: which engine draws the samples, and how much memory it may use.
+        protocol: how problems are asked and answers are read; default is each task's own.
+        n: samples per problem.
+        k: values of k for pass@k, maj@k and best-of-k, separated by commas; default is 1 and n.
+        s: numbers of distinct correct responses wanted, for pass@k-s and reward@k-s.
+        temperature: default is the task's: 0 for one sample, 0.8 for several.
+        top_p: share of the probability that is sampled from.
+        top_k: tokens that are sampled from; 0 is all.
+        max_tokens: longest response; default is the task's.
+        seed: of the samples.
+        limit: only the first so many problems of each task.
+        data_dir: folder of task files; default is the environment variable HARNESS_DATA_DIR, then the hub.
+        output: directory of the results; of several tasks each gets a folder in it. Default is a folder in runs/eval
+            named after the model, its weights, the task and the sampling.
+        grader: name of the grader; default is each task's own.
+        search: how responses are found; default is independent samples.
+        reward: ranks the responses, for best-of-k and weighted votes.
+        wandb_project: Weights & Biases project that gets a line for each task; default is none.
+    """
+    from harness.engines import open_engine
+    from harness.evals.record import record
+    from harness.evals.run import run
+    from harness.models import load_tokenizer
+    from harness.rollouts.server import Server
+
+    options = {name: plain(value) for name, value in locals().items() if name in OPTIONS}
+    plans = make_plans(task, protocol, numbers(k, "k") or tuple(sorted({1, n})), numbers(s, "s"), limit, data_dir)
+    tokenizer = load_tokenizer(model)
+    check_chat(model, tokenizer, [plan.template for plan in plans])
+    opened = open_engine(model, engine)
+    try:
+        for plan in plans:
+            each = plan.evaluation.task
+            sampling = SamplingConfig(
+                n=n,
+                temperature=each.default_temperature(n) if temperature is None else temperature,
+                top_p=top_p,
+                top_k=top_k,
+                max_tokens=max_tokens or each.max_tokens,
+                seed=seed,
+            )
+            evaluation = replace(
+                plan.evaluation,
+                sampling=sampling,
+                search=search,
+                reward=reward,
+                grader=grader or each.grader,
+            )
+            server = Server(opened, tokenizer, plan.template, reward, grader=evaluation.grader)
+            folder = output_folder(output, len(plans) > 1, model, server, evaluation)
+            results = run(evaluation, server, folder, options)
+            record(results, folder, wandb_project)
+            print(table(results, folder), flush=True)
+    finally:
+        opened.close()
+    return 0
+
+
+OPTIONS = frozenset(inspect.signature(eval_tasks).parameters)
+
+
+@dataclass(frozen=True)
+class Plan:
+    """One task to evaluate, with its rows read and its protocol found."""
+
+    evaluation: Evaluation
+    template: PromptTemplate
+
+
+def make_plans(
+    tasks: str, protocol: str, ks: tuple[int, ...], ss: tuple[int, ...], limit: int | None, data_dir: Path | None
+) -> list[Plan]:
+    """Read all that can be wrong about the tasks before any model is loaded."""
+    metrics = MetricConfig(ks, ss)
+    return [
+        Plan(Evaluation(task, load_task(task, data_dir, limit), metrics), find_protocol(protocol or task.protocol))
+        for task in find_tasks(tasks)
+    ]
+
+
+def check_chat(model: str, tokenizer: Any, templates: Sequence[PromptTemplate]) -> None:
+    """Raise `InputError` if a protocol is a chat and the tokenizer has no template for one."""
+    chat = next((template.name for template in templates if template.chat), None)
+    if chat and not tokenizer.chat_template:
+        raise InputError(
+            f"{model}: protocol '{chat}' is a chat, but the tokenizer has no chat template; give another --protocol "
+            "(such as math_few_shot, gsm8k_few_shot, choice_few_shot or bstar) or a chat model."
+        )
+
+
+def output_folder(output: Path | None, several: bool, model: str, server: Server, evaluation: Evaluation) -> Path:
+    """Where an evaluation goes; the default names all that its samples depend on, so nothing else is there."""
+    task, sampling = evaluation.task.name, evaluation.sampling
+    if output is not None:
+        return output / task if several else output
+    name = f"{Path(model).resolve().name if Path(model).exists() else model.replace('/', '--')}"
+    weights = server.engine.version.replace(":", "-")[:12]
+    drawn = "greedy" if sampling.temperature == 0 else f"t{sampling.temperature:g}"
+    return Path("runs/eval") / f"{name}-{weights}" / f"{task}-{server.template.name}-{drawn}"
+
+
+def numbers(text: str, name: str) -> tuple[int, ...]:
+    """The whole numbers of a comma-separated list, ascending; raises `InputError` for anything else."""
+    parts = [part.strip() for part in text.split(",") if part.strip()]
+    if bad := [part for part in parts if not (part.isascii() and part.isdigit() and int(part) >= 1)]:
+        raise InputError(f"--{name} '{text}': '{bad[0]}' is not a whole number of at least 1; write 1,8,32.")
+    return tuple(sorted({int(part) for part in parts}))
+
+
+def plain(value: Any) -> Any:
+    """An option as JSON."""
+    if value is None or isinstance(value, bool | int | float | str):
+        return value
+    if is_dataclass(value) and not isinstance(value, type):
+        return asdict(value)
+    return str(value) if isinstance(value, Path) else describe(value)
+
+
+def table(results: Mapping[str, Any], folder: Path) -> str:
+    """The results for the terminal."""
+    counts, protocol = results["counts"], results["protocol"]
+    lines = [
+        f"{results['task']}: {counts['problems']} problems, {counts['samples']} samples, protocol {protocol['name']}, "
+        f"grader {results['grader']['name']}, {results['engine']}"
+    ]
+    width = max(map(len, results["metrics"]))
+    for name, metric in results["metrics"].items():
+        if metric["value"] is not None:
+            interval = f"[{shown(metric['low'])}, {shown(metric['high'])}]"
+            lines.append(f"  {name:<{width}}  {shown(metric['value']):>8}  {interval}")
+    return "\n".join([*lines, f"  {folder / 'results.json'}"])
+
+
+def shown(value: float | None) -> str:
+    return "-" if value is None else f"{value:.4f}" if abs(value) < 10 else f"{value:.1f}"
+
+
+def list_tasks(data_dir: Path | None = None) -> int:
+    """List the tasks: rows, protocol, licence, source, and whether the data folder holds them.
+
+    Args:
+        data_dir: folder of task files; default is the environment variable HARNESS_DATA_DIR.
+    """
+    folder = data_folder(data_dir)
+    rows = [("task", "rows", "kind", "protocol", "data", "licence", "source")]
+    for task in shipped_tasks().values():
+        held = folder is not None and any((folder / f"{task.file}{end}").is_file() for end in (".jsonl", ".jsonl.gz"))
+        data = "here" if held else "built in" if not task.file else "hub" if task.hub else "missing"
+        licence = task.licence.partition(" (")[0].partition(";")[0]
+        rows.append((task.name, str(task.num_rows), task.kind, task.protocol, data, licence, task.source))
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    for row in rows:
+        print("  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip())
+    print(f"\ngroups: {', '.join(GROUPS)}; the path of a JSONL file (question, answer) is a task as well.")
+    return 0

