@@ -55,11 +55,13 @@ def load_causal_lm(
     """Load a causal language model in train mode.
 
     Raises:
-        InputError: the checkpoint cannot be found or opened, or the dtype is unknown.
+        InputError: the checkpoint cannot be found or opened, lacks weights, or the dtype is unknown.
     """
     from transformers import AutoModelForCausalLM
 
-    model = _open(AutoModelForCausalLM, checkpoint, dtype, attn_implementation)
+    model, missing = _open(AutoModelForCausalLM, checkpoint, dtype, attn_implementation)
+    if missing:
+        raise InputError(f"{checkpoint}: the checkpoint lacks weights of a causal language model ({missing[0]}, ...).")
     return _ready(model, gradient_checkpointing)
 
 
@@ -79,21 +81,16 @@ def load_reward_model(
     """
     from transformers import AutoModelForSequenceClassification
 
-    model, info = _open(
-        AutoModelForSequenceClassification,
-        checkpoint,
-        dtype,
-        attn_implementation,
-        num_labels=1,
-        ignore_mismatched_sizes=False,
-        output_loading_info=True,
-    )
+    model, missing = _open(AutoModelForSequenceClassification, checkpoint, dtype, attn_implementation, num_labels=1)
     head = reward_head(model)
-    if any(key.startswith("score.") for key in info["missing_keys"]):
+    if missing == ["score.weight"]:
         generator = torch.Generator().manual_seed(0)
         size = head.weight.shape
         with torch.no_grad():
             head.weight.copy_(torch.randn(size, generator=generator) * 0.01 / size[-1] ** 0.5)
+    elif missing:
+        raise InputError(f"{checkpoint}: the checkpoint lacks weights of a reward model ({missing[0]}, ...).")
+    model.config.get_text_config().pad_token_id = load_tokenizer(checkpoint, distinct_pad=True).pad_token_id
     return _ready(model, gradient_checkpointing)
 
 
@@ -107,22 +104,28 @@ def reward_head(model: nn.Module) -> nn.Linear:
     return head
 
 
-def _open(auto_class: Any, checkpoint: str | Path, dtype: str, attn_implementation: str | None, **options: Any) -> Any:
+def _open(
+    auto_class: Any, checkpoint: str | Path, dtype: str, attn_implementation: str | None, **options: Any
+) -> tuple[Any, list[str]]:
+    """The model, and the names of weights that the checkpoint lacks."""
+    from safetensors import SafetensorError
+    from transformers.utils import logging
+
     if dtype not in DTYPES:
         raise InputError(f"unknown dtype '{dtype}'; known: {', '.join(DTYPES)}.")
     name = check_checkpoint(checkpoint)
-    _quiet()
-    try:
-        return auto_class.from_pretrained(name, dtype=DTYPES[dtype], attn_implementation=attn_implementation, **options)
-    except (OSError, RuntimeError, ValueError) as error:
-        raise InputError(f"{name}: the checkpoint cannot be opened ({_first_line(error)}).") from error
-
-
-def _quiet() -> None:
-    """Reading and writing a checkpoint shows no progress bars of transformers' own."""
-    from transformers.utils import logging
-
+    options |= {"dtype": DTYPES[dtype], "attn_implementation": attn_implementation, "output_loading_info": True}
     logging.disable_progress_bar()
+    verbosity = logging.get_verbosity()
+    # What is missing is judged by the caller, not reported as a table.
+    logging.set_verbosity_error()
+    try:
+        model, info = auto_class.from_pretrained(name, **options)
+    except (OSError, RuntimeError, ValueError, ImportError, SafetensorError) as error:
+        raise InputError(f"{name}: the checkpoint cannot be opened ({_first_line(error)}).") from error
+    finally:
+        logging.set_verbosity(verbosity)
+    return model, sorted(info["missing_keys"])
 
 
 def _first_line(error: BaseException) -> str:
@@ -168,7 +171,8 @@ def load_tokenizer(checkpoint: str | Path, *, distinct_pad: bool = False) -> Pre
 
 def plain_model(model: nn.Module) -> Any:
     """The transformers model inside a PEFT wrapper, or the model itself."""
-    return model.get_base_model() if hasattr(model, "peft_config") else model
+    wrapper: Any = model
+    return wrapper.get_base_model() if hasattr(model, "peft_config") else model
 
 
 def transformer_blocks(model: nn.Module) -> list[nn.Module]:
@@ -243,8 +247,8 @@ def named_weights(model: nn.Module) -> Iterator[tuple[str, Tensor]]:
                 tensor = tensor + layer.get_delta_weight(adapter).detach().to(tensor.dtype)
         seen.add(name)
         yield name, _full(tensor)
-    head = base.get_output_embeddings() if hasattr(base, "get_output_embeddings") else None
-    if head is not None and "lm_head.weight" not in seen and getattr(base, "lm_head", None) is head:
+    head = getattr(base, "lm_head", None)
+    if head is not None and "lm_head.weight" not in seen:
         yield "lm_head.weight", _full(head.weight.detach())
 
 
@@ -289,6 +293,8 @@ def save_checkpoint(model: nn.Module, tokenizer: PreTrainedTokenizerBase, folder
 
 
 def _write_checkpoint(base: Any, tokenizer: Any, weights: dict[str, Tensor], folder: Path) -> None:
+    from transformers.utils import logging
+
     if getattr(base.config.get_text_config(), "tie_word_embeddings", False):
         weights.pop("lm_head.weight", None)
     new = folder.with_name(f".{folder.name}.{os.getpid()}.new")
@@ -296,7 +302,7 @@ def _write_checkpoint(base: Any, tokenizer: Any, weights: dict[str, Tensor], fol
     try:
         shutil.rmtree(new, ignore_errors=True)
         folder.parent.mkdir(parents=True, exist_ok=True)
-        _quiet()
+        logging.disable_progress_bar()
         base.save_pretrained(new, state_dict=weights)
         tokenizer.save_pretrained(new)
         if folder.exists():

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import itertools
 import os
 import shutil
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -36,15 +38,16 @@ class HFCheckpoint(ModelCheckpoint):
     def _export(self, trainer: L.Trainer, folder: Path) -> None:
         """Write the directory; `last` shares the files of the checkpoint just written at the same step."""
         step = trainer.global_step
+        module: Any = trainer.lightning_module
         if self._exported is not None and self._exported[0] == step and self._exported[1].is_dir():
             if trainer.is_global_zero and folder != self._exported[1]:
                 _link_copy(self._exported[1], folder)
             trainer.strategy.barrier()
         else:
-            trainer.lightning_module.export(folder)
+            module.export(folder)
+            if trainer.is_global_zero:
+                publish(folder, self.run_directory / "hf", f"step={step}")
         self._exported = (step, folder)
-        if trainer.is_global_zero:
-            publish(folder, self.run_directory / "hf", f"step={step}")
 
     @property
     def run_directory(self) -> Path:
@@ -67,17 +70,20 @@ def hf_directory(checkpoint: str | Path) -> Path:
 
 
 def publish(folder: Path, link: Path, version: str) -> None:
-    """Make `link` point to a copy of `folder` named after `version`, atomically, and remove the copy before it."""
+    """Make `link` point to a new copy of `folder` named after `version`, atomically, and remove the copy before it."""
     previous = link.resolve() if link.is_symlink() else None
-    copy = link.with_name(f".{link.name}-{version}")
-    if copy != previous or not copy.is_dir():
-        _link_copy(folder, copy)
+    copy = next(path for path in map(partial(_numbered, link, version), itertools.count()) if not path.exists())
+    _link_copy(folder, copy)
     temporary = link.with_name(f".{link.name}.{os.getpid()}.tmp")
     temporary.unlink(missing_ok=True)
     temporary.symlink_to(copy.name)
     os.replace(temporary, link)
-    if previous is not None and previous != copy.resolve() and previous.parent == copy.resolve().parent:
+    if previous is not None and previous.name.startswith(f".{link.name}-"):
         shutil.rmtree(previous, ignore_errors=True)
+
+
+def _numbered(link: Path, version: str, number: int) -> Path:
+    return link.with_name(f".{link.name}-{version}" + (f"-{number}" if number else ""))
 
 
 def _link_copy(source: Path, target: Path) -> None:

@@ -98,6 +98,11 @@ class JSONLDataModule(L.LightningDataModule):
             raise RuntimeError("the datamodule has no tokenizer: attach it to a Trainer, or pass one")
         return self.trainer.lightning_module.tokenizer
 
+    @property
+    def pad_token_id(self) -> int:
+        """EOS where the tokenizer has no padding token; labels go by position, so it may be any."""
+        return self.tokenizer.eos_token_id if self.tokenizer.pad_token_id is None else self.tokenizer.pad_token_id
+
     def setup(self, stage: str) -> None:
         """Check that the files exist, before any model is loaded."""
         existing([*self.train_files, *self.val_files])

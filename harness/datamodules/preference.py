@@ -112,7 +112,7 @@ class PreferenceDataModule(JSONLDataModule):
         lengths = [max(len(pair.chosen), len(pair.rejected)) for pair in pairs]
         tokens = sum(len(pair.chosen) + len(pair.rejected) for pair in pairs)
         counts = Counts(len(texts), len(pairs), tokens, max(lengths, default=0), truncated, dropped)
-        return pair_rows(pairs, self.tokenizer.pad_token_id), counts
+        return pair_rows(pairs, self.pad_token_id), counts
 
     def _side(self, prompt: Tokens, response: Tokens, append_eos: bool) -> Tokens:
         eos = self.tokenizer.eos_token_id
@@ -142,11 +142,9 @@ class PreferenceDataModule(JSONLDataModule):
             return "identical sides"
         if long and self.long_pairs == "drop":
             return "too long"
-        sides = [
-            self._side(prompt, chosen, self.append_eos.chosen),
-            self._side(prompt, rejected, self.append_eos.rejected),
-        ]
-        return "identical sides" if np.array_equal(*sides) else ""
+        cut_chosen = self._side(prompt, chosen, self.append_eos.chosen)
+        cut_rejected = self._side(prompt, rejected, self.append_eos.rejected)
+        return "identical sides" if np.array_equal(cut_chosen, cut_rejected) else ""
 
 
 def pair_rows(pairs: Sequence[Pair], pad_token_id: int) -> Rows:

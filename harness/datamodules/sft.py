@@ -89,7 +89,7 @@ class SFTDataModule(JSONLDataModule):
             weights.append(text.weight)
         lengths = [len(row) for row in ids]
         counts = Counts(len(texts), len(ids), sum(lengths), max(lengths, default=0), truncated, dropped)
-        return SFTRows(ids, starts, weights, self.tokenizer.pad_token_id).rows(
+        return SFTRows(ids, starts, weights, self.pad_token_id).rows(
             pack(lengths, self.max_length, self.seed) if self.packing else [(i,) for i in range(len(ids))]
         ), counts
 

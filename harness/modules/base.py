@@ -12,6 +12,7 @@ from typing import Any, Literal
 import lightning as L
 import torch
 from torch import Tensor
+from torch.distributed.device_mesh import DeviceMesh
 
 from harness.errors import InputError
 from harness.models import check_checkpoint, load_tokenizer, plain_model, save_checkpoint, transformer_blocks
@@ -109,17 +110,17 @@ class TrainingModule(L.LightningModule):
             for block in blocks:
                 block.compile(dynamic=True)
         if self.device_mesh is not None:
-            self._shard(model, blocks)
+            self._shard(model, blocks, self.device_mesh)
 
-    def _shard(self, model: Any, blocks: list[Any]) -> None:
+    def _shard(self, model: Any, blocks: list[Any], device_mesh: DeviceMesh) -> None:
         from torch.distributed.fsdp import fully_shard
 
-        if self.device_mesh["tensor_parallel"].size() > 1:
+        if device_mesh["tensor_parallel"].size() > 1:
             raise InputError(
                 "tensor parallelism is not supported; set data_parallel_size of ModelParallelStrategy to the number of "
                 "devices and tensor_parallel_size to 1."
             )
-        mesh = self.device_mesh["data_parallel"]
+        mesh = device_mesh["data_parallel"]
         for block in blocks:
             fully_shard(block, mesh=mesh)
         fully_shard(model, mesh=mesh)

@@ -56,9 +56,7 @@ class RewardModule(TrainingModule):
         return load_tokenizer(self.checkpoint, distinct_pad=True)
 
     def build_model(self) -> Any:
-        model = load_reward_model(self.checkpoint, **self.load_options())
-        model.config.get_text_config().pad_token_id = self.tokenizer.pad_token_id
-        return model
+        return load_reward_model(self.checkpoint, **self.load_options())
 
     def sums(self, batch: dict[str, Any]) -> Sums:
         ids, weight = batch["input_ids"], batch["weight"]
