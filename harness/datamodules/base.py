@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+import warnings
 from abc import abstractmethod
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
@@ -145,6 +146,7 @@ class JSONLDataModule(L.LightningDataModule):
 
     def val_dataloader(self) -> list[BatchLoader] | BatchLoader:
         if not self.val_files:
+            warnings.filterwarnings("ignore", message="Total length of `list` across ranks is zero")
             return []
         rows = self.rows(self.val_files)
         layout = replace(self._layout(self.val_batch_size), accumulate=1)

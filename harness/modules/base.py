@@ -209,12 +209,17 @@ def _with_lora(model: Any, config: LoRAConfig) -> Any:
     if hasattr(plain_model(model), "enable_input_require_grads"):
         # Gradient checkpointing needs a graph that begins at its inputs; frozen embeddings would cut it off.
         plain_model(model).enable_input_require_grads()
-    return get_peft_model(
+    head = getattr(model, "score", None)
+    adapted = get_peft_model(
         model,
         LoraConfig(
             r=config.rank,
             lora_alpha=config.alpha,  # type: ignore[arg-type]
             lora_dropout=config.dropout,
             target_modules=config.target_modules,
+            exclude_modules=["score"] if head is not None else None,
         ),
     )
+    if head is not None:
+        head.requires_grad_(True)
+    return adapted

@@ -1,0 +1,67 @@
+"""Learning rates by hand, and which weights are decayed."""
+
+from __future__ import annotations
+
+import math
+
+import pytest
+import torch
+from torch import nn
+
+from harness.errors import InputError
+from harness.modules.optimizer import OptimizerConfig, build_optimizer, build_schedule, lr_factor
+
+
+def factors(config, steps, length):
+    return [lr_factor(config, step, length) for step in range(steps)]
+
+
+def test_linear_schedule_with_warm_up():
+    config = OptimizerConfig(schedule="linear", warmup_steps=2)
+    assert factors(config, 7, 6) == pytest.approx([0.5, 1.0, 1.0, 0.75, 0.5, 0.25, 0.0])
+
+
+def test_cosine_schedule_falls_to_its_floor():
+    config = OptimizerConfig(schedule="cosine", min_lr_ratio=0.1)
+    middle = 0.1 + 0.9 * (1 + math.cos(math.pi / 4)) / 2
+    assert factors(config, 6, 4) == pytest.approx(
+        [1.0, middle, 0.55, 0.1 + 0.9 * (1 - math.cos(math.pi / 4)) / 2, 0.1, 0.1]
+    )
+
+
+def test_a_cycle_starts_the_schedule_anew_warm_up_included():
+    config = OptimizerConfig(schedule="linear", warmup_ratio=0.25, cycle_steps=4)
+    cycle = [1.0, 1.0, 2 / 3, 1 / 3]
+    assert factors(config, 8, 4) == pytest.approx(cycle + cycle)
+
+
+def test_a_constant_schedule_needs_no_length():
+    assert factors(OptimizerConfig(warmup_steps=4), 6, None) == [0.25, 0.5, 0.75, 1.0, 1.0, 1.0]
+
+
+def test_a_schedule_takes_its_length_from_the_trainer_or_refuses():
+    module = nn.Linear(2, 2)
+    config = OptimizerConfig(lr=1.0, schedule="linear")
+    optimizer = build_optimizer(config, module)
+    schedule = build_schedule(config, optimizer, max_steps=4)
+    optimizer.step()
+    schedule.step()
+    assert optimizer.param_groups[0]["lr"] == pytest.approx(0.75)
+    for bad in (config, OptimizerConfig(warmup_ratio=0.1)):
+        with pytest.raises(InputError, match="needs its length"):
+            build_schedule(bad, build_optimizer(bad, module), max_steps=-1)
+
+
+def test_only_matrices_are_decayed():
+    module = nn.Sequential(nn.Linear(3, 2), nn.LayerNorm(2))
+    decayed, other = build_optimizer(OptimizerConfig(weight_decay=0.1), module).param_groups
+    assert (decayed["weight_decay"], other["weight_decay"]) == (0.1, 0.0)
+    assert [p.shape for p in decayed["params"]] == [torch.Size([2, 3])]
+    assert len(other["params"]) == 3
+
+
+def test_frozen_weights_are_left_out():
+    module = nn.Linear(3, 2)
+    module.bias.requires_grad_(False)
+    (group,) = build_optimizer(OptimizerConfig(name="rmsprop"), module).param_groups
+    assert len(group["params"]) == 1

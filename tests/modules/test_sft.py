@@ -1,0 +1,239 @@
+"""Fine-tuning with a real Trainer: exact normalisation, packing, resuming, export."""
+
+from __future__ import annotations
+
+import copy
+import json
+
+import lightning as L
+import pytest
+import torch
+
+from harness.callbacks.checkpoint import HFCheckpoint
+from harness.datamodules import SFTDataModule
+from harness.errors import InputError
+from harness.models import fingerprint, load_causal_lm, load_tokenizer, named_weights
+from harness.modules import SFTModule
+from harness.modules.base import LoRAConfig
+from harness.modules.optimizer import OptimizerConfig
+
+
+class Gradients(L.Callback):
+    """Keeps the gradients of every optimizer step."""
+
+    def __init__(self):
+        self.steps = []
+
+    def on_before_optimizer_step(self, trainer, module, optimizer):
+        self.steps.append({name: p.grad.clone() for name, p in module.named_parameters()})
+
+
+def gradients(trainer, model_dir, files, batch_size, accumulate, **options):
+    found = Gradients()
+    module = SFTModule(str(model_dir), optimizer=OptimizerConfig(lr=0.0))
+    data = SFTDataModule(files, batch_size=batch_size, max_length=64, **options)
+    trainer(accumulate_grad_batches=accumulate, callbacks=[found]).fit(module, data)
+    return found.steps
+
+
+def test_eight_accumulated_batches_give_the_gradients_of_one_batch_of_eight(trainer, tiny_model_dir, sum_files):
+    """22 rows: two whole steps, and a last one of six rows."""
+    whole = gradients(trainer, tiny_model_dir, [sum_files[0]], 8, 1)
+    assert len(whole) == 3
+    for batch_size, accumulate in ((1, 8), (2, 4)):
+        parts = gradients(trainer, tiny_model_dir, [sum_files[0]], batch_size, accumulate)
+        for one, many in zip(whole, parts, strict=True):
+            for name in one:
+                torch.testing.assert_close(many[name], one[name], atol=1e-6, rtol=0)
+
+
+def test_the_gradient_is_that_of_the_weighted_mean_over_tokens(trainer, tiny_model_dir, sum_files):
+    """Against transformers: every row alone, its token losses weighted by hand."""
+    (step,) = gradients(trainer, tiny_model_dir, [sum_files[0]], 22, 1)
+    model, tokenizer = load_causal_lm(tiny_model_dir), load_tokenizer(tiny_model_dir)
+    total, tokens = torch.zeros(()), 0.0
+    for line in open(sum_files[0]):  # noqa: SIM115
+        row = json.loads(line)
+        prompt = tokenizer(row["prompt"])["input_ids"]
+        response = [*tokenizer(row["response"], add_special_tokens=False)["input_ids"], tokenizer.eos_token_id]
+        ids = torch.tensor([prompt + response])
+        labels = torch.tensor([[-100] * len(prompt) + response])
+        total = total + row["weight"] * len(response) * model(input_ids=ids, labels=labels).loss
+        tokens += row["weight"] * len(response)
+    (total / tokens).backward()
+    for name, parameter in model.named_parameters():
+        torch.testing.assert_close(step[f"model.{name}"], parameter.grad, atol=1e-6, rtol=1e-4)
+
+
+@pytest.mark.parametrize("attention", ["eager", "sdpa"])
+def test_a_packed_row_is_blind_to_its_neighbours(tmp_path, tiny_model_dir, attention):
+    """Changing one row of a packed sequence changes no log-probability of the others."""
+
+    def logits(middle):
+        rows = [
+            {"prompt": "1=", "response": "123"},
+            {"prompt": middle, "response": "45"},
+            {"prompt": "3=", "response": "6"},
+        ]
+        path = tmp_path / f"{middle}.jsonl"
+        path.write_text("".join(json.dumps(row) + "\n" for row in rows))
+        tokenizer = load_tokenizer(tiny_model_dir)
+        (batch,) = SFTDataModule([str(path)], max_length=64, packing=True, tokenizer=tokenizer).train_dataloader()
+        text = tokenizer.decode(batch["input_ids"][0])
+        model = load_causal_lm(tiny_model_dir, attn_implementation=attention).eval()
+        with torch.no_grad():
+            out = model(input_ids=batch["input_ids"], position_ids=batch["position_ids"], use_cache=False).logits[0]
+        starts = (batch["position_ids"][0] == 0).nonzero().flatten().tolist()
+        assert len(starts) == 3
+        pieces = [slice(a, b) for a, b in zip(starts, [*starts[1:], len(out)], strict=True)]
+        return {tokenizer.decode(batch["input_ids"][0, piece]): out[piece] for piece in pieces}, text
+
+    (one, text), (other, _) = logits("7="), logits("8=")
+    assert text.count("<bos>") == 3
+    shared = one.keys() & other.keys()
+    assert len(shared) == 2
+    for key in shared:
+        torch.testing.assert_close(one[key], other[key], atol=0, rtol=0)
+
+
+def test_packing_changes_neither_loss_nor_gradient(trainer, tiny_model_dir, sum_files):
+    (plain,) = gradients(trainer, tiny_model_dir, [sum_files[0]], 22, 1)
+    (packed,) = gradients(trainer, tiny_model_dir, [sum_files[0]], 22, 1, packing=True)
+    for name in plain:
+        torch.testing.assert_close(packed[name], plain[name], atol=1e-6, rtol=1e-4)
+
+
+def test_the_logged_loss_is_the_mean_over_the_tokens_of_the_step(trainer, tiny_model_dir, sum_files):
+    module = SFTModule(str(tiny_model_dir), optimizer=OptimizerConfig(lr=0.0))
+    data = SFTDataModule([sum_files[0]], [sum_files[0]], batch_size=4, val_batch_size=5, max_length=64)
+    fit = trainer(accumulate_grad_batches=6)
+    fit.fit(module, data)
+    # One step holds all rows and the learning rate is 0, so training and validation measure the same.
+    metrics = fit.callback_metrics
+    assert metrics["train/loss"].item() == pytest.approx(metrics["val/loss"].item(), rel=1e-6)
+    assert metrics["train/accuracy"].item() == pytest.approx(metrics["val/accuracy"].item(), rel=1e-6)
+    assert metrics["train/tokens_per_second"] > 0
+
+
+def test_fine_tuning_learns_the_data(trainer, tiny_model_dir, sum_files):
+    module = SFTModule(str(tiny_model_dir), optimizer=OptimizerConfig(lr=1e-2, schedule="cosine", total_steps=60))
+    data = SFTDataModule([sum_files[0]], [sum_files[1]], batch_size=8, max_length=64)
+    fit = trainer(max_epochs=20)
+    fit.validate(module, data, verbose=False)
+    before = fit.callback_metrics["val/loss"].item()
+    fit.fit(module, data)
+    assert before > 3.5
+    assert fit.callback_metrics["val/loss"] < 1.5
+    assert module.num_tokens == 20 * data.load([sum_files[0]])[1].tokens
+
+
+class Stop(L.Callback):
+    """Ends the process' work in the middle of an epoch, as a kill would, after a checkpoint."""
+
+    def __init__(self, step):
+        self.step = step
+
+    def on_train_batch_end(self, trainer, module, outputs, batch, batch_idx):
+        if trainer.global_step == self.step:
+            raise KeyboardInterrupt
+
+
+STEPS, EPOCHS = {"every_n_train_steps": 2}, {"every_n_epochs": 1}
+
+
+@pytest.mark.parametrize(
+    ("every", "interrupted_at", "reload"),
+    [(STEPS, 4, 0), (STEPS, 4, 1), (STEPS, 6, 0), (STEPS, 8, 1), (EPOCHS, 8, 0), (EPOCHS, 8, 1)],
+)
+def test_a_killed_and_resumed_run_has_the_weights_of_an_unbroken_one(
+    tmp_path, trainer, tiny_model_dir, sum_files, every, interrupted_at, reload
+):
+    """Six steps an epoch (22 rows, 2 x 2 a step); interrupted inside, at the end of, and after the first epoch."""
+
+    def fit(name, *callbacks, ckpt_path=None):
+        module = SFTModule(
+            str(tiny_model_dir), optimizer=OptimizerConfig(lr=1e-2, schedule="cosine", total_steps=18, warmup_steps=2)
+        )
+        data = SFTDataModule([sum_files[0]], [sum_files[1]], batch_size=2, max_length=64)
+        saver = HFCheckpoint(dirpath=tmp_path / name / "checkpoints", save_top_k=1, **every)
+        runner = trainer(
+            max_epochs=3,
+            accumulate_grad_batches=2,
+            callbacks=[saver, *callbacks],
+            enable_checkpointing=True,
+            reload_dataloaders_every_n_epochs=reload,
+        )
+        try:
+            runner.fit(module, data, ckpt_path=ckpt_path)
+        except SystemExit:
+            assert callbacks
+        return module
+
+    unbroken = fit("unbroken")
+    fit("broken", Stop(interrupted_at))
+    resumed = fit("broken", ckpt_path=tmp_path / "broken" / "checkpoints" / "last.ckpt")
+    assert resumed.num_tokens == unbroken.num_tokens
+    for (name, one), (_, two) in zip(named_weights(unbroken.model), named_weights(resumed.model), strict=True):
+        assert torch.equal(one, two), name
+
+
+def test_new_data_of_each_epoch_come_from_refresh(tmp_path, trainer, tiny_model_dir):
+    asked = []
+
+    def refresh(epoch):
+        asked.append(epoch)
+        path = tmp_path / f"iter_{epoch}.jsonl"
+        path.write_text(json.dumps({"prompt": f"{epoch}=", "response": str(epoch)}) + "\n")
+        return [str(path)]
+
+    texts = []
+
+    class Seen(L.Callback):
+        def on_train_batch_start(self, trainer, module, batch, batch_idx):
+            texts.append(module.tokenizer.decode(batch["input_ids"][0]))
+
+    data = SFTDataModule([], batch_size=1, max_length=64, batches_per_epoch=2)
+    data.refresh = refresh
+    module = SFTModule(str(tiny_model_dir))
+    trainer(max_epochs=3, reload_dataloaders_every_n_epochs=1, callbacks=[Seen()]).fit(module, data)
+    assert asked == [0, 1, 2]
+    assert texts == [f"<bos>{epoch}={epoch}<eos>" for epoch in (0, 0, 1, 1, 2, 2)]
+
+
+def test_lora_trains_few_weights_and_exports_them_merged(tmp_path, trainer, tiny_model_dir, sum_files):
+    module = SFTModule(str(tiny_model_dir), lora=LoRAConfig(rank=4), optimizer=OptimizerConfig(lr=1e-2))
+    trainer().fit(module, SFTDataModule([sum_files[0]], batch_size=8, max_length=64))
+    trained = {name for name, p in module.named_parameters() if p.requires_grad}
+    assert trained
+    assert all("lora_" in name for name in trained)
+    module.export(tmp_path / "merged")
+    plain = load_causal_lm(tmp_path / "merged").eval()
+    ids = torch.randint(2, 80, (2, 9), generator=torch.Generator().manual_seed(0))
+    with torch.no_grad():
+        torch.testing.assert_close(plain(input_ids=ids).logits, module.model.eval()(input_ids=ids).logits)
+        merged = copy.deepcopy(module.model).merge_and_unload()
+    assert fingerprint(named_weights(merged)) == fingerprint(named_weights(plain))
+    assert fingerprint(named_weights(plain)) != fingerprint(named_weights(load_causal_lm(tiny_model_dir)))
+
+
+def test_gradient_checkpointing_changes_no_weight(trainer, tiny_model_dir, sum_files):
+    def fitted(**options):
+        module = SFTModule(str(tiny_model_dir), optimizer=OptimizerConfig(lr=1e-2), **options)
+        trainer().fit(module, SFTDataModule([sum_files[0]], batch_size=8, max_length=64))
+        return fingerprint(named_weights(module.model))
+
+    assert fitted(gradient_checkpointing=True) == fitted()
+
+
+def test_bf16_mixed_keeps_the_weights_in_float32(trainer, tiny_model_dir, sum_files):
+    module = SFTModule(str(tiny_model_dir), optimizer=OptimizerConfig(lr=1e-2))
+    fit = trainer(precision="bf16-mixed")
+    fit.fit(module, SFTDataModule([sum_files[0]], batch_size=8, max_length=64))
+    assert {p.dtype for p in module.parameters()} == {torch.float32}
+    assert torch.isfinite(fit.callback_metrics["train/loss"])
+
+
+def test_a_schedule_without_a_length_is_refused(trainer, tiny_model_dir, sum_files):
+    module = SFTModule(str(tiny_model_dir), optimizer=OptimizerConfig(schedule="cosine"))
+    with pytest.raises(InputError, match=r"set optimizer\.total_steps"):
+        trainer().fit(module, SFTDataModule([sum_files[0]], batch_size=8, max_length=64))
