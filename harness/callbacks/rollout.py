@@ -123,6 +123,10 @@ class RolloutCallback(Callback):
                 if server is not None:
                     self._evaluate(trainer, server, iteration)
 
+    def on_fit_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """The same where Lightning skips `on_train_end`, because a resumed run finds all epochs trained."""
+        self.on_train_end(trainer, pl_module)
+
     def teardown(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
         if self._engine is not None:
             self._engine.close()

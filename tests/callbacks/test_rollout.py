@@ -1,0 +1,212 @@
+"""The order of Lightning's hooks, resuming, and what is on disk, on a real Trainer with the transformers engine."""
+
+import json
+from pathlib import Path
+
+import pytest
+import torch
+from lightning import Trainer
+from lightning.pytorch import Callback, seed_everything
+
+from harness.arithmetic.prepare import prepare
+from harness.callbacks import Evaluation, HFCheckpoint, RolloutCallback
+from harness.datamodules import SFTDataModule
+from harness.engines import EngineConfig
+from harness.errors import InputError
+from harness.modules import SFTModule
+from harness.modules.optimizer import OptimizerConfig
+from harness.rollouts import BalancedSampling, FixedSampling, TopK
+from harness.store import write_rows
+from harness.types import SamplingConfig
+
+NUM_STEPS = 3
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("arithmetic")
+    prepare(folder, num_sft=10, num_train=12, num_probe=4, num_test=4)
+    return folder
+
+
+class Crash(Exception):
+    pass
+
+
+class CrashAt(Callback):
+    """Raises in the asked hook of the asked epoch."""
+
+    def __init__(self, hook, epoch):
+        self.epoch = epoch
+        setattr(self, hook, self.crash)
+
+    def crash(self, trainer, *_):
+        if trainer.current_epoch == self.epoch:
+            raise Crash
+
+
+def run(folder, data, *extra, max_epochs=2, scheduler=None, resume=False, **options):
+    """Two iterations of three steps on a random model that keeps whatever it samples."""
+    seed_everything(0)
+    # Threshold -1: rewards are 0 or 1, so all responses are kept, right or wrong.
+    scheduler = scheduler or FixedSampling(SamplingConfig(n=2, max_tokens=8), -1.0)
+    rollout = RolloutCallback(
+        problems=[str(data / "train.jsonl")],
+        scheduler=scheduler,
+        template="arithmetic",
+        probe_problems=[str(data / "probe.jsonl")],
+        evaluation=Evaluation([str(data / "test.jsonl")], max_tokens=8),
+        engine=EngineConfig(kind="transformers", dtype="float32"),
+        chunk_size=5,
+        **options,
+    )
+    trainer = Trainer(
+        accelerator="cpu",
+        default_root_dir=folder,
+        max_epochs=max_epochs,
+        reload_dataloaders_every_n_epochs=1,
+        use_distributed_sampler=False,
+        logger=False,
+        enable_progress_bar=False,
+        enable_model_summary=False,
+        callbacks=[*extra, HFCheckpoint(dirpath=Path(folder) / "checkpoints"), rollout],
+    )
+    module = SFTModule(str(data / "base"), attn_implementation="eager", optimizer=OptimizerConfig(lr=1e-3))
+    datamodule = SFTDataModule([], template="arithmetic", batch_size=2, max_length=64, batches_per_epoch=NUM_STEPS)
+    last = Path(folder) / "checkpoints/last.ckpt"
+    trainer.fit(module, datamodule, ckpt_path=last if resume else None)
+    return trainer, module
+
+
+def same_files(first, second):
+    names = [f"iter_{i:03d}{kind}" for i in (1, 2) for kind in (".jsonl", ".probe.jsonl", ".train.jsonl")]
+    names += [f"eval_{i:03d}.json" for i in range(3)]
+    return all((first / "rollouts" / n).read_bytes() == (second / "rollouts" / n).read_bytes() for n in names)
+
+
+@pytest.fixture(scope="module")
+def unbroken(tmp_path_factory, data):
+    folder = tmp_path_factory.mktemp("unbroken")
+    trainer, module = run(folder, data)
+    return folder, trainer, module
+
+
+def test_every_epoch_trains_on_its_own_iterations_rows(unbroken):
+    folder, trainer, _ = unbroken
+    assert trainer.global_step == 2 * NUM_STEPS
+    manifests = [json.loads((folder / f"rollouts/iter_{i:03d}.json").read_text()) for i in (1, 2)]
+    assert [m["iteration"] for m in manifests] == [1, 2]
+    assert manifests[0]["weights"] != manifests[1]["weights"], "iteration 2 must be drawn by the trained policy"
+    assert trainer.datamodule.train_files == [str(folder / "rollouts/iter_002.train.jsonl")]
+    assert sorted(p.name for p in (folder / "rollouts").glob("eval_*.json")) == [f"eval_{i:03d}.json" for i in range(3)]
+
+
+def test_the_checkpoint_holds_the_decision_and_the_manifest(unbroken):
+    folder, *_ = unbroken
+    states = torch.load(folder / "checkpoints/last.ckpt", weights_only=False)["callbacks"]
+    [manifest] = [state["manifest"] for state in states.values() if "manifest" in state]
+    assert manifest == json.loads((folder / "rollouts/iter_002.json").read_text())
+
+
+@pytest.mark.parametrize(
+    ("hook", "epoch", "steps_kept"),
+    [
+        ("on_train_epoch_start", 1, NUM_STEPS),  # iteration 2 is collected, its training has not begun
+        ("on_train_batch_end", 1, NUM_STEPS),  # in the middle of the second epoch
+        ("on_train_end", 2, 2 * NUM_STEPS),  # all trained, the last evaluation missing
+    ],
+)
+def test_a_crash_and_a_resume_end_as_the_unbroken_run(tmp_path, data, unbroken, hook, epoch, steps_kept):
+    with pytest.raises(Crash):
+        run(tmp_path, data, CrashAt(hook, epoch))
+    assert torch.load(tmp_path / "checkpoints/last.ckpt", weights_only=False)["global_step"] == steps_kept
+    _, module = run(tmp_path, data, resume=True)
+    assert same_files(tmp_path, unbroken[0])
+    expected = unbroken[2].state_dict()
+    assert all(torch.equal(value, expected[name]) for name, value in module.state_dict().items())
+
+
+def test_a_crash_while_sampling_keeps_the_epoch_just_trained_and_the_chunks_done(tmp_path, data, unbroken, monkeypatch):
+    from harness.rollouts import iteration as home
+
+    real = home.collect
+
+    def collect_until_the_crash(problems, *args, iteration, **options):
+        # The last chunk of iteration 2 holds 2 of the 12 problems.
+        if iteration == 2 and len(problems) == 2:
+            raise Crash
+        return real(problems, *args, iteration=iteration, **options)
+
+    monkeypatch.setattr(home, "collect", collect_until_the_crash)
+    with pytest.raises(Crash):
+        run(tmp_path, data)
+    assert torch.load(tmp_path / "checkpoints/last.ckpt", weights_only=False)["global_step"] == NUM_STEPS
+    rows = tmp_path / "rollouts/iter_002.jsonl"
+    assert len(rows.read_text().splitlines()) == 10
+    rows.write_text(rows.read_text() + '{"problem": {"id": "torn')
+    monkeypatch.undo()
+    _, module = run(tmp_path, data, resume=True)
+    assert same_files(tmp_path, unbroken[0])
+    expected = unbroken[2].state_dict()
+    assert all(torch.equal(value, expected[name]) for name, value in module.state_dict().items())
+
+
+def test_a_finished_run_samples_and_trains_nothing_when_started_again(tmp_path, data):
+    run(tmp_path, data, max_epochs=1)
+    before = {path: path.stat().st_mtime_ns for path in (tmp_path / "rollouts").iterdir()}
+    trainer, _ = run(tmp_path, data, max_epochs=1, resume=True)
+    assert trainer.global_step == NUM_STEPS
+    assert {path: path.stat().st_mtime_ns for path in (tmp_path / "rollouts").iterdir()} == before
+
+
+def test_more_iterations_can_be_added_to_a_finished_run(tmp_path, data, unbroken):
+    run(tmp_path, data, max_epochs=1)
+    run(tmp_path, data, max_epochs=2, resume=True)
+    assert same_files(tmp_path, unbroken[0])
+
+
+def test_the_balanced_scheduler_probes_and_its_choice_is_sampled(tmp_path, data):
+    scheduler = BalancedSampling(
+        SamplingConfig(n=2, max_tokens=8), (0.5, 1.5), (-1.0, 0.5), rows_per_problem=None, n_star=1
+    )
+    run(tmp_path, data, max_epochs=1, scheduler=scheduler, select=TopK())
+    manifest = json.loads((tmp_path / "rollouts/iter_001.json").read_text())
+    assert len((tmp_path / "rollouts/iter_001.probe.jsonl").read_text().splitlines()) == 2 * 4
+    chosen = manifest["decision"]["chosen"]["temperature"]
+    rows = [json.loads(line) for line in (tmp_path / "rollouts/iter_001.jsonl").read_text().splitlines()]
+    assert {row["sampling"]["temperature"] for row in rows} == {chosen}
+
+
+def test_rollouts_of_other_settings_are_refused_instead_of_trained_on(tmp_path, data):
+    with pytest.raises(Crash):
+        run(tmp_path, data, CrashAt("on_train_start", 0))
+    (tmp_path / "rollouts/iter_001.json").unlink()
+    other = FixedSampling(SamplingConfig(n=2, max_tokens=8, temperature=0.3), -1.0)
+    with pytest.raises(InputError, match="another sampling"):
+        run(tmp_path, data, scheduler=other)
+
+
+def test_a_changed_file_of_a_finished_iteration_is_refused(tmp_path, data):
+    with pytest.raises(Crash):
+        run(tmp_path, data, CrashAt("on_train_start", 0))
+    (tmp_path / "rollouts/iter_001.train.jsonl").write_text("{}\n")
+    with pytest.raises(InputError, match="changed or removed"):
+        run(tmp_path, data)
+
+
+@pytest.mark.parametrize("which", ["probe", "test"])
+def test_held_out_problems_among_the_training_problems_are_refused(tmp_path, data, which):
+    folder = tmp_path / "data"
+    folder.mkdir()
+    for path in data.iterdir():
+        (folder / path.name).symlink_to(path)
+    (folder / f"{which}.jsonl").unlink()
+    row = json.loads((data / "train.jsonl").read_text().splitlines()[0])
+    write_rows(folder / f"{which}.jsonl", [{**row, "id": "copy", "question": row["question"].replace(" ", "  ")}])
+    with pytest.raises(InputError, match="also training problems"):
+        run(tmp_path / "run", folder)
+
+
+def test_nothing_kept_is_one_clear_sentence(tmp_path, data):
+    with pytest.raises(InputError, match=r"no response was kept.*lower the reward threshold"):
+        run(tmp_path, data, scheduler=FixedSampling(SamplingConfig(n=1, max_tokens=4), 5.0))
