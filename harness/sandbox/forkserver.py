@@ -8,13 +8,14 @@ from __future__ import annotations
 
 import contextlib
 import json
+import math
 import os
 import select
 import shutil
 import signal
 import socket
-import struct
 import stat
+import struct
 import sys
 import tempfile
 import time
@@ -31,9 +32,15 @@ from harness.sandbox.wire import HEADER, Closed, receive, send
 
 STARTUP_TIMEOUT = 120.0
 KILL_TIMEOUT = 5.0
+WORTH_KEEPING = 0.002
+"""Seconds of running from which a state is kept; below, a fork and the page faults it causes cost more."""
+REMEMBERED = 4096
 STATUSES = ("ok", "error", "memory", "incomplete", "syntax")
 """What a process may report of itself."""
 CREDENTIALS = struct.calcsize("3i")
+
+
+Steps = tuple[str, ...]
 
 
 class Snapshot:
@@ -41,20 +48,22 @@ class Snapshot:
 
     def __init__(self, control: socket.socket, pid: int, output: CappedOutput) -> None:
         self.control, self.pid, self.output = control, pid, output
+        self.seconds = 0.0
         try:
             self.handle = os.pidfd_open(pid)
         except ProcessLookupError:  # it has ended already
             self.handle = -1
 
-    def kill(self) -> None:
-        """End the process and its group, even if it does not cooperate, and wait until it is gone."""
+    def kill(self, wait: bool = True) -> None:
+        """End the process and its group, even if it does not cooperate, and `wait` until it is gone."""
         if self.handle >= 0:
             # The group is the process and, only where seccomp is missing, what it started.
             with contextlib.suppress(ProcessLookupError, PermissionError):
                 os.killpg(self.pid, signal.SIGKILL)
             with contextlib.suppress(ProcessLookupError):
                 signal.pidfd_send_signal(self.handle, signal.SIGKILL)
-            select.select([self.handle], [], [], KILL_TIMEOUT)
+            if wait:
+                select.select([self.handle], [], [], KILL_TIMEOUT)
             os.close(self.handle)
             self.handle = -1
         self.control.close()
@@ -68,7 +77,9 @@ class ForkServer:
     ) -> None:
         self.client, self.limits, self.modules, self.base = client, limits, modules, base
         self.output_limit, self.max_snapshots = output, snapshots
-        self.snapshots: OrderedDict[tuple[str, ...], Snapshot] = OrderedDict()
+        self.snapshots: OrderedDict[Steps, Snapshot] = OrderedDict()
+        self.seconds: OrderedDict[Steps, float] = OrderedDict()
+        """How long programs took, all their steps together."""
         self.layers: dict[str, str] = {}
         self._start()
 
@@ -145,48 +156,60 @@ class ForkServer:
             if descriptor >= 0:
                 os.close(descriptor)
 
-    def run(self, steps: tuple[str, ...]) -> tuple[str, str, str]:
+    def run(self, steps: Steps) -> tuple[str, str, str]:
         """Run a program; return status, output and error.
 
-        Earlier steps that ran before are not run again while their snapshot is kept. A step that is not valid by
-        itself, such as the second half of a loop's body, makes the program run anew as one piece.
+        Where the earlier steps took long, the state after them is kept or made again; where they did not, they are run
+        again together with the last, which costs less than keeping a process.
         """
         earlier = steps[:-1]
-        if earlier and earlier not in self.snapshots and self.max_snapshots:
-            done = self._from_start(earlier)
-            if done[0] not in ("ok", "incomplete"):
-                return done
+        if earlier and earlier not in self.snapshots and self.seconds.get(earlier, math.inf) > WORTH_KEEPING:
+            outcome = self._from_start(earlier)
+            if outcome[0] not in ("ok", "incomplete"):
+                return outcome
         if earlier in self.snapshots:
             self.snapshots.move_to_end(earlier)
-            done = self._extend(self.snapshots[earlier], steps, join(steps[-1:]))
-            if done[0] not in ("syntax", "broken"):
-                return done
+            outcome = self._extend(self.snapshots[earlier], steps, steps[-1:])
+            if outcome[0] not in ("syntax", "broken"):
+                return outcome
         return self._from_start(steps)
 
-    def _from_start(self, steps: tuple[str, ...]) -> tuple[str, str, str]:
-        status, output, error = self._extend(self.zygote, steps, join(steps))
-        if status == "broken":
+    def _from_start(self, steps: Steps) -> tuple[str, str, str]:
+        """Run all steps, one by one; or as one piece, where one is not valid by itself but makes the whole valid.
+
+        Such is the second half of a loop's body. Where the whole is not valid either, the steps before had their run.
+        """
+        outcome = self._from_warm(steps, steps)
+        if outcome[0] == "syntax" and len(steps) > 1:
+            whole = self._from_warm(steps, ("".join(map(ended_line, steps)),))
+            if whole[0] != "syntax":
+                return whole
+        return ("error" if outcome[0] == "syntax" else outcome[0]), *outcome[1:]
+
+    def _from_warm(self, steps: Steps, sources: Steps) -> tuple[str, str, str]:
+        outcome = self._extend(self.zygote, steps, sources)
+        if outcome[0] == "broken":
             self.restart()
-            status, output, error = self._extend(self.zygote, steps, join(steps))
-        if status == "broken":
+            outcome = self._extend(self.zygote, steps, sources)
+        if outcome[0] == "broken":
             raise RuntimeError("the sandbox's first process does not fork")
-        return ("error" if status == "syntax" else status), output, error
+        return outcome
 
     def restart(self) -> None:
         """Replace the warm process and its namespaces; all snapshots are lost."""
         self.stop()
         self._start()
 
-    def _extend(self, parent: Snapshot, steps: tuple[str, ...], source: str) -> tuple[str, str, str]:
-        """Run `source` in a fork of `parent`, and keep the fork as the snapshot after `steps` if it can be continued.
+    def _extend(self, parent: Snapshot, steps: Steps, sources: Steps) -> tuple[str, str, str]:
+        """Run `sources` in a fork of `parent`, and keep the fork as the snapshot after `steps` if that is worth it.
 
-        Status "broken" says that the parent did not fork.
+        Status "syntax" says that one of the sources is not valid, "broken" that the parent did not fork.
         """
         control, theirs = socket.socketpair()
         control.setsockopt(socket.SOL_SOCKET, socket.SO_PASSCRED, 1)
         output = parent.output.copy()
         try:
-            send(parent.control, source, [theirs.fileno()])
+            send(parent.control, list(map(ended_line, sources)), [theirs.fileno()])
         except Closed:
             control.close()
             self._forget(parent)
@@ -199,13 +222,18 @@ class ForkServer:
             self._forget(parent)
             return "broken", "", ""
         status = result["status"]
-        if status not in ("ok", "incomplete") or os.listdir(self.scratch) or not self.max_snapshots:
-            # Files are not part of a snapshot, so a program that left some runs anew when it is continued.
-            child.kill()
-            self._drain(output)
-            self._clean_scratch()
-        else:
+        seconds = parent.seconds + result["seconds"]
+        # Files are not part of a snapshot: a program that left some runs anew when it is continued.
+        files = bool(os.listdir(self.scratch))
+        child.seconds = seconds
+        self._remember(steps, 0.0 if files else seconds)
+        if status in ("ok", "incomplete") and not files and self.max_snapshots and seconds > WORTH_KEEPING:
             self._keep(steps, child)
+        else:
+            child.kill(wait=status in ("timeout", "killed"))
+            self._drain(output)
+            if files:
+                self._clean_scratch()
         return status, output.text(), result["error"]
 
     def _watch(
@@ -262,12 +290,17 @@ class ForkServer:
         except (OSError, RecursionError):
             self.restart()  # the program made it hard to remove; a new file system is not
 
-    def _keep(self, steps: tuple[str, ...], child: Snapshot) -> None:
+    def _keep(self, steps: Steps, child: Snapshot) -> None:
         if steps in self.snapshots:
-            self.snapshots.pop(steps).kill()
+            self.snapshots.pop(steps).kill(wait=False)
         self.snapshots[steps] = child
         if len(self.snapshots) > self.max_snapshots:
-            self.snapshots.popitem(last=False)[1].kill()
+            self.snapshots.popitem(last=False)[1].kill(wait=False)
+
+    def _remember(self, steps: Steps, seconds: float) -> None:
+        self.seconds[steps] = seconds
+        if len(self.seconds) > REMEMBERED:
+            self.seconds.popitem(last=False)
 
     def _forget(self, snapshot: Snapshot) -> None:
         for steps, kept in list(self.snapshots.items()):
@@ -275,13 +308,12 @@ class ForkServer:
                 self.snapshots.pop(steps).kill()
 
 
-def join(steps: Sequence[str]) -> str:
-    """Steps as one source, each ending its line."""
-    return "".join(step if step.endswith("\n") else step + "\n" for step in steps)
+def ended_line(step: str) -> str:
+    return step if step.endswith("\n") else step + "\n"
 
 
-def ended(status: str, error: str) -> dict[str, Any]:
-    return {"status": status, "error": error}
+def ended(status: str, error: str, seconds: float = 0.0) -> dict[str, Any]:
+    return {"status": status, "error": error, "seconds": seconds}
 
 
 def report(data: bytes) -> dict[str, Any]:
@@ -290,9 +322,11 @@ def report(data: bytes) -> dict[str, Any]:
         result = json.loads(data[HEADER:])
     except (ValueError, RecursionError):
         raise Closed("not a report") from None
-    if not (isinstance(result, dict) and isinstance(result.get("error"), str) and result.get("status") in STATUSES):
+    fields = result if isinstance(result, dict) else {}
+    status, error, seconds = fields.get("status"), fields.get("error"), fields.get("seconds")
+    if status not in STATUSES or not isinstance(error, str) or not isinstance(seconds, float):
         raise Closed("not a report")
-    return ended(result["status"], result["error"][: 2 * zygote.MAX_ERROR])
+    return ended(status, error[: 2 * zygote.MAX_ERROR], seconds)
 
 
 def main(descriptor: int, base: str) -> None:

@@ -133,7 +133,7 @@ def confine(
         except OSError as error:
             layers["file system of its own"] = str(error)
     os.chdir(scratch)
-    layers |= {"rlimits": "", "process group": "", "empty environment": ""}
+    layers |= {"rlimits": "", "process group": "", "minimal environment": ""}
     listener = -1
     for name, apply in {
         "no privileges": drop_privileges,

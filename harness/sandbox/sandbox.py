@@ -15,7 +15,7 @@ from collections import OrderedDict, deque
 from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 from harness.errors import InputError
 from harness.sandbox.limits import Limits
@@ -120,12 +120,17 @@ class Sandbox:
             self._dispatch()
 
     @property
+    def process_ids(self) -> list[int]:
+        """The fork servers, each the leader of a session of its own."""
+        return [worker.process.pid for worker in self._workers]
+
+    @property
     def num_pending(self) -> int:
         """Programs submitted and not yet returned."""
         return len(self._waiting) + len(self._finished) + sum(len(worker.running) for worker in self._workers)
 
     def poll(self, timeout: float | None = None) -> list[tuple[str, Execution]]:
-        """Return the outcomes that are there, after waiting for one at most `timeout` seconds (None: until there is)."""
+        """Return the outcomes that are there, after waiting at most `timeout` seconds for one (None: without end)."""
         if not self._finished and any(worker.running for worker in self._workers):
             busy = [worker for worker in self._workers if worker.running]
             for worker in select.select(busy, [], [], timeout)[0]:
@@ -205,7 +210,7 @@ class _Worker:
         status, output, error = self._receive()
         return self.running.popleft(), Execution(output, error, status)
 
-    def _receive(self):  # type: ignore[no-untyped-def]
+    def _receive(self) -> Any:
         try:
             return receive(self.channel)[0]
         except Closed:

@@ -14,17 +14,17 @@ import struct
 
 from harness.sandbox.kernel import MACHINE, SECCOMP, syscall
 
-ALLOWED = """
-    read write readv writev pread64 pwrite64 lseek mmap munmap mprotect mremap madvise brk close fstat newfstatat stat
-    lstat statx open openat getdents64 getcwd chdir readlink readlinkat access faccessat faccessat2 fcntl dup dup2 dup3
-    pipe pipe2 poll ppoll select pselect6 futex rt_sigaction rt_sigprocmask rt_sigreturn rt_sigpending sigaltstack
-    clock_gettime clock_getres clock_nanosleep nanosleep gettimeofday time getrandom getpid getppid gettid getuid
-    geteuid getgid getegid getpgrp getpgid getsid setsid getrlimit getrusage times uname sysinfo exit exit_group mkdir
-    mkdirat rmdir unlink unlinkat rename renameat renameat2 ftruncate fsync fdatasync flock umask sched_yield
-    sched_getaffinity set_robust_list set_tid_address rseq membarrier recvmsg sendmsg recvfrom sendto getsockname getsockopt setitimer
-    getitimer alarm restart_syscall statfs fstatfs getcpu
-""".split()
-"""Not among them: sockets, exec, kill, ptrace, mount, namespaces, modules, keys, bpf, perf, io_uring, memfd, prctl."""
+IOCTLS = (0x5401, 0x5413, 0x541B, 0x5450, 0x5451)
+"""TCGETS and TIOCGWINSZ (is it a terminal?), FIONREAD, FIONCLEX, FIOCLEX."""
+
+ALLOW, NOTIFY, DENY, KILL = 0x7FFF0000, 0x7FC00000, 0x00050000 | errno.EPERM, 0x80000000
+UNKNOWN = 0x00050000 | errno.ENOSYS
+LOAD, JUMP_EQUAL, RETURN = 0x20, 0x15, 0x06
+NUMBER, ARCHITECTURE, FIRST_ARGUMENT, SECOND_ARGUMENT = 0, 4, 16, 24
+"""Offsets in the data that a filter sees; of the arguments the low half, on little-endian machines."""
+
+RECEIVE, SEND = 0xC0502100, 0xC0182101
+CONTINUE = 1
 
 X86_64 = {
     "read": 0, "write": 1, "open": 2, "close": 3, "stat": 4, "fstat": 5, "lstat": 6, "poll": 7, "lseek": 8, "mmap": 9,
@@ -32,7 +32,8 @@ X86_64 = {
     "pread64": 17, "pwrite64": 18, "readv": 19, "writev": 20, "access": 21, "pipe": 22, "select": 23,
     "sched_yield": 24, "mremap": 25, "madvise": 28, "dup": 32, "dup2": 33, "nanosleep": 35, "getitimer": 36,
     "alarm": 37, "setitimer": 38, "getpid": 39, "sendto": 44, "recvfrom": 45, "sendmsg": 46, "recvmsg": 47,
-    "getsockname": 51, "getsockopt": 55, "clone": 56, "fork": 57, "vfork": 58, "exit": 60, "uname": 63, "fcntl": 72, "flock": 73, "fsync": 74,
+    "getsockname": 51, "getsockopt": 55, "clone": 56,
+    "fork": 57, "vfork": 58, "exit": 60, "uname": 63, "fcntl": 72, "flock": 73, "fsync": 74,
     "fdatasync": 75, "ftruncate": 77, "getcwd": 79, "chdir": 80, "rename": 82, "mkdir": 83, "rmdir": 84, "unlink": 87,
     "readlink": 89, "umask": 95, "gettimeofday": 96, "getrlimit": 97, "getrusage": 98, "sysinfo": 99, "times": 100,
     "getuid": 102, "getgid": 104, "geteuid": 107, "getegid": 108, "getppid": 110, "getpgrp": 111, "setsid": 112,
@@ -55,25 +56,21 @@ AARCH64 = {
     "sigaltstack": 132, "rt_sigaction": 134, "rt_sigprocmask": 135, "rt_sigpending": 136, "rt_sigreturn": 139,
     "times": 153, "getpgid": 155, "getsid": 156, "setsid": 157, "uname": 160, "getrlimit": 163, "getrusage": 165,
     "umask": 166, "getcpu": 168, "gettimeofday": 169, "getpid": 172, "getppid": 173, "getuid": 174, "geteuid": 175,
-    "getgid": 176, "getegid": 177, "gettid": 178, "sysinfo": 179, "getsockname": 204, "getsockopt": 209, "sendto": 206, "recvfrom": 207, "sendmsg": 211,
+    "getgid": 176, "getegid": 177, "gettid": 178, "sysinfo": 179, "getsockname": 204, "getsockopt": 209,
+    "sendto": 206, "recvfrom": 207, "sendmsg": 211,
     "recvmsg": 212, "brk": 214, "munmap": 215, "mremap": 216, "clone": 220, "mmap": 222, "mprotect": 226,
     "madvise": 233, "prlimit64": 261, "renameat2": 276, "getrandom": 278, "membarrier": 283, "statx": 291,
     "rseq": 293, "clone3": 435, "faccessat2": 439,
 }  # fmt: skip
 MACHINES = {"x86_64": (0xC000003E, X86_64), "aarch64": (0xC00000B7, AARCH64)}
-"""Audit architecture and system call numbers of the machines supported."""
+"""Audit architecture and allowed system calls of the machines supported.
 
-IOCTLS = (0x5401, 0x5413, 0x541B, 0x5450, 0x5451)
-"""TCGETS and TIOCGWINSZ (is it a terminal?), FIONREAD, FIONCLEX, FIOCLEX."""
-
-ALLOW, NOTIFY, DENY, KILL = 0x7FFF0000, 0x7FC00000, 0x00050000 | errno.EPERM, 0x80000000
-UNKNOWN = 0x00050000 | errno.ENOSYS
-LOAD, JUMP_EQUAL, RETURN = 0x20, 0x15, 0x06
-NUMBER, ARCHITECTURE, FIRST_ARGUMENT, SECOND_ARGUMENT = 0, 4, 16, 24
-"""Offsets in the data that a filter sees; of the arguments the low half, on little-endian machines."""
-
-RECEIVE, SEND = 0xC0502100, 0xC0182101
-CONTINUE = 1
+Not among them: sockets, exec, kill, ptrace, mount, namespaces, modules, keys, bpf, perf, io_uring, memfd, prctl.
+"""
+SPECIAL = {"clone": NOTIFY, "fork": NOTIFY, "vfork": NOTIFY, "clone3": UNKNOWN}
+"""Starting processes is asked about; glibc falls back from clone3, whose flags a filter cannot see, to clone."""
+CHECKED = {"ioctl": (SECOND_ARGUMENT, IOCTLS), "prlimit64": (FIRST_ARGUMENT, (0,))}
+"""Allowed for some values of an argument only: questions about files, a process's own limits."""
 
 Instruction = tuple[int, int, int, int]
 
@@ -86,13 +83,9 @@ def program(architecture: int, numbers: dict[str, int]) -> list[Instruction]:
         (RETURN, 0, 0, KILL),
         (LOAD, 0, 0, NUMBER),
     ]
-    actions = {name: ALLOW for name in ALLOWED} | {name: NOTIFY for name in ("clone", "fork", "vfork")}
-    # glibc falls back from clone3, whose flags a filter cannot see, to clone.
-    actions["clone3"] = UNKNOWN
-    for name, action in actions.items():
-        if name in numbers:
-            lines += [(JUMP_EQUAL, 0, 1, numbers[name]), (RETURN, 0, 0, action)]
-    for name, offset, values in (("ioctl", SECOND_ARGUMENT, IOCTLS), ("prlimit64", FIRST_ARGUMENT, (0,))):
+    for name in numbers.keys() - CHECKED.keys():
+        lines += [(JUMP_EQUAL, 0, 1, numbers[name]), (RETURN, 0, 0, SPECIAL.get(name, ALLOW))]
+    for name, (offset, values) in CHECKED.items():
         block: list[Instruction] = [(LOAD, 0, 0, offset)]
         for value in values:
             block += [(JUMP_EQUAL, 0, 1, value), (RETURN, 0, 0, ALLOW)]
