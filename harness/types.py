@@ -192,8 +192,6 @@ class Generate:
     problem: Problem
     prefixes: tuple[Response, ...]
     sampling: SamplingConfig
-    first: int = 0
-    """Number of the first sample to draw; the samples before it exist already."""
 
 
 @dataclass(frozen=True)

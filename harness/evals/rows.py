@@ -172,7 +172,10 @@ def _options(choices: Any) -> tuple[list[str], list[str]]:
             return list(map(str, choices["label"])), list(map(str, choices["text"]))
         return list(map(str, choices)), list(map(str, choices.values()))
     if isinstance(choices, str):
-        starts = list(_OPTION.finditer(choices))
+        starts: list[re.Match[str]] = []
+        for match in _OPTION.finditer(choices):
+            if match[1] == LETTERS[len(starts)]:  # a letter out of turn is part of an option's text
+                starts.append(match)
         ends = [match.start() for match in starts[1:]] + [len(choices)]
         texts = [choices[match.end() : end].strip() for match, end in zip(starts, ends, strict=True)]
         return [match[1] for match in starts], texts

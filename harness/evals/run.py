@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import platform
 import subprocess
 import time
@@ -128,7 +129,7 @@ def summarize_run(
     metrics = evaluate(rollouts, evaluation.metrics, rankings)
     responses = [scored for rollout in rollouts for scored in rollout.responses]
     template = server.template
-    return {
+    document = {
         "task": evaluation.task.name,
         "metrics": {name: as_json(value) for name, value in metrics.items()},
         "by": {field: by for field in GROUPS if (by := breakdown(rollouts, field))},
@@ -140,7 +141,7 @@ def summarize_run(
             **{s: sum(row.status == s for row in responses) for s in ("no_answer", "parse_failure", "timeout")},
         },
         "protocol": to_dict(template) | {"answer_protocol": template.answer_protocol},
-        "sampling": asdict(evaluation.sampling),
+        "sampling": {**asdict(evaluation.sampling), "stop": list(evaluation.sampling.stop or template.stop)},
         "search": describe(evaluation.search) if evaluation.search else "independent samples",
         "reward": describe(evaluation.reward) if evaluation.reward else "",
         "grader": {"name": evaluation.grader, "version": grader_version()},
@@ -155,6 +156,7 @@ def summarize_run(
         },
         "data": {"origin": evaluation.data.origin, "licence": evaluation.task.licence},
     }
+    return json.loads(json.dumps(document))
 
 
 def breakdown(rollouts: Sequence[Rollout], field: str) -> dict[str, Any]:

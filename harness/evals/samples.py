@@ -39,7 +39,8 @@ class Sample:
     correct: bool = False
     status: AnswerStatus = "ok"
     reward: float = 0.0
-    problem: Problem | None = None
+    problem: Problem = Problem("", "")
+    """Left out of the log, where the id says enough."""
 
 
 class SampleStore:

@@ -18,6 +18,9 @@ CONFIDENCE = 0.95
 SMALL = 100
 """Up to this many problems, intervals of shares are exact (Clopper-Pearson) rather than Wilson's."""
 
+NO_SPREAD = 1e-12
+"""A variance below it is rounding error; such values count as one observation per problem."""
+
 
 @dataclass(frozen=True)
 class Estimate:
@@ -76,7 +79,7 @@ def mean_interval(values: Sequence[float] | np.ndarray, bounded: bool = True) ->
         return Estimate(mean, mean - half, mean + half, count)
     mean = min(max(mean, 0.0), 1.0)
     binary = bool(np.isin(values, (0.0, 1.0)).all())
-    if binary or variance in (0.0, math.inf):
+    if binary or count == 1 or variance < NO_SPREAD:
         trials = float(count)
     else:
         correction = normal_quantile((1 + CONFIDENCE) / 2) / _student(count)

@@ -91,7 +91,7 @@ class Server:
         prompt = self.prompt_ids(request.problem)
         self._samples[key] = [None] * len(request.prefixes)
         for index, prefix in enumerate(request.prefixes):
-            seed = sample_seed(request.sampling, request.problem, number, index) + request.first
+            seed = sample_seed(request.sampling, request.problem, number, index)
             stop = request.sampling.stop or self.template.stop
             sampling = replace(request.sampling, seed=seed + request.sampling.first, stop=stop)
             self.engine.submit(GenerationRequest(f"{index}/{key}", prompt + prefix.token_ids, sampling))

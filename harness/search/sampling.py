@@ -17,9 +17,10 @@ class Sampling:
     """
 
     def __call__(self, rollout: Rollout, sampling: SamplingConfig) -> Search:
-        first = len(rollout.responses)
-        if first >= sampling.n:
+        drawn = len(rollout.responses)
+        if drawn >= sampling.n:
             return []
-        reply = yield Generate(rollout.problem, (Response(),), replace(sampling, n=sampling.n - first), first)
+        rest = replace(sampling, n=sampling.n - drawn, first=sampling.first + drawn)
+        reply = yield Generate(rollout.problem, (Response(),), rest)
         [completions] = cast(list[list[Completion]], reply)
         return [Response().extend(completion) for completion in completions]

@@ -1,0 +1,248 @@
+"""Evaluations through the real path, with engines that answer from a script."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+
+import pytest
+
+from harness.errors import InputError
+from harness.evals.evaluation import Evaluation, MetricConfig
+from harness.evals.rows import TaskData
+from harness.evals.run import run
+from harness.evals.samples import LOG, SAMPLES, SampleStore, read_samples
+from harness.evals.task import Task
+from harness.evals.templates import find_protocol
+from harness.prompts import PromptTemplate
+from harness.rewards import ArithmeticSteps
+from harness.rollouts.server import Server
+from harness.store import read_jsonl
+from harness.types import Problem, SamplingConfig
+from tests.evals.conftest import ScriptedEngine, oracle, sums
+
+TEMPLATE = PromptTemplate("test", user="{question} = ?\n", answer_protocol="gsm8k")
+PROBLEMS = sums(10)
+
+
+def evaluation(problems=PROBLEMS, n=1, k=(1,), **options) -> Evaluation:
+    sampling = SamplingConfig(n=n, temperature=0.0 if n == 1 else 1.0, max_tokens=64)
+    return Evaluation(Task("sums"), TaskData(tuple(problems), "here", "0"), MetricConfig(k), sampling, **options)
+
+
+def half_right(tokenizer) -> ScriptedEngine:
+    """Right where the sample's seed is even; the answer alone decides."""
+
+    def answer(prompt, seed):
+        number = int(tokenizer.decode(prompt).split(" ")[0])
+        return f"#### {number + 1 if seed % 2 == 0 else number}"
+
+    return ScriptedEngine(tokenizer, answer)
+
+
+def served(engine, tokenizer, template=TEMPLATE) -> Server:
+    return Server(engine, tokenizer, template)
+
+
+class Killed(BaseException):
+    """Stands for the process's end; nothing catches it."""
+
+
+class DyingEngine:
+    """Passes everything to an engine until it has been polled so many times."""
+
+    def __init__(self, engine, polls: int) -> None:
+        self.engine, self.polls = engine, polls
+
+    def __getattr__(self, name):
+        return getattr(self.engine, name)
+
+    def poll(self):
+        if self.polls == 0:
+            raise Killed
+        self.polls -= 1
+        return self.engine.poll()
+
+
+def test_the_oracle_is_right_and_a_garbage_engine_is_wrong(byte_tokenizer, tmp_path):
+    problems = sums(10)
+    prompts = {TEMPLATE.encode(p, byte_tokenizer): p.solution for p in problems}
+    right = run(evaluation(problems), served(oracle(byte_tokenizer, prompts), byte_tokenizer), tmp_path / "a", {})
+    garbage = ScriptedEngine(byte_tokenizer, lambda prompt, seed: "\u00e4 \\boxed{ ####")
+    wrong = run(evaluation(problems), served(garbage, byte_tokenizer), tmp_path / "b", {})
+    assert right["metrics"]["accuracy"]["value"] == 1.0
+    assert wrong["metrics"]["accuracy"]["value"] == 0.0
+    assert wrong["counts"]["no_answer"] == 10
+    assert right["metrics"]["accuracy"]["low"] < 1.0
+
+
+def test_a_second_run_draws_nothing_and_says_the_same(byte_tokenizer, tmp_path):
+    engine = half_right(byte_tokenizer)
+    first = run(evaluation(n=4, k=(1, 2, 4)), served(engine, byte_tokenizer), tmp_path, {})
+    content = (tmp_path / SAMPLES).read_bytes()
+    assert engine.num_samples == 40
+    second = run(evaluation(n=4, k=(1, 2, 4)), served(engine, byte_tokenizer), tmp_path, {})
+    assert engine.num_samples == 40
+    assert second == first
+    assert (tmp_path / SAMPLES).read_bytes() == content
+
+
+def test_raising_n_draws_only_what_is_missing_and_equals_drawing_all_at_once(byte_tokenizer, tmp_path):
+    engine = half_right(byte_tokenizer)
+    run(evaluation(n=2), served(engine, byte_tokenizer), tmp_path / "grown", {})
+    grown = run(evaluation(n=5, k=(1, 5)), served(engine, byte_tokenizer), tmp_path / "grown", {})
+    assert engine.num_samples == 50
+    whole = run(evaluation(n=5, k=(1, 5)), served(half_right(byte_tokenizer), byte_tokenizer), tmp_path / "whole", {})
+    assert grown == whole
+    assert (tmp_path / "grown" / SAMPLES).read_bytes() == (tmp_path / "whole" / SAMPLES).read_bytes()
+
+
+def test_a_smaller_n_uses_the_first_samples_and_keeps_the_others(byte_tokenizer, tmp_path):
+    engine = half_right(byte_tokenizer)
+    run(evaluation(n=5), served(engine, byte_tokenizer), tmp_path, {})
+    fewer = run(evaluation(n=2), served(engine, byte_tokenizer), tmp_path, {})
+    assert engine.num_samples == 50
+    assert fewer["counts"]["samples"] == 20
+    assert len(read_samples(tmp_path)) == 20
+    assert sum(1 for _ in read_jsonl(tmp_path / SAMPLES)) == 50
+
+
+@pytest.mark.parametrize("polls", [0, 1, 4, 9])
+def test_a_run_killed_at_any_moment_continues_to_the_same_result(byte_tokenizer, tmp_path, polls):
+    whole = run(evaluation(n=3), served(half_right(byte_tokenizer), byte_tokenizer), tmp_path / "whole", {})
+    engine = half_right(byte_tokenizer)
+    with pytest.raises(Killed):
+        run(evaluation(n=3), served(DyingEngine(engine, polls), byte_tokenizer), tmp_path / "killed", {})
+    assert sum(1 for _ in read_jsonl(tmp_path / "killed" / LOG)) == 3 * polls
+    with open(tmp_path / "killed" / LOG, "a") as file:
+        file.write('{"key": "torn')  # the line that was being written
+    engine.close()
+    resumed = run(evaluation(n=3), served(engine, byte_tokenizer), tmp_path / "killed", {})
+    assert engine.num_samples == 30
+    assert resumed == whole
+    assert (tmp_path / "killed" / SAMPLES).read_bytes() == (tmp_path / "whole" / SAMPLES).read_bytes()
+    assert not (tmp_path / "killed" / LOG).exists()
+
+
+def test_other_weights_sampling_or_prompts_never_reuse_a_sample(byte_tokenizer, tmp_path):
+    engine = half_right(byte_tokenizer)
+    run(evaluation(), served(engine, byte_tokenizer), tmp_path, {})
+    other = half_right(byte_tokenizer)
+    other.version = "other-weights"
+    run(evaluation(), served(other, byte_tokenizer), tmp_path, {})
+    assert other.num_samples == 10
+    run(evaluation(), served(engine, byte_tokenizer, replace(TEMPLATE, user="{question} =\n")), tmp_path, {})
+    assert engine.num_samples == 20
+    longer = evaluation()
+    run(replace(longer, sampling=replace(longer.sampling, max_tokens=65)), served(engine, byte_tokenizer), tmp_path, {})
+    assert engine.num_samples == 30
+    assert sum(1 for _ in read_jsonl(tmp_path / SAMPLES)) == 40
+
+
+def test_another_grader_or_reward_needs_no_new_samples(byte_tokenizer, tmp_path):
+    engine = half_right(byte_tokenizer)
+    plain = run(evaluation(n=4), served(engine, byte_tokenizer), tmp_path, {})
+    ranked = run(evaluation(n=4, k=(1, 2), reward=ArithmeticSteps()), served(engine, byte_tokenizer), tmp_path, {})
+    assert engine.num_samples == 40
+    assert not any("/" in name for name in plain["metrics"])
+    assert {"reward@2/prm", "reward@2/answer+prm", "weighted_maj@2/prm", "selection_loss@2/prm"} <= set(
+        ranked["metrics"]
+    )
+    assert ranked["metrics"]["selection_loss@2/answer+prm"]["value"] == 0.0
+
+
+def test_any_of_several_golds_makes_a_response_right(byte_tokenizer, tmp_path):
+    problems = [Problem("root", "x^2 = 9", "3", accepted_answers=("3", "-3"))]
+    engine = ScriptedEngine(byte_tokenizer, lambda prompt, seed: "#### -3")
+    results = run(evaluation(problems), served(engine, byte_tokenizer), tmp_path, {})
+    assert results["metrics"]["accuracy"]["value"] == 1.0
+
+
+def test_results_hold_what_a_reader_needs_to_repeat_them(byte_tokenizer, tmp_path):
+    results = run(evaluation(), served(half_right(byte_tokenizer), byte_tokenizer), tmp_path, {"task": "sums"})
+    assert json.loads((tmp_path / "results.json").read_text()) == results
+    assert results["protocol"]["name"] == "test"
+    assert results["grader"]["name"] == "strict"
+    assert results["engine"] == "scripted 1"
+    assert results["hashes"]["weights"] == "scripted-weights"
+    assert {"torch", "transformers", "python"} <= set(results["versions"])
+    assert results["sampling"]["seed"] == 0
+    assert set(results["by"]) == {"level"}
+    assert results["by"]["level"]["0"]["problems"] == 5
+
+
+def test_samples_stand_with_their_problem_verdict_and_tokens(byte_tokenizer, tmp_path):
+    run(evaluation(n=2), served(half_right(byte_tokenizer), byte_tokenizer), tmp_path, {})
+    samples = read_samples(tmp_path)
+    assert [(s.problem_id, s.index) for s in samples[:3]] == [("sum/0", 0), ("sum/0", 1), ("sum/1", 0)]
+    assert samples[0].problem.question == "0 + 1"
+    assert samples[0].answer in ("0", "1")
+    assert byte_tokenizer.decode(samples[0].response.token_ids[:-1]) == samples[0].response.text
+
+
+def test_a_second_process_may_not_write_into_the_same_directory(byte_tokenizer, tmp_path):
+    server = served(half_right(byte_tokenizer), byte_tokenizer)
+    with (
+        SampleStore(tmp_path, server, SamplingConfig(), None),
+        pytest.raises(InputError, match="another evaluation is writing here"),
+    ):
+        run(evaluation(), server, tmp_path, {})
+
+
+def test_what_cannot_be_answered_is_refused_before_anything_is_drawn(byte_tokenizer, tmp_path):
+    engine = half_right(byte_tokenizer)
+    server = served(engine, byte_tokenizer)
+    with pytest.raises(InputError, match="k = 8 needs 1 <= k <= n, and n is 4"):
+        run(evaluation(n=4, k=(1, 8)), server, tmp_path, {})
+    greedy = evaluation(n=1)
+    with pytest.raises(InputError, match="n is 2 at temperature 0"):
+        run(replace(greedy, sampling=replace(greedy.sampling, n=2)), server, tmp_path, {})
+    engine.max_context = 5
+    with pytest.raises(InputError, match=r"problem 'sum/0': the prompt has \d+ tokens and the context is 5"):
+        run(evaluation(), server, tmp_path, {})
+    assert engine.num_samples == 0
+
+
+def test_finding_no_directory_to_write_is_one_sentence(byte_tokenizer, tmp_path):
+    (tmp_path / "file").write_text("")
+    with pytest.raises(InputError, match="cannot be written"):
+        run(evaluation(), served(half_right(byte_tokenizer), byte_tokenizer), tmp_path / "file" / "out", {})
+
+
+class Pairs:
+    """A search that is no independent sampling: two whole responses, drawn one after the other."""
+
+    def __call__(self, rollout, sampling):
+        def search():
+            from harness.types import Generate, Response
+
+            found = []
+            for _ in range(2):
+                [[completion]] = yield Generate(rollout.problem, (Response(),), replace(sampling, n=1))
+                found.append(Response().extend(completion))
+            return found
+
+        return search()
+
+
+def test_a_search_is_kept_and_continued_problem_by_problem(byte_tokenizer, tmp_path):
+    engine = half_right(byte_tokenizer)
+    with pytest.raises(Killed):
+        run(evaluation(search=Pairs()), served(DyingEngine(engine, 13), byte_tokenizer), tmp_path, {})
+    drawn = engine.num_samples
+    engine.close()
+    finished = sum(1 for _ in read_jsonl(tmp_path / LOG)) // 2
+    results = run(evaluation(search=Pairs()), served(engine, byte_tokenizer), tmp_path, {})
+    assert engine.num_samples - drawn == 2 * (10 - finished)
+    assert results["counts"]["samples"] == 20
+    assert results["search"] == "Pairs()"
+
+
+@pytest.mark.parametrize("protocol", ["gsm8k_few_shot", "math_few_shot", "choice_few_shot", "boxed", "zero_shot"])
+def test_prompts_are_built_once_and_do_not_depend_on_the_engine(byte_tokenizer, protocol):
+    template = find_protocol(protocol)
+    first, second = half_right(byte_tokenizer), ScriptedEngine(byte_tokenizer, lambda prompt, seed: "")
+    servers = [Server(first, byte_tokenizer, template), Server(second, byte_tokenizer, template)]
+    problem = sums(1)[0]
+    assert servers[0].prompt_ids(problem) is servers[0].prompt_ids(problem)
+    assert servers[0].prompt_ids(problem) == servers[1].prompt_ids(problem)

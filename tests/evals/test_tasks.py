@@ -1,0 +1,172 @@
+import gzip
+import json
+import re
+
+import pytest
+
+from harness.errors import InputError
+from harness.evals.rows import lettered, load_task, task_file
+from harness.evals.task import Hub, Task, find_tasks, shipped_tasks
+from harness.evals.templates import EVAL_TEMPLATES, find_protocol
+from harness.grading import PROTOCOLS, grade
+from harness.prompts import TEMPLATES
+from harness.store import read_jsonl
+
+FILE_TASKS = [name for name, task in shipped_tasks().items() if task.file and task.kind != "code"]
+
+
+def write(path, rows):
+    path.write_text("".join((row if isinstance(row, str) else json.dumps(row)) + "\n" for row in rows))
+    return path
+
+
+def load(path, **options):
+    return load_task(find_tasks(str(path))[0], **options)
+
+
+@pytest.mark.parametrize("name", FILE_TASKS)
+def test_the_data_folder_holds_as_many_rows_as_published(name, data_dir):
+    task = shipped_tasks()[name]
+    path = task_file(task, data_dir)
+    assert sum(1 for _ in read_jsonl(path)) == task.num_rows
+    assert len(load_task(task, data_dir).problems) == task.num_problems
+
+
+def test_all_tasks_of_the_list_are_there():
+    expected = (
+        "gsm8k math math500 aime2024 aime2025 amc23 collegemath gaokao2023en olympiadbench omni-math minerva_math "
+        "svamp asdiv mawps multiarith gsm_hard aqua sat_math mmlu_stem carp_en cmath theoremqa arc_challenge arithmetic"
+    )
+    assert set(expected.split()) <= set(shipped_tasks())
+
+
+@pytest.mark.parametrize("name", list(shipped_tasks()))
+def test_a_task_says_where_it_comes_from_and_how_it_is_asked(name):
+    task = shipped_tasks()[name]
+    assert task.description
+    assert task.source
+    assert task.licence
+    assert task.num_rows
+    assert find_protocol(task.protocol).answer_protocol in PROTOCOLS
+    if task.hub:
+        assert re.fullmatch(r"[0-9a-f]{40}", task.hub.revision)
+
+
+def test_a_file_with_another_row_count_is_refused(tmp_path):
+    write(tmp_path / "gsm8k.jsonl", [{"question": "1 + 1", "answer": "2"}])
+    with pytest.raises(InputError, match=r"1 rows, but 'gsm8k' is published with 1319"):
+        load_task(shipped_tasks()["gsm8k"], tmp_path)
+
+
+def test_the_built_in_task_is_the_same_every_time_and_disjoint_from_training():
+    from itertools import islice
+
+    from harness.arithmetic.problems import problems
+
+    first, second = load_task(shipped_tasks()["arithmetic"]), load_task(shipped_tasks()["arithmetic"])
+    assert first == second
+    trained = {problem.question for problem in islice(problems("train", 0), 3000)}
+    assert not trained & {problem.question for problem in first.problems}
+
+
+def test_names_groups_and_paths_can_be_mixed(tmp_path):
+    path = write(tmp_path / "mine.jsonl.gz", [])
+    path.write_bytes(gzip.compress(b'{"question": "2 + 2", "answer": 4}\n'))
+    tasks = find_tasks(f"gsm8k, {path},gsm8k")
+    assert [task.name for task in tasks] == ["gsm8k", "mine"]
+    assert load(path).problems[0].answer == "4"
+    assert {task.kind for task in find_tasks("all-math")} == {"math"}
+    assert len(find_tasks("all-choice")) == 4
+
+
+def test_an_unknown_task_names_the_nearest_one():
+    with pytest.raises(InputError, match="did you mean 'math500'"):
+        find_tasks("math50")
+    with pytest.raises(InputError, match="no task given"):
+        find_tasks(" , ")
+
+
+def test_an_unknown_protocol_names_the_nearest_one():
+    with pytest.raises(InputError, match="did you mean 'boxed'"):
+        find_protocol("boxd")
+
+
+@pytest.mark.parametrize(
+    ("rows", "message"),
+    [
+        ([{"question": "1", "answer": "2"}, '{"question": '], r"mine.jsonl:2: not valid JSON"),
+        ([{"answer": "2"}], r"mine.jsonl:1: missing column 'question'"),
+        ([{"question": "1"}], r"mine.jsonl:1: missing column 'answer'"),
+        ([{"question": "1", "answer": "2"}, {"question": "1", "answer": " "}], r"mine.jsonl:2: 1 rows have an empty"),
+        ([{"id": "a", "question": "1", "answer": "2"}] * 2, r"mine.jsonl:2: id 'a' stands at .*mine.jsonl:1 already"),
+        ([{"question": "1", "answer": "Z", "choices": ["x", "y"]}], r"mine.jsonl:1: the gold answer 'Z' is none of"),
+        ([], "holds no rows"),
+    ],
+)
+def test_bad_rows_are_named_by_file_and_line(tmp_path, rows, message):
+    with pytest.raises(InputError, match=message):
+        load(write(tmp_path / "mine.jsonl", rows))
+
+
+def test_a_task_without_data_says_where_to_put_it(monkeypatch, tmp_path):
+    monkeypatch.delenv("HARNESS_DATA_DIR", raising=False)
+    with pytest.raises(InputError, match=r"HARNESS_DATA_DIR at a folder that holds amc23.jsonl"):
+        load_task(shipped_tasks()["amc23"])
+    with pytest.raises(InputError, match=r"no such folder"):
+        load_task(shipped_tasks()["amc23"], tmp_path / "none")
+
+
+def test_rows_of_the_hub_get_the_columns_that_the_task_names():
+    from harness.evals.rows import _hub_problem
+
+    hub = Hub("owner/data", "0" * 40, columns={"solution": "answer"}, answer_marker="####")
+    row = {"question": "How many?", "answer": "2 + 3 = 5\n#### 1,005"}
+    problem = _hub_problem(row, "row 0", 0, Task("toy", hub=hub))
+    assert (problem.id, problem.answer, problem.solution) == ("toy/0", "1,005", "2 + 3 = 5\n#### 1,005")
+
+
+@pytest.mark.parametrize(
+    ("choices", "answer", "options", "letter"),
+    [
+        (["A)x", "B)y"], "B", ("(A) x", "(B) y"), "B"),
+        (["1) x", "2) y", "3) z"], "3", ("(A) x", "(B) y", "(C) z"), "C"),
+        (["plain", "words"], "A", ("(A) plain", "(B) words"), "A"),
+        ("A) $f(2)$ B) 4 C) B. D) none", "C", ("(A) $f(2)$", "(B) 4", "(C) B.", "(D) none"), "C"),
+        ({"label": ["1", "2"], "text": ["x", "y"]}, "2", ("(A) x", "(B) y"), "B"),
+        ({"A": "x", "B": "y"}, "A", ("(A) x", "(B) y"), "A"),
+    ],
+)
+def test_options_get_letters_whatever_labels_the_source_has(choices, answer, options, letter):
+    assert lettered(choices, answer, "row") == (options, letter)
+
+
+def test_arc_rows_with_digit_keys_are_scorable(data_dir):
+    task = shipped_tasks()["arc_challenge"]
+    digits = [row["id"] for _, row in read_jsonl(task_file(task, data_dir)) if row["answer"].isdigit()]
+    problems = {problem.id: problem for problem in load_task(task, data_dir).problems}
+    assert len(digits) == 22
+    for name in digits:
+        problem = problems[name]
+        assert f"({problem.answer}) " in problem.question
+        assert grade(f"Final answer: ({problem.answer})", problem.answer, protocol=PROTOCOLS["final_answer"]).correct
+
+
+@pytest.mark.parametrize("name", [name for name, task in shipped_tasks().items() if task.kind == "choice"])
+def test_every_gold_letter_is_one_of_the_options(name, data_dir):
+    for problem in load_task(shipped_tasks()[name], data_dir).problems:
+        assert len(problem.choices) >= 2, problem.id
+        assert "ABCDEFGHIJ".index(problem.answer) < len(problem.choices)
+
+
+@pytest.mark.parametrize("name", [*EVAL_TEMPLATES])
+def test_the_worked_examples_of_a_protocol_are_right_under_it(name):
+    template = EVAL_TEMPLATES[name]
+    golds = {"gsm8k": ["68", "75", "20", "48"], "boxed": ["7", "1/4", "8\\sqrt{2}", "(-\\infty,5)"]}
+    golds["final_answer"] = ["B", "C"]
+    for (_, response), gold in zip(template.few_shot, golds.get(template.answer_protocol, []), strict=False):
+        assert grade(response, gold, protocol=PROTOCOLS[template.answer_protocol]).correct, response
+        assert all(stop not in response for stop in template.stop)
+
+
+def test_evaluation_does_not_shadow_a_shared_template():
+    assert not set(EVAL_TEMPLATES) & set(TEMPLATES)
