@@ -21,6 +21,8 @@ from harness.types import Completion, GenerationRequest, GenerationResult
 CONNECTIONS = 32
 FIRST_PAUSE, LONGEST_PAUSE = 0.5, 30.0
 """Seconds before the second attempt, and the most before any; each pause is twice the one before."""
+MAX_STOPS = 4
+"""The API's own limit."""
 BUSY = (408, 409, 429, 500, 502, 503, 504)
 
 
@@ -85,6 +87,8 @@ class ServerEngine:
         if self._closed:
             raise EngineError("the engine is closed.")
         check_request(request, self.max_context, self._vocab_size, set(self._futures.values()))
+        if len(stop_strings(request.sampling)) > MAX_STOPS:
+            raise InputError(f"request '{request.key}': servers take at most {MAX_STOPS} stop strings.")
         if request.sampling.step_stop and not self._is_vllm:
             raise InputError(
                 f"request '{request.key}': server {self._host} does not say which stop string it met, so it cannot "

@@ -127,7 +127,6 @@ class VLLMEngine:
         """Around everything that computes."""
         import torch
 
-        self._check_usable()
         # On a CPU, compiling the few compilable parts costs more than it saves.
         stance = contextlib.nullcontext() if self._cuda else torch.compiler.set_stance("force_eager")
         with keep_random_state(), keep_torch_threads(), VLLM_GROUP.entered(), stance:
@@ -167,10 +166,16 @@ class VLLMEngine:
         self._queued.add(request.key)
 
     def poll(self) -> list[GenerationResult]:
+        self._check_usable()
         results: list[GenerationResult] = []
         with self._running():
             while self._keys and not results:
-                for output in self._engine.step():
+                try:
+                    outputs = self._engine.step()
+                except Exception as error:
+                    self._failure = f"vLLM failed while sampling ({_first_line(error)}); open a new engine."
+                    raise
+                for output in outputs:
                     if output.finished:
                         request = self._keys.pop(output.request_id)
                         self._queued.discard(request.key)
@@ -199,14 +204,12 @@ class VLLMEngine:
         self._failure = "the last weight sync failed, so the engine's weights are unknown; open a new engine."
         try:
             complete = self._layout.complete(weights)
-            self._failure, failure = "", self._failure
             with self._running():
-                self._failure = failure
                 self._engine.collective_rpc("reload_weights", kwargs={"weights_iterator": iter(complete)})
                 if not self._engine.reset_prefix_cache():
                     raise EngineError("weight sync: the prefix cache could not be reset.")
         except Exception as error:
-            self._failure = f"{self._failure} The sync failed with: {str(error).splitlines()[0]}"
+            self._failure = f"{self._failure} The sync failed with: {_first_line(error)}"
             raise
         self._failure = ""
         self.version = version
@@ -256,3 +259,7 @@ def _cpu_cache_bytes(model: Any, max_num_seqs: int, max_model_len: int) -> int:
     token = 2 * model.num_hidden_layers * heads * width * 4
     smallest, largest = CPU_CACHE_RANGE
     return min(max(token * max_num_seqs * max_model_len, smallest), largest)
+
+
+def _first_line(error: Exception) -> str:
+    return (str(error).splitlines() or [type(error).__name__])[0]

@@ -1,0 +1,73 @@
+"""What is wrong with a checkpoint is said at once, with its path."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import time
+from pathlib import Path
+
+import pytest
+import torch
+
+from harness.engines import EngineConfig, EngineError, open_engine
+from harness.engines.checkpoint import WeightLayout, checkpoint_version, resolve_checkpoint, stored_dtype
+from harness.errors import InputError
+from harness.models import fingerprint, named_weights
+from tests.engines.conftest import build_model, build_tokenizer, save
+
+
+@pytest.fixture
+def copy(checkpoint: Path, tmp_path: Path) -> Path:
+    return Path(shutil.copytree(checkpoint, tmp_path / "copy"))
+
+
+@pytest.mark.parametrize("kind", ["transformers", "vllm", "auto"])
+def test_a_missing_checkpoint_is_refused_at_once(kind: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "runs").mkdir()
+    start = time.monotonic()
+    for name in (str(tmp_path / "none"), "runs/sft", "./none", "none"):
+        with pytest.raises(InputError, match=f"{name}: no such directory"):
+            open_engine(name, EngineConfig(kind=kind))
+    assert time.monotonic() - start < 15
+
+
+@pytest.mark.parametrize(
+    ("removed", "words"),
+    [("config.json", "no config.json"), ("model.safetensors", "no weights"), ("tokenizer.json", "no tokenizer")],
+)
+def test_an_incomplete_checkpoint_is_refused_with_its_path(copy: Path, removed: str, words: str):
+    (copy / removed).unlink()
+    with pytest.raises(InputError, match=f"{copy}: {words}"):
+        resolve_checkpoint(copy)
+
+
+def test_a_tokenizer_without_eos_is_refused(copy: Path):
+    tokenizer = build_tokenizer()
+    tokenizer.eos_token = None
+    tokenizer.save_pretrained(copy)
+    config = json.loads((copy / "tokenizer_config.json").read_text())
+    config["eos_token"] = None
+    (copy / "tokenizer_config.json").write_text(json.dumps(config))
+    with pytest.raises(InputError, match=f"{copy}: the tokenizer has no end-of-sequence token"):
+        open_engine(copy, EngineConfig(kind="transformers"))
+
+
+@pytest.mark.parametrize("tied", [True, False])
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_the_version_of_a_checkpoint_is_that_of_the_model_saved_to_it(tied: bool, dtype: torch.dtype, tmp_path: Path):
+    model = build_model(tied, seed=3).to(dtype)
+    save(model, tmp_path)
+    assert stored_dtype(tmp_path) == str(dtype).removeprefix("torch.")
+    assert checkpoint_version(tmp_path) == fingerprint(named_weights(model))
+
+
+def test_a_sync_gets_every_weight_tied_ones_written_out():
+    model = build_model(tied=True)
+    layout = WeightLayout.of(model)
+    complete = dict(layout.complete(model.named_parameters()))
+    assert complete.keys() == model.state_dict().keys()
+    assert complete["lm_head.weight"] is complete["model.embed_tokens.weight"]
+    with pytest.raises(EngineError, match=r"'model\.norm\.weight' was given twice"):
+        layout.complete([("model.norm.weight", model.model.norm.weight)] * 2)

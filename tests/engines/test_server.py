@@ -1,0 +1,203 @@
+"""A real vLLM server on this machine, and the answers of servers that are absent, busy or unwilling."""
+
+from __future__ import annotations
+
+import contextlib
+import http.server
+import json
+import os
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+
+from harness.engines import EngineConfig, EngineError, ServerEngine, generate, open_engine
+from harness.errors import InputError
+from harness.types import GenerationRequest, SamplingConfig
+from tests.engines.conftest import CONTEXT, build_tokenizer, drain, need_vllm, prompt, sample
+from tests.engines.test_isolation import free_port
+
+SECRET = "a-token-that-must-not-leak"
+
+
+@pytest.fixture(scope="module")
+def server_url(checkpoint: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    need_vllm()
+    port = free_port()
+    log = tmp_path_factory.mktemp("server") / "log"
+    command = [sys.executable, "-m", "vllm.entrypoints.openai.api_server", "--model", str(checkpoint)]
+    command += ["--host", "127.0.0.1", "--port", str(port), "--dtype", "float32", "--enforce-eager"]
+    command += ["--kv-cache-memory-bytes", str(64 * 2**20), "--api-key", SECRET, "--served-model-name", "tiny"]
+    with open(log, "w") as output:
+        process = subprocess.Popen(command, stdout=output, stderr=subprocess.STDOUT, start_new_session=True)
+    try:
+        deadline = time.monotonic() + 300
+        while not healthy(port):
+            assert process.poll() is None, log.read_text()[-3000:]
+            assert time.monotonic() < deadline, log.read_text()[-3000:]
+            time.sleep(0.5)
+        yield f"http://127.0.0.1:{port}"
+    finally:
+        process.send_signal(signal.SIGTERM)
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            process.wait(10)
+        # A server that is killed leaves its children behind, so end the whole group.
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(process.pid, signal.SIGKILL)
+        process.wait()
+
+
+def healthy(port: int) -> bool:
+    try:
+        return httpx.get(f"http://127.0.0.1:{port}/health", timeout=2).status_code == 200
+    except httpx.HTTPError:
+        return False
+
+
+@pytest.mark.vllm
+@pytest.mark.slow
+def test_a_vllm_server_gives_the_results_of_vllm_in_process(
+    server_url: str, checkpoint: Path, vllm_engine: Any, monkeypatch: pytest.MonkeyPatch
+):
+    with pytest.raises(InputError, match="HTTP 401"):
+        open_engine(checkpoint, EngineConfig(kind=server_url))
+    monkeypatch.setenv("HARNESS_API_KEY", SECRET)
+    server = open_engine(checkpoint, EngineConfig(kind=server_url, dtype="float32"))
+    assert isinstance(server, ServerEngine)
+    assert server.max_context == CONTEXT
+    assert SECRET not in repr(vars(server)) + server.name
+    settings = [
+        SamplingConfig(temperature=0.0, max_tokens=12),
+        SamplingConfig(temperature=0.0, max_tokens=12, n=2),
+        SamplingConfig(n=3, seed=5, max_tokens=12),
+        SamplingConfig(n=2, seed=5, max_tokens=30, temperature=2.0, top_k=30, top_p=0.95),
+        SamplingConfig(seed=8, max_tokens=300, temperature=2.0),
+        SamplingConfig(n=8, seed=8, max_tokens=60, stop=("e",), step_stop=("a", "x", "q")),
+    ]
+    requests = [
+        GenerationRequest(f"{i}/{n}", prompt(n), sampling) for n in (4, 200) for i, sampling in enumerate(settings)
+    ]
+    theirs = {result.key: result.completions for result in generate(server, requests)}
+    ours = {result.key: result.completions for result in generate(vllm_engine, requests)}
+    for key in ours:
+        for mine, other in zip(ours[key], theirs[key], strict=True):
+            assert (mine.text, mine.token_ids, mine.finish_reason) == (other.text, other.token_ids, other.finish_reason)
+            assert mine.logp == pytest.approx(other.logp, abs=1e-4)
+    reasons = {completion.finish_reason for completions in theirs.values() for completion in completions}
+    assert reasons == {"stop", "length", "step"}
+    with pytest.raises(InputError, match="leaves no room"):
+        server.submit(GenerationRequest("long", prompt(CONTEXT), SamplingConfig()))
+    with pytest.raises(EngineError, match="cannot be replaced"):
+        server.sync([], "new")
+    server.close()
+
+
+class Scripted(http.server.BaseHTTPRequestHandler):
+    """Answers each POST with the next (status, body) of `answers`; lists one model whose owner is not vLLM."""
+
+    answers: list[tuple[int, dict[str, Any]]]
+    received: list[dict[str, Any]]
+
+    def do_GET(self) -> None:
+        self.reply(200, {"data": [{"id": "other", "owned_by": "somebody"}]})
+
+    def do_POST(self) -> None:
+        self.received.append(json.loads(self.rfile.read(int(self.headers["Content-Length"]))))
+        self.reply(*self.answers.pop(0))
+
+    def reply(self, status: int, body: dict[str, Any]) -> None:
+        content = json.dumps(body).encode()
+        self.send_response(status)
+        self.send_header("Content-Length", str(len(content)))
+        self.end_headers()
+        self.wfile.write(content)
+
+    def log_message(self, *_: Any) -> None:
+        pass
+
+
+def text_answer(text: str, reason: str = "stop") -> dict[str, Any]:
+    return {
+        "choices": [{"index": 0, "text": text, "finish_reason": reason, "logprobs": {"token_logprobs": [-0.5, -0.25]}}]
+    }
+
+
+@pytest.fixture
+def scripted() -> Iterator[tuple[str, type[Scripted]]]:
+    handler = type("Handler", (Scripted,), {"answers": [], "received": []})
+    server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler)
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    yield f"http://127.0.0.1:{server.server_port}/v1", handler
+    server.shutdown()
+    server.server_close()
+
+
+def open_scripted(url: str, checkpoint: Path) -> ServerEngine:
+    return ServerEngine(checkpoint, EngineConfig(kind=url, max_model_len=100, max_retries=2, max_num_seqs=1))
+
+
+def test_a_busy_server_is_asked_again(scripted: Any, checkpoint: Path):
+    url, handler = scripted
+    handler.answers += [(503, {}), (429, {"error": {"message": "slow down"}}), (200, text_answer("four"))]
+    engine = open_scripted(url, checkpoint)
+    [found] = sample(engine, prompt(4), temperature=0.0, max_tokens=1000)
+    assert (found.text, found.token_ids, found.logp, found.finish_reason) == ("four", (), -0.75, "stop")
+    assert len(handler.received) == 3
+    assert handler.received[-1]["max_tokens"] == 96
+    assert handler.received[-1]["prompt"] == list(prompt(4))
+    engine.close()
+
+
+def test_samples_of_a_server_that_is_not_vllm_are_asked_for_one_by_one(scripted: Any, checkpoint: Path):
+    url, handler = scripted
+    handler.answers += [(200, text_answer("a")), (200, text_answer("b", "length")), (200, text_answer("c"))]
+    engine = open_scripted(url, checkpoint)
+    found = sample(engine, prompt(4), n=3, seed=20, max_tokens=5, stop=("\n",))
+    assert [c.text for c in found] == ["a", "b", "c"]
+    assert [c.finish_reason for c in found] == ["stop", "length", "stop"]
+    assert [body["seed"] for body in handler.received] == [20, 21, 22]
+    assert all(body["n"] == 1 and body["stop"] == ["\n"] and "top_k" not in body for body in handler.received)
+    with pytest.raises(InputError, match="at most 4 stop strings"):
+        engine.submit(GenerationRequest("stops", prompt(3), SamplingConfig(stop=("a", "b", "c", "d", "e"))))
+    with pytest.raises(InputError, match="cannot sample step by step"):
+        engine.submit(GenerationRequest("steps", prompt(3), SamplingConfig(step_stop=("\n",))))
+    engine.close()
+
+
+def test_one_refused_request_is_named_and_the_others_are_answered(
+    scripted: Any, checkpoint: Path, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setenv("HARNESS_API_KEY", SECRET)
+    url, handler = scripted
+    handler.answers += [(400, {"error": {"message": "no such\nthing."}}), (200, text_answer("fine"))]
+    engine = open_scripted(url, checkpoint)
+    engine.submit(GenerationRequest("bad", prompt(4), SamplingConfig(temperature=0.0)))
+    engine.submit(GenerationRequest("good", prompt(5), SamplingConfig(temperature=0.0)))
+    with pytest.raises(EngineError, match=r"request 'bad': .* refused it: HTTP 400, no such thing\.") as raised:
+        drain(engine)
+    assert SECRET not in str(raised.value)
+    assert [c.text for c in drain(engine)["good"]] == ["fine"]
+    engine.close()
+
+
+def test_an_absent_server_an_unknown_model_and_an_unknown_context_are_refused(scripted: Any, checkpoint: Path):
+    with pytest.raises(InputError, match=r"no server answers at 127.0.0.1:\d+ \(ConnectError\)"):
+        open_engine(checkpoint, EngineConfig(kind=f"http://user:secret@127.0.0.1:{free_port()}"))
+    url, _ = scripted
+    with pytest.raises(InputError, match="does not offer model 'mine'; set model_name to one of: other"):
+        open_engine(checkpoint, EngineConfig(kind=url, model_name="mine"))
+    with pytest.raises(InputError, match="set max_model_len"):
+        open_engine(checkpoint, EngineConfig(kind=url))
+
+
+def test_only_the_tokenizer_of_a_servers_checkpoint_is_needed(scripted: Any, tmp_path: Path):
+    build_tokenizer().save_pretrained(tmp_path)
+    url, _ = scripted
+    open_scripted(url, tmp_path).close()
