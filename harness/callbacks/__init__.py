@@ -2,6 +2,7 @@
 
 from harness.callbacks.checkpoint import HFCheckpoint
 from harness.callbacks.evaluation import Evaluation
+from harness.callbacks.restart import Restart
 from harness.callbacks.rollout import RolloutCallback
 
-__all__ = ["Evaluation", "HFCheckpoint", "RolloutCallback"]
+__all__ = ["Evaluation", "HFCheckpoint", "Restart", "RolloutCallback"]

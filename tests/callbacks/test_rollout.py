@@ -1,32 +1,16 @@
 """The order of Lightning's hooks, resuming, and what is on disk, on a real Trainer with the transformers engine."""
 
 import json
-from pathlib import Path
 
 import pytest
 import torch
-from lightning import Trainer
-from lightning.pytorch import Callback, seed_everything
+from lightning.pytorch import Callback
 
-from harness.arithmetic.prepare import prepare
-from harness.callbacks import Evaluation, HFCheckpoint, RolloutCallback
-from harness.datamodules import SFTDataModule
-from harness.engines import EngineConfig
 from harness.errors import InputError
-from harness.modules import SFTModule
-from harness.modules.optimizer import OptimizerConfig
 from harness.rollouts import BalancedSampling, FixedSampling, TopK
 from harness.store import write_rows
 from harness.types import SamplingConfig
-
-NUM_STEPS = 3
-
-
-@pytest.fixture(scope="module")
-def data(tmp_path_factory):
-    folder = tmp_path_factory.mktemp("arithmetic")
-    prepare(folder, num_sft=10, num_train=12, num_probe=4, num_test=4)
-    return folder
+from tests.callbacks.loop import NUM_STEPS, run
 
 
 class Crash(Exception):
@@ -43,39 +27,6 @@ class CrashAt(Callback):
     def crash(self, trainer, *_):
         if trainer.current_epoch == self.epoch:
             raise Crash
-
-
-def run(folder, data, *extra, max_epochs=2, scheduler=None, resume=False, **options):
-    """Two iterations of three steps on a random model that keeps whatever it samples."""
-    seed_everything(0)
-    # Threshold -1: rewards are 0 or 1, so all responses are kept, right or wrong.
-    scheduler = scheduler or FixedSampling(SamplingConfig(n=2, max_tokens=8), -1.0)
-    rollout = RolloutCallback(
-        problems=[str(data / "train.jsonl")],
-        scheduler=scheduler,
-        template="arithmetic",
-        probe_problems=[str(data / "probe.jsonl")],
-        evaluation=Evaluation([str(data / "test.jsonl")], max_tokens=8),
-        engine=EngineConfig(kind="transformers", dtype="float32"),
-        chunk_size=5,
-        **options,
-    )
-    trainer = Trainer(
-        accelerator="cpu",
-        default_root_dir=folder,
-        max_epochs=max_epochs,
-        reload_dataloaders_every_n_epochs=1,
-        use_distributed_sampler=False,
-        logger=False,
-        enable_progress_bar=False,
-        enable_model_summary=False,
-        callbacks=[*extra, HFCheckpoint(dirpath=Path(folder) / "checkpoints"), rollout],
-    )
-    module = SFTModule(str(data / "base"), attn_implementation="eager", optimizer=OptimizerConfig(lr=1e-3))
-    datamodule = SFTDataModule([], template="arithmetic", batch_size=2, max_length=64, batches_per_epoch=NUM_STEPS)
-    last = Path(folder) / "checkpoints/last.ckpt"
-    trainer.fit(module, datamodule, ckpt_path=last if resume else None)
-    return trainer, module
 
 
 def same_files(first, second):

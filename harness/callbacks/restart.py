@@ -1,0 +1,43 @@
+"""What an iteration starts from: the weights and the optimizer state of the one before, or fresh ones."""
+
+from __future__ import annotations
+
+from typing import Any, Literal
+
+from lightning import LightningModule, Trainer
+from lightning.pytorch import Callback
+from lightning.pytorch.utilities.rank_zero import rank_zero_info
+from torch.distributed.checkpoint.state_dict import StateDictOptions, set_model_state_dict
+
+from harness.models import check_checkpoint, load_causal_lm
+
+
+class Restart(Callback):
+    """At the start of every epoch but the first, reset the weights, the optimizer's state, or both.
+
+    Rollouts are drawn before, by the policy as it was: STaR and ReST-EM sample from the newest policy and retrain from
+    the base model; Iterative RFT keeps the weights and takes a fresh optimizer. Without this callback both are
+    inherited (Online RFT, B-STaR). A schedule per iteration is `optimizer.cycle_steps`.
+
+    Args:
+        weights: "previous", or the directory or hub id of the model that every iteration starts from.
+        optimizer: "fresh" forgets the optimizer's moments, "inherit" keeps them.
+    """
+
+    def __init__(self, weights: str = "previous", optimizer: Literal["fresh", "inherit"] = "fresh") -> None:
+        self.weights = weights if weights == "previous" else check_checkpoint(weights)
+        self.optimizer = optimizer
+
+    def on_train_epoch_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        if trainer.current_epoch == 0:
+            return
+        module: Any = pl_module
+        if self.weights != "previous":
+            state = load_causal_lm(self.weights, dtype=module.dtype_name).state_dict()
+            set_model_state_dict(module.model, state, options=StateDictOptions(full_state_dict=True))
+        if self.optimizer == "fresh":
+            for optimizer in trainer.optimizers:
+                optimizer.state.clear()
+        rank_zero_info(
+            f"epoch {trainer.current_epoch + 1} starts from {self.weights} weights, {self.optimizer} optimizer"
+        )
