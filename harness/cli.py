@@ -47,6 +47,7 @@ COMMANDS: dict[str, Command] = {
     "rollout": Command(
         "Sample and score responses to problems; write training rows from them.", "harness.rollouts.command:rollout"
     ),
+    "replay": Command("Say what other choices a run's samples would have led to.", "harness.rollouts.replay:replay"),
     "prepare": Command("Write the built-in task's data and base model.", "harness.arithmetic.prepare:prepare"),
     "doctor": Command("Say what works on this machine and what is missing.", "harness.doctor:doctor"),
 }
