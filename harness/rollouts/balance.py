@@ -100,7 +100,8 @@ class BalancedSampling:
     sampling: SamplingConfig
     """All but the temperature; `n` is the number of samples per problem, for the probe as well."""
     temperatures: tuple[float, ...] = (0.5, 0.6, 0.7, 0.8, 0.9, 1.0, 1.1, 1.2)
-    thresholds: tuple[float, ...] = tuple(round(-1 + 0.1 * i, 1) for i in range(21))
+    thresholds: tuple[float, ...] | Literal["released_code"] = tuple(round(-1 + 0.1 * i, 1) for i in range(21))
+    """Reward thresholds; "released_code" is -1 to 0.99 in 200 steps, as the released code counts them."""
     rows_per_problem: float | None = 67500 / 11500
     """Rows wanted per problem (N / M); the number of responses taken per problem is the smallest that fills it.
     None takes all responses above the threshold."""
@@ -130,6 +131,11 @@ class BalancedSampling:
             raise ValueError("give at least one temperature and one threshold")
 
     @property
+    def levels(self) -> tuple[float, ...]:
+        """The thresholds as numbers."""
+        return released_code_thresholds() if isinstance(self.thresholds, str) else self.thresholds
+
+    @property
     def enough(self) -> float:
         """n* as used."""
         return self.n_star if self.n_star is not None else math.ceil(self.rows_per_problem or 1)
@@ -144,7 +150,7 @@ class BalancedSampling:
             seed=self.sampling.seed,
         )
         target = None if self.rows_per_problem is None else round(self.rows_per_problem * len(rollouts))
-        return score_thresholds(pool, self.thresholds, target=target, n_star=self.enough, empty=self.empty)
+        return score_thresholds(pool, self.levels, target=target, n_star=self.enough, empty=self.empty)
 
     def decide(self, iteration: int, probe: Probe) -> Decision:
         """Probe the temperatures, score the whole grid, and take its first maximum (the lowest temperature)."""
@@ -153,17 +159,17 @@ class BalancedSampling:
         finalists = [t for t, rollouts in probed.items() if len(rollouts) == max(map(len, probed.values()))]
         best = max(finalists, key=lambda t: grid[t].mean.max())
         column = int(grid[best].mean.argmax())
-        config = RolloutConfig(replace(self.sampling, temperature=best), self.thresholds[column])
+        config = RolloutConfig(replace(self.sampling, temperature=best), self.levels[column])
         account = {
             "temperatures": list(self.temperatures),
-            "thresholds": list(self.thresholds),
+            "thresholds": list(self.levels),
             "n_star": self.enough,
             "balance_scores": [[float(value) for value in grid[t].mean] for t in self.temperatures],
             "caps": [[int(value) for value in grid[t].cap] for t in self.temperatures],
             "num_probed": [len(probed[t]) for t in self.temperatures],
             "chosen": {"temperature": best, "threshold": config.reward_threshold},
             "balance_score": float(grid[best].mean[column]),
-            "plateau": plateau({t: grid[t] for t in finalists}, self.thresholds, best, column),
+            "plateau": plateau({t: grid[t] for t in finalists}, self.levels, best, column),
         }
         return config, account
 
@@ -198,8 +204,8 @@ class BalancedSampling:
             return decision
         scores = self.scores(rollouts)
         column = int(scores.mean.argmax())
-        again = {"threshold": self.thresholds[column], "balance_score": float(scores.mean[column])}
-        return replace(config, reward_threshold=self.thresholds[column]), {**account, "searched_again": again}
+        again = {"threshold": self.levels[column], "balance_score": float(scores.mean[column])}
+        return replace(config, reward_threshold=self.levels[column]), {**account, "searched_again": again}
 
 
 def plateau(
