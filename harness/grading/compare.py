@@ -10,11 +10,16 @@ from harness.grading import regions, relations
 from harness.grading.exact import digits_in_base, rational
 from harness.grading.matrices import as_matrix
 from harness.grading.numeric import symbols
-from harness.grading.tree import Node, walk
+from harness.grading.tree import Node, TooCostly, walk
 from harness.grading.units import conversion
 from harness.grading.values import Undecided, decimal_digits, same_value
 
 MAX_ITEMS = 150
+"""Members of a list that are paired off."""
+MAX_REPEATS = 12
+"""Members of a list in which equal ones are looked for."""
+SECONDS = 0.5
+"""Time one comparison may take; every single step of it is bounded by the limits on trees."""
 
 
 @dataclass
@@ -23,10 +28,12 @@ class Comparison:
 
     decimals: int | None = None
     """Decimal places to which the task asks to round; None asks for exact answers."""
-    deadline: float = field(default_factory=lambda: time.monotonic() + 1.0)
+    deadline: float = field(default_factory=lambda: time.monotonic() + SECONDS)
     rule: str = "numeric"
     open: list[tuple[Node, Node]] = field(default_factory=list)
     """Pairs that only computer algebra could decide."""
+    too_costly: bool = False
+    """Whether a value had more digits than an answer is worth, so that nothing was decided."""
 
     def same(self, gold: Node, answer: Node) -> bool:
         """Whether two answers mean the same."""
@@ -57,7 +64,9 @@ class Comparison:
             return same_value(gold, answer, self.decimals)
         except Undecided:
             self.open.append((gold, answer))
-            return False
+        except TooCostly:
+            self.too_costly = True
+        return False
 
     def labelled(self, gold: Node, answer: Node) -> bool:
         """Answers with a name in front: the name may be missing on one side, two names must agree."""
@@ -92,7 +101,7 @@ class Comparison:
                 return all(self.same(a, b) for a, b in zip(gold.args, answer.args, strict=True))
             try:
                 return relations.same_inequality(gold, answer)
-            except Undecided:
+            except (Undecided, TooCostly):
                 return False
         return self.unordered(tuple(relations.links(gold)), tuple(relations.links(answer)))
 
@@ -102,6 +111,9 @@ class Comparison:
             return self.unordered(tuple(relations.links(gold)), tuple(relations.links(answer)))
         try:
             return relations.same_equation(gold, answer)
+        except TooCostly:
+            self.too_costly = True
+            return False
         except Undecided:
             self.open.append((relations.difference(gold), relations.difference(answer)))
             return False
@@ -151,7 +163,7 @@ class Comparison:
             if a.op == "list" and (value := _decimal_comma(a)) is not None and rational(b) is not None and b.op != "num":
                 return rational(b) == value
         gold_items, answer_items = self.items(gold), self.items(answer)
-        if len(gold_items) != len(answer_items) and "paren" not in {gold.op, answer.op}:
+        if len(gold_items) != len(answer_items) and max(len(gold_items), len(answer_items)) <= MAX_REPEATS and "paren" not in {gold.op, answer.op}:
             gold_items, answer_items = self.once(gold_items), self.once(answer_items)
         if max(len(gold_items), len(answer_items)) > MAX_ITEMS:
             return False
@@ -186,7 +198,7 @@ class Comparison:
     def once(self, items: tuple[Node, ...]) -> tuple[Node, ...]:
         """The items without those that another one equals: `x+1` and `1+x` are one answer."""
         kept: list[Node] = []
-        for item in items[:MAX_ITEMS]:
+        for item in items:
             if not any(self.same(other, item) for other in kept):
                 kept.append(item)
         return tuple(kept)

@@ -10,17 +10,22 @@ import re
 from dataclasses import dataclass
 from typing import Literal
 
-from harness.grading.brackets import matching_brace
+from harness.grading.brackets import brace_pairs
 
-MAX_RESPONSE_LENGTH = 2_000_000
+MAX_RESPONSE_LENGTH = 400_000
 """Characters of a response that are read, counted from its end."""
+
+MAX_ANSWER_LENGTH = 20_000
+"""Characters behind a marker in which its answer is looked for."""
 
 _NUMBER = r"(?:\d{1,3}(?:,\d{3})+|\d+)(?:\.\d+)?|\.\d+"
 _EXPRESSION = re.compile(
     r"[-−]?\s?(?:[$€£¥]\s?)?(?:\\[dt]?frac\s*\{[^{}]*\}\s*\{[^{}]*\}"
     rf"|(?:\\sqrt\s*\{{[^{{}}]*\}})|(?:{_NUMBER})(?:\s?/\s?(?:{_NUMBER}))?(?:[eE][-+]?\d+)?)\s?(?:\\?%)?"
 )
-_MATH = re.compile(r"\$\$(.+?)\$\$|\\\[(.+?)\\\]|\\\((.+?)\\\)|(?<![\\$])\$(?!\$)([^$\n]+?)(?<!\\)\$", re.DOTALL)
+_MATH = re.compile(
+    r"\$\$(.{1,2000}?)\$\$|\\\[(.{1,2000}?)\\\]|\\\((.{1,2000}?)\\\)|(?<![\\$])\$(?!\$)([^$\n]{1,2000}?)(?<!\\)\$", re.DOTALL
+)
 _ANSWER_WORDS = (
     r"(?:answer|réponse|respuesta|resposta|antwort|risposta|ответ|答案|答|答え|정답|الجواب|उत्तर)"
 )
@@ -30,6 +35,7 @@ _MARKER = (
 )
 _FINAL = r"(?i:final answer(?: is)?\**\s*[:：]?\**\s*(?:the\s+(?:final\s+)?answer\s+is\s*)?[:：]?\s*)"
 _CHINESE_MARKER = r"(?:答案|答)\**\s*[:：是为]+\s*"
+_BARE = re.compile(r"[^\s${}\\]+")
 _CONNECTOR = re.compile(
     r"(?:\s|\\[()\[\],;:!]|\\q?quad|[$,;&*.]|\\text\s*\{[^{}]{0,40}\}|\b(?:and|or|for part \(\w\))\b"
     r"|[A-Za-z](?:_\{?\w+\}?)?\s*=|\\\\)*"
@@ -151,18 +157,21 @@ def _after(text: str, position: int) -> str | None:
 
 def boxes(text: str) -> list[tuple[int, int, str]]:
     r"""Start, end and content of every `\boxed{...}` and `\fbox{...}`, outermost ones only; `\boxed 5` gives `5`."""
+    if "\\box" not in text and "box{" not in text and "box " not in text:
+        return []
     found, position = [], 0
+    pairs = brace_pairs(text)
     for match in re.finditer(r"\\(?:boxed|fbox|framebox)\s*", text):
         if match.start() < position:
             continue
         if match.end() < len(text) and text[match.end()] == "{":
-            end = matching_brace(text, match.end())
+            end = pairs.get(match.end())
             if end is None:
                 continue
             content = text[match.end() + 1 : end]
             position = end + 1
-        elif (bare := re.match(r"[^\s${}\\]+", text[match.end() :])) and text[match.start() :].startswith("\\boxed"):
-            content, position = bare[0], match.end() + bare.end()
+        elif (bare := _BARE.match(text, match.end())) and match[0].startswith("\\boxed"):
+            content, position = bare[0], bare.end()
         else:
             continue
         found.append((match.start(), position, content))
@@ -199,7 +208,7 @@ def _tag(text: str, rule: Rule) -> tuple[int, str] | None:
 def _marker(text: str, rule: Rule) -> tuple[int, str] | None:
     found = list(re.finditer(rule.pattern, text))
     for match in found if rule.which == "first" else reversed(found):
-        rest = text[match.end() :]
+        rest = text[match.end() : match.end() + MAX_ANSWER_LENGTH]
         if rule.scope == "number":
             number = re.match(r"-?[0-9.,]+", rest)
             return (match.end(), number[0].rstrip(".,")) if number else None

@@ -149,7 +149,7 @@ class Evaluator:
         if name in {"max", "min"}:
             return (max if name == "max" else min)(mp.re(v) for v in values)
         if name in {"gcd", "lcm"}:
-            raise Undefined(name)
+            raise NeedsAlgebra
         [value] = values
         if name not in {"Re", "Im", "conj", "floor", "ceil", "sgn"} and self.magnitude(value) > 3000:
             raise TooCostly(name)

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
-from harness.grading.tree import Node
+from harness.grading.exact import rational
+from harness.grading.tree import Node, walk
 
 _FUNCTIONS = {
     "arcsin": "asin", "arccos": "acos", "arctan": "atan", "arccot": "acot", "arcsec": "asec", "arccsc": "acsc", "arcsinh": "asinh",
@@ -14,6 +15,25 @@ _FUNCTIONS = {
 _PLAIN = {"sin", "cos", "tan", "cot", "sec", "csc", "sinh", "cosh", "tanh", "sech", "csch", "coth", "floor", "gcd", "lcm", "erf", "arg"}
 MAX_TERMS = 10_000
 """Terms of a finite sum or product that are added up."""
+
+
+MAX_NODES = 60
+MAX_EXPONENT = 12
+
+
+def tame(node: Node) -> bool:
+    """Whether computer algebra has a prospect on a tree: not too large, no towers of powers, no high degrees."""
+    nodes = walk(node)
+    return len(nodes) <= MAX_NODES and all(_tame_power(*n.args) for n in nodes if n.op == "pow")
+
+
+def _tame_power(base: Node, exponent: Node) -> bool:
+    if not any(n.op == "sym" for n in walk(exponent)):
+        value = rational(exponent)
+        return value is None or abs(value) <= MAX_EXPONENT or rational(base) is not None
+    return not any(n.op == "sym" for n in walk(base)) and not any(
+        n.op == "pow" and any(m.op == "sym" for m in walk(n.args[1])) for n in walk(exponent)
+    )
 
 
 class Unsupported(ValueError):

@@ -63,12 +63,19 @@ def main() -> None:
             import sympy  # noqa: F401 - loaded before the clock starts
         used = int(resource.getrusage(resource.RUSAGE_SELF).ru_utime) + ORPHAN_SECONDS
         resource.setrlimit(resource.RLIMIT_CPU, (used, resource.getrlimit(resource.RLIMIT_CPU)[1]))
-        write_message(replies, "started")
         try:
-            reply = ("ok", answer(kind, payload))
-        except (MemoryError, RecursionError, OverflowError) as error:
-            reply = ("failed", repr(error))
-        write_message(replies, reply)
+            write_message(replies, "started")
+            reply = _reply(kind, payload)
+            write_message(replies, reply)
+        except BrokenPipeError:
+            return
+
+
+def _reply(kind: str, payload: Any) -> tuple[str, Any]:
+    try:
+        return "ok", answer(kind, payload)
+    except (MemoryError, RecursionError, OverflowError) as error:
+        return "failed", repr(error)
 
 
 if __name__ == "__main__":
