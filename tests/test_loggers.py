@@ -1,0 +1,91 @@
+import csv
+from pathlib import Path
+
+import pytest
+
+from harness.loggers import MetricsFile, PatientWandbLogger, default_loggers, wandb_mode
+
+
+def rows(folder: Path) -> list[dict[str, str]]:
+    with open(folder / "metrics.csv", newline="") as file:
+        return list(csv.DictReader(file))
+
+
+def test_each_row_is_in_the_file_as_soon_as_it_is_logged(tmp_path):
+    logger = MetricsFile(tmp_path)
+    logger.log_metrics({"loss": 1.5}, step=3)
+    assert rows(tmp_path) == [{"loss": "1.5", "step": "3"}]
+
+
+def test_a_second_logger_appends_to_the_file_of_the_first(tmp_path):
+    MetricsFile(tmp_path).log_metrics({"loss": 2.0}, step=0)
+    MetricsFile(tmp_path).log_metrics({"loss": 1.0}, step=1)
+    assert [row["loss"] for row in rows(tmp_path)] == ["2.0", "1.0"]
+
+
+def test_a_new_column_keeps_the_rows_before_it(tmp_path):
+    first = MetricsFile(tmp_path)
+    first.log_metrics({"loss": 2.0}, step=0)
+    first.log_metrics({"accuracy": 0.5}, step=1)
+    MetricsFile(tmp_path).log_metrics({"a_new_one": 1.0, "loss": 1.0}, step=2)
+    assert rows(tmp_path) == [
+        {"a_new_one": "", "accuracy": "", "loss": "2.0", "step": "0"},
+        {"a_new_one": "", "accuracy": "0.5", "loss": "", "step": "1"},
+        {"a_new_one": "1.0", "accuracy": "", "loss": "1.0", "step": "2"},
+    ]
+
+
+def test_a_line_that_a_kill_cut_short_is_dropped(tmp_path):
+    (tmp_path / "metrics.csv").write_text("loss,step\r\n2.0,0\r\n1.")
+    MetricsFile(tmp_path).log_metrics({"loss": 1.5}, step=1)
+    assert rows(tmp_path) == [{"loss": "2.0", "step": "0"}, {"loss": "1.5", "step": "1"}]
+
+
+@pytest.fixture
+def _no_key(monkeypatch, tmp_path):
+    for name in ("WANDB_MODE", "WANDB_API_KEY", "WANDB_BASE_URL"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv("HOME", str(tmp_path))
+    monkeypatch.setenv("NETRC", str(tmp_path / ".netrc"))
+
+
+@pytest.mark.usefixtures("_no_key")
+def test_without_a_key_runs_are_offline_and_with_one_online(monkeypatch, tmp_path):
+    assert wandb_mode() == "offline"
+    (tmp_path / ".netrc").write_text("machine api.wandb.ai login user password secret\n")
+    assert wandb_mode() == "online"
+    monkeypatch.setenv("WANDB_BASE_URL", "https://wandb.example.org")
+    assert wandb_mode() == "offline"
+    monkeypatch.setenv("WANDB_API_KEY", "secret")
+    assert wandb_mode() == "online"
+    monkeypatch.setenv("WANDB_MODE", "offline")
+    assert wandb_mode() == "offline"
+
+
+@pytest.mark.usefixtures("_no_key")
+def test_disabled_leaves_the_csv_file_alone(monkeypatch, tmp_path):
+    monkeypatch.setenv("WANDB_MODE", "disabled")
+    assert [type(logger) for logger in default_loggers(tmp_path)] == [MetricsFile]
+
+
+@pytest.mark.usefixtures("_no_key")
+def test_a_server_that_does_not_answer_turns_the_run_offline(monkeypatch, tmp_path, capsys):
+    pytest.importorskip("wandb")
+    monkeypatch.setenv("WANDB_API_KEY", "0" * 40)
+    monkeypatch.setenv("WANDB_BASE_URL", "http://127.0.0.1:9")
+    monkeypatch.setattr(PatientWandbLogger, "SECONDS_TO_WAIT", 2)
+    logger = PatientWandbLogger(tmp_path, offline=False)
+    try:
+        logger.log_metrics({"train/loss": 1.0}, step=0)
+    finally:
+        logger.experiment.finish()
+    assert "the run is kept offline" in capsys.readouterr().err
+    assert list((tmp_path / "wandb").glob("offline-run-*"))
+
+
+@pytest.mark.usefixtures("_no_key")
+def test_a_resumed_run_has_the_same_wandb_id(tmp_path):
+    pytest.importorskip("wandb")
+    first, second = PatientWandbLogger(tmp_path, offline=True), PatientWandbLogger(tmp_path, offline=True)
+    assert first.version == second.version
+    assert first.version != PatientWandbLogger(tmp_path / "other", offline=True).version
