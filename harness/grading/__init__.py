@@ -2,17 +2,22 @@
 
 from harness.grading.equivalence import is_equivalent
 from harness.grading.extract import DEFAULT, PROTOCOLS, AnswerProtocol, Rule, extract_answer
-from harness.grading.grader import grade, grade_many
+from harness.grading.grader import grade, grade_answer, grade_many, read_answer
+from harness.grading.graders import GRADERS, Grader
 from harness.grading.verdict import Verdict
 
 __all__ = [
     "DEFAULT",
+    "GRADERS",
     "PROTOCOLS",
     "AnswerProtocol",
+    "Grader",
     "Rule",
     "Verdict",
     "extract_answer",
     "grade",
+    "grade_answer",
     "grade_many",
     "is_equivalent",
+    "read_answer",
 ]
