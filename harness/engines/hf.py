@@ -24,6 +24,7 @@ from harness.engines.checkpoint import (
 )
 from harness.engines.completion import Decoder, check_request, sample_seed, stop_strings, token_limit
 from harness.engines.config import DEFAULT_CONFIG, EngineConfig, EngineError
+from harness.engines.gumbel import choose_tokens
 from harness.engines.isolation import keep_random_state
 from harness.errors import InputError
 from harness.types import Completion, GenerationRequest, GenerationResult
@@ -77,7 +78,7 @@ class HFEngine:
         path = resolve_checkpoint(checkpoint)
         tokenizer = load_tokenizer(path)
         dtype = stored_dtype(path) if config.dtype == "auto" else config.dtype
-        with keep_random_state():
+        with keep_random_state(), _no_progress_bar():
             model: Any = AutoModelForCausalLM.from_pretrained(path, dtype=getattr(torch, dtype))
         if torch.cuda.is_available():
             model.cuda()
@@ -267,41 +268,13 @@ class _Sampler(LogitsProcessor):
 
     def __init__(self, rows: list[_Row]) -> None:
         self.logps: list[torch.Tensor] = []
-        self._rows = rows
+        self._generators = [row.generator for row in rows]
+        self._settings = [row.request.sampling for row in rows]
 
     def __call__(self, input_ids: torch.Tensor, scores: torch.Tensor) -> torch.Tensor:
-        scores = scores.float()  # (B, V)
-        chosen = scores.argmax(-1)
-        sampled = [i for i, row in enumerate(self._rows) if row.generator is not None]
-        if sampled:
-            index = torch.tensor(sampled, device=scores.device)
-            chosen[index] = _sample(scores[index], [self._rows[i] for i in sampled])
-        self.logps.append(scores.log_softmax(-1).gather(1, chosen[:, None])[:, 0])
+        chosen = choose_tokens(scores, self._settings, self._generators)
+        self.logps.append(scores.float().log_softmax(-1).gather(1, chosen[:, None])[:, 0])
         return torch.full_like(scores, -torch.inf).scatter(1, chosen[:, None], 0.0)
-
-
-def _sample(scores: torch.Tensor, rows: list[_Row]) -> torch.Tensor:
-    """Gumbel-max samples from logits (B, V) after temperature, top-k and top-p of each row, in that order."""
-    settings = [row.request.sampling for row in rows]
-    temperature = torch.tensor([s.temperature for s in settings], device=scores.device)
-    scores = scores / temperature[:, None]
-    if any(s.top_k or s.top_p < 1 for s in settings):
-        scores = _truncate(scores, [s.top_k for s in settings], [s.top_p for s in settings])
-    waits = torch.stack([torch.empty(scores.shape[1]).exponential_(generator=row.generator) for row in rows])
-    return (scores - waits.log().to(scores.device)).argmax(-1)
-
-
-def _truncate(scores: torch.Tensor, top_k: list[int], top_p: list[float]) -> torch.Tensor:
-    """Set to -inf all but the k highest logits, then all but the fewest that hold a share p of the probability left."""
-    size = scores.shape[1]
-    ordered, index = scores.sort(dim=-1, descending=True, stable=True)
-    k = torch.tensor([min(k, size) or size for k in top_k], device=scores.device)
-    ordered = ordered.masked_fill(torch.arange(size, device=scores.device) >= k[:, None], -torch.inf)
-    shares = ordered.softmax(-1)
-    p = torch.tensor(top_p, device=scores.device)
-    before = shares.cumsum(-1) - shares
-    ordered = ordered.masked_fill((before >= p[:, None]) & (p[:, None] < 1), -torch.inf)
-    return torch.full_like(scores, -torch.inf).scatter(1, index, ordered)
 
 
 class _Stopping(StoppingCriteria):
@@ -319,6 +292,17 @@ class _Stopping(StoppingCriteria):
                 self._ids[i].append(token)
                 self._done[i] = _at_end(self._rows[i], self._ids[i], self._decoder)
         return torch.tensor(self._done, device=input_ids.device)
+
+
+@contextlib.contextmanager
+def _no_progress_bar() -> Iterator[None]:
+    shown = transformers.utils.logging.is_progress_bar_enabled()
+    transformers.utils.logging.disable_progress_bar()
+    try:
+        yield
+    finally:
+        if shown:
+            transformers.utils.logging.enable_progress_bar()
 
 
 def _at_end(row: _Row, token_ids: list[int], decoder: Decoder) -> bool:

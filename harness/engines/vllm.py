@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import atexit
 import contextlib
 import gc
 import itertools
@@ -28,14 +29,15 @@ CPU_CACHE_RANGE = (64 * MIB, 4096 * MIB)
 CPU_BATCH_TOKENS = 4096
 """Tokens of one step at least, prompts included."""
 
-_open_engines: set[int] = set()
+_open_engines: set[VLLMEngine] = set()
+"""Held until they are closed, because vLLM's own finalizer would destroy the trainer's process groups."""
 
 
 class VLLMEngine:
     """Samples with vLLM (https://github.com/vllm-project/vllm), whose engine loop runs in this process.
 
     A request joins the running batch at the next step. Global random state, environment, thread count and process
-    groups are the same after every call as before it. Several engines may be open at once.
+    groups are the same after every call as before it. Several engines may be open at once; each must be closed.
 
     Raises:
         InputError: the checkpoint cannot be used, or `max_model_len` is more than the model was made for.
@@ -52,7 +54,11 @@ class VLLMEngine:
         with keep_random_state():
             self._layout = WeightLayout.of_checkpoint(self._path)
             with self._isolated():
-                self._start(config)
+                try:
+                    self._start(config)
+                except Exception:
+                    _forget_parallel_state()
+                    raise
         from transformers import GenerationConfig
         from vllm import __version__
 
@@ -78,15 +84,15 @@ class VLLMEngine:
         if config.max_model_len and longest and config.max_model_len > longest:
             raise InputError(f"{self._path}: max_model_len is {config.max_model_len}, the model's limit is {longest}.")
         self._cuda = torch.cuda.is_available()
-        context = config.max_model_len or longest or 4096
+        context = config.max_model_len or longest
         max_num_seqs = config.max_num_seqs or (256 if self._cuda else 128)
         cache = config.kv_cache_bytes
         if cache is None and not self._cuda:
-            cache = _cpu_cache_bytes(model, max_num_seqs, context)
+            cache = _cpu_cache_bytes(model, max_num_seqs, context or CPU_BATCH_TOKENS)
         arguments = EngineArgs(
             model=str(self._path),
             dtype=stored_dtype(self._path) if config.dtype == "auto" else config.dtype,  # type: ignore[arg-type]
-            max_model_len=context,
+            max_model_len=context,  # type: ignore[arg-type]
             max_num_seqs=max_num_seqs,
             kv_cache_memory_bytes=cache,
             gpu_memory_utilization=config.gpu_memory_utilization,
@@ -100,7 +106,7 @@ class VLLMEngine:
             # A prompt is never split over two steps on a CPU, where vLLM 0.32 cannot rewind a seeded random generator
             # after the first of them (RuntimeError: CPU Generator does not use offset).
             enable_chunked_prefill=self._cuda,
-            max_num_batched_tokens=None if self._cuda else max(context, CPU_BATCH_TOKENS),
+            max_num_batched_tokens=None if self._cuda else max(context or 0, CPU_BATCH_TOKENS),
             disable_log_stats=True,
             use_tqdm_on_load=False,
         )
@@ -112,7 +118,7 @@ class VLLMEngine:
             log_stats=False,
             multiprocess_mode=False,
         )
-        _open_engines.add(id(self))
+        _open_engines.add(self)
 
     @contextlib.contextmanager
     def _isolated(self) -> Iterator[None]:
@@ -231,11 +237,11 @@ class VLLMEngine:
             self._asleep = False
 
     def close(self) -> None:
-        if id(self) not in _open_engines:
+        if self not in _open_engines:
             return
         from vllm.v1.engine import core
 
-        _open_engines.discard(id(self))
+        _open_engines.discard(self)
         self._failure = "the engine is closed."
         self._keys.clear()
         self._queued.clear()
@@ -249,8 +255,19 @@ class VLLMEngine:
             core.cleanup_dist_env_and_memory = shared
         del self._engine
         gc.collect()
-        if not _open_engines:
-            VLLM_GROUP.destroy()
+        _forget_parallel_state()
+
+
+def _forget_parallel_state() -> None:
+    """Take vLLM's parallel state down unless an engine still needs it."""
+    if not _open_engines:
+        VLLM_GROUP.destroy()
+
+
+@atexit.register
+def _close_all() -> None:
+    for engine in list(_open_engines):
+        engine.close()
 
 
 def _cpu_cache_bytes(model: Any, max_num_seqs: int, max_model_len: int) -> int:
@@ -258,7 +275,7 @@ def _cpu_cache_bytes(model: Any, max_num_seqs: int, max_model_len: int) -> int:
     width = getattr(model, "head_dim", None) or model.hidden_size // model.num_attention_heads
     token = 2 * model.num_hidden_layers * heads * width * 4
     smallest, largest = CPU_CACHE_RANGE
-    return min(max(token * max_num_seqs * max_model_len, smallest), largest)
+    return min(max(token * max_num_seqs * max_model_len, smallest), max(largest, token * max_model_len))
 
 
 def _first_line(error: Exception) -> str:

@@ -69,5 +69,19 @@ def test_a_sync_gets_every_weight_tied_ones_written_out():
     complete = dict(layout.complete(model.named_parameters()))
     assert complete.keys() == model.state_dict().keys()
     assert complete["lm_head.weight"] is complete["model.embed_tokens.weight"]
-    with pytest.raises(EngineError, match=r"'model\.norm\.weight' was given twice"):
-        layout.complete([("model.norm.weight", model.model.norm.weight)] * 2)
+
+
+def test_a_sync_with_wrong_names_or_shapes_is_refused():
+    model = build_model(tied=False)
+    layout, good = WeightLayout.of(model), list(model.state_dict().items())
+    assert layout.complete(good) == good
+    name, tensor = good[3]
+    for weights, words in (
+        ([*good, (name, tensor)], f"'{name}' was given twice"),
+        ([*good, ("model.extra", tensor)], "the model has no parameter 'model.extra'"),
+        ([*good[:3], *good[4:]], f"1 parameters are missing, such as '{name}'"),
+        ([*good[:3], (name, tensor[1:]), *good[4:]], f"'{name}' has shape"),
+        ([pair for pair in good if pair[0] != "lm_head.weight"], "missing, such as 'lm_head.weight'"),
+    ):
+        with pytest.raises(EngineError, match=words):
+            layout.complete(weights)

@@ -93,37 +93,24 @@ def test_an_untied_engine_open_beside_the_tied_one_takes_its_own_weights(
     third.close()
 
 
-def broken(kind: str) -> list[tuple[str, torch.Tensor]]:
-    weights = dict(build_model(tied=False).state_dict())
-    name = "model.layers.0.mlp.up_proj.weight"
-    if kind == "wrong shape":
-        weights[name] = weights[name][:, 1:]
-    elif kind == "unknown name":
-        weights["model.layers.9.mlp.up_proj.weight"] = weights[name]
-    else:
-        del weights[name]
-    return list(weights.items())
-
-
 def test_a_failed_sync_poisons_the_engine_but_no_other(vllm_engine: VLLMEngine, untied_checkpoint: Path):
-    for kind, words in (
-        ("wrong shape", r"up_proj.weight' has shape \(96, 63\), the model's is \(96, 64\)"),
-        ("unknown name", "no parameter 'model.layers.9.mlp.up_proj.weight'"),
-        ("missing", "1 parameters are missing, such as 'model.layers.0.mlp.up_proj.weight'"),
+    engine = open_engine(untied_checkpoint, CONFIG, version="old")
+    name = "model.layers.0.mlp.up_proj.weight"
+    weights = dict(build_model(tied=False).state_dict())
+    weights[name] = weights[name][:, 1:]
+    with pytest.raises(EngineError, match=r"up_proj.weight' has shape \(96, 63\), the model's is \(96, 64\)"):
+        engine.sync(weights.items(), "new")
+    assert engine.version == "old"
+    for call in (
+        lambda: engine.submit(GenerationRequest("after", prompt(3), SamplingConfig())),
+        engine.poll,
+        engine.sleep,
+        engine.wake,
+        lambda: engine.sync(named_weights(build_model(tied=False)), "good"),
     ):
-        engine = open_engine(untied_checkpoint, CONFIG, version="old")
-        with pytest.raises(EngineError, match=words):
-            engine.sync(broken(kind), "new")
-        assert engine.version == "old"
-        for call in (
-            lambda: engine.submit(GenerationRequest("after", prompt(3), SamplingConfig())),  # noqa: B023 - called here
-            engine.poll,
-            engine.sleep,
-            lambda: engine.sync(named_weights(build_model(tied=False)), "good"),  # noqa: B023
-        ):
-            with pytest.raises(EngineError, match="the last weight sync failed"):
-                call()
-        engine.close()
+        with pytest.raises(EngineError, match="the last weight sync failed"):
+            call()
+    engine.close()
     assert_samples_from(vllm_engine, build_model(tied=True))
 
 
