@@ -204,3 +204,28 @@ def list_tasks(data_dir: Path | None = None) -> int:
         print("  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip())
     print(f"\ngroups: {', '.join(GROUPS)}; the path of a JSONL file (question, answer) is a task as well.")
     return 0
+
+
+def compare(first: Path, second: Path, metric: str = "accuracy", output: Path | None = None) -> int:
+    """Compare two evaluations problem by problem: McNemar's test for one sample each, a paired bootstrap otherwise.
+
+    Args:
+        first: output folder of an evaluation, or a folder of several.
+        second: the other one; its values minus the first one's are tested.
+        metric: any metric of results.json that has a value for each problem.
+        output: JSON file to write the tests to.
+    """
+    from harness.evals.compare import as_json, compare_folders, evaluation_folders, sentence
+    from harness.store import write_json
+
+    folders = evaluation_folders(first), evaluation_folders(second)
+    if not (shared := [task for task in folders[0] if task in folders[1]]):
+        raise InputError(f"{first} ({', '.join(folders[0])}) and {second} ({', '.join(folders[1])}) share no task.")
+    tests = {}
+    for task in shared:
+        test, count = compare_folders(folders[0][task], folders[1][task], metric)
+        tests[task] = as_json(test, count)
+        print(sentence(task, metric, test, count, (str(first), str(second))))
+    if output is not None:
+        write_json(output, {"first": str(first), "second": str(second), "metric": metric, "tests": tests})
+    return 0

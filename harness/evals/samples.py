@@ -21,6 +21,7 @@ from harness.types import AnswerStatus, Problem, Response, Rollout, SamplingConf
 SAMPLES = "samples.jsonl.gz"
 LOG = "samples.log.jsonl"
 LOCK = ".lock"
+NO_PROBLEM = Problem("", "")
 
 
 @dataclass(frozen=True)
@@ -39,7 +40,7 @@ class Sample:
     correct: bool = False
     status: AnswerStatus = "ok"
     reward: float = 0.0
-    problem: Problem = Problem("", "")
+    problem: Problem = NO_PROBLEM
     """Left out of the log, where the id says enough."""
 
 
@@ -194,3 +195,13 @@ def read_samples(folder: Path) -> list[Sample]:
         except KeyError as error:
             raise InputError(f"{path}:{number}: missing column {error}.") from None
     return rows[:count]
+
+
+def read_rollouts(folder: Path) -> list[Rollout]:
+    """The scored rollouts of a finished evaluation; raises `InputError` as `read_samples` does."""
+    rollouts: dict[str, Rollout] = {}
+    for row in read_samples(folder):
+        scored = ScoredResponse(row.response, row.answer, row.correct, row.reward, row.status)
+        before = rollouts.get(row.problem_id, Rollout(row.problem))
+        rollouts[row.problem_id] = replace(before, responses=(*before.responses, scored))
+    return list(rollouts.values())

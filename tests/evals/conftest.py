@@ -47,10 +47,10 @@ def byte_model_dir(tmp_path_factory, byte_tokenizer) -> Path:
 
     config = LlamaConfig(
         vocab_size=len(byte_tokenizer),
-        hidden_size=32,
+        hidden_size=64,  # heads of 32, the smallest that vLLM's attention takes on a CPU
         num_hidden_layers=2,
-        num_attention_heads=4,
-        num_key_value_heads=2,
+        num_attention_heads=2,
+        num_key_value_heads=1,
         intermediate_size=48,
         max_position_embeddings=CONTEXT,
         tie_word_embeddings=True,

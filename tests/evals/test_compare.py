@@ -1,0 +1,91 @@
+import json
+
+import pytest
+from scipy.stats import binomtest
+
+from harness.errors import InputError
+from harness.evals.command import compare
+from harness.evals.compare import compare_folders, evaluation_folders, sentence
+from harness.evals.run import run
+from harness.types import Problem
+from tests.evals.conftest import ScriptedEngine
+from tests.evals.test_run import evaluation, half_right, served
+
+MANY = tuple(Problem(f"sum/{i}", f"{i} + 1", str(i + 1)) for i in range(60))
+
+
+def knows(tokenizer, numbers, name="weights"):
+    """An engine that solves `i + 1` for the given i."""
+
+    def answer(prompt, seed):
+        number = int(tokenizer.decode(prompt).split(" ")[0])
+        return f"#### {number + 1 if number in numbers else -1}"
+
+    engine = ScriptedEngine(tokenizer, answer)
+    engine.version = name
+    return engine
+
+
+@pytest.fixture
+def evaluated(byte_tokenizer, tmp_path):
+    def evaluate(name, numbers, problems=MANY):
+        run(evaluation(problems), served(knows(byte_tokenizer, numbers, name), byte_tokenizer), tmp_path / name, {})
+        return tmp_path / name
+
+    return evaluate
+
+
+def test_one_sample_each_is_mcnemars_test(evaluated):
+    first, second = evaluated("a", range(20)), evaluated("b", range(10, 50))
+    test, count = compare_folders(first, second)
+    assert count == 60
+    assert test.p_value == pytest.approx(binomtest(10, 40).pvalue)
+    assert test.difference.value == pytest.approx(20 / 60)
+    assert "b is better" in sentence("sums", "accuracy", test, count, ("a", "b"))
+
+
+def test_no_winner_is_called_among_equals(evaluated):
+    test, count = compare_folders(evaluated("a", range(20)), evaluated("b", range(1, 22)))
+    text = sentence("sums", "accuracy", test, count, ("a", "b"))
+    assert "No winner" in text
+    assert "detectable at 80 % power" in text
+
+
+def test_several_samples_take_the_paired_bootstrap(byte_tokenizer, tmp_path):
+    for name, engine in (("a", knows(byte_tokenizer, range(50))), ("b", half_right(byte_tokenizer))):
+        run(evaluation(MANY, n=4, k=(1, 4)), served(engine, byte_tokenizer), tmp_path / name, {})
+    test, _ = compare_folders(tmp_path / "a", tmp_path / "b", "accuracy")
+    assert test.method == "paired bootstrap"
+    assert compare_folders(tmp_path / "a", tmp_path / "b", "pass@4")[0].difference.value > 0
+    assert compare_folders(tmp_path / "a", tmp_path / "b", "maj@4")[1] == 60
+    with pytest.raises(InputError, match="'pass@8' cannot be computed"):
+        compare_folders(tmp_path / "a", tmp_path / "b", "pass@8")
+    with pytest.raises(InputError, match="no metric 'beauty'"):
+        compare_folders(tmp_path / "a", tmp_path / "b", "beauty")
+
+
+def test_only_shared_problems_are_compared_and_changed_ones_refused(evaluated):
+    fewer = evaluated("fewer", range(5), MANY[:30])
+    assert compare_folders(evaluated("a", range(20)), fewer)[1] == 30
+    other = tuple(Problem(f"sum/{i}", f"{i} + 2", str(i + 2)) for i in range(3))
+    with pytest.raises(InputError, match="share no problem"):
+        compare_folders(fewer, evaluated("none", (), (Problem("else", "5 + 1", "6"),)))
+    changed = evaluated("changed", (), other)
+    text = (changed / "results.json").read_text().replace('"data": "0"', '"data": "1"')
+    (changed / "results.json").write_text(text)
+    with pytest.raises(InputError, match="problem 'sum/0' differs"):
+        compare_folders(fewer, changed)
+
+
+def test_the_command_prints_and_writes_each_shared_task(evaluated, tmp_path, capsys):
+    first, second = evaluated("a", range(20)), evaluated("b", range(10, 50))
+    assert compare(first, second, output=tmp_path / "tests.json") == 0
+    assert "sums: accuracy of" in capsys.readouterr().out
+    assert json.loads((tmp_path / "tests.json").read_text())["tests"]["sums"]["significant"]
+
+
+def test_a_folder_without_results_is_one_sentence(tmp_path):
+    with pytest.raises(InputError, match="holds no finished evaluation"):
+        evaluation_folders(tmp_path)
+    with pytest.raises(InputError, match="no such directory"):
+        evaluation_folders(tmp_path / "none")
