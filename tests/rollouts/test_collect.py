@@ -1,0 +1,94 @@
+"""Collection with the transformers engine on an untrained model of the built-in task."""
+
+import pytest
+
+from harness.arithmetic.prepare import prepare
+from harness.engines import EngineConfig, open_engine
+from harness.models import load_tokenizer
+from harness.problems import read_problems
+from harness.prompts import find_template
+from harness.rewards import ArithmeticSteps, Likelihood, Outcome, WeightedSum
+from harness.rollouts.collect import collect, score
+from harness.rollouts.iteration import Iteration
+from harness.rollouts.select import TopK
+from harness.rollouts.server import Server
+from harness.types import Problem, Response, Rollout, SamplingConfig, ScoredResponse
+
+SAMPLING = SamplingConfig(n=3, max_tokens=12, seed=1)
+
+
+@pytest.fixture(scope="module")
+def server(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("arithmetic")
+    prepare(folder, num_sft=1, num_train=12, num_probe=1, num_test=1)
+    engine = open_engine(str(folder / "base"), EngineConfig(kind="transformers", dtype="float32"))
+    yield Server(engine, load_tokenizer(folder / "base"), find_template("arithmetic")), folder
+    engine.close()
+
+
+def problems(folder):
+    return read_problems(folder / "train.jsonl")
+
+
+def texts(rollouts):
+    return {rollout.problem.id: [s.response.text for s in rollout.responses] for rollout in rollouts}
+
+
+def test_samples_do_not_depend_on_the_order_or_the_company_of_the_problems(server):
+    server, folder = server
+    together = texts(collect(problems(folder), server, SAMPLING))
+    backwards = {}
+    for problem in reversed(problems(folder)):
+        backwards |= texts(collect([problem], server, SAMPLING))
+    assert together == backwards
+    assert len({text for rows in together.values() for text in rows}) > 20
+
+
+def test_further_samples_continue_those_drawn_before(server):
+    server, folder = server
+    one = problems(folder)[:1]
+    [five] = texts(collect(one, server, SamplingConfig(n=5, max_tokens=12, seed=1))).values()
+    [three] = texts(collect(one, server, SAMPLING)).values()
+    [two] = texts(collect(one, server, SamplingConfig(n=2, max_tokens=12, seed=1, first=3))).values()
+    assert five == three + two
+
+
+def test_rollouts_carry_steps_that_join_to_the_text_and_the_weights_that_drew_them(server):
+    server, folder = server
+    for rollout in collect(problems(folder), server, SAMPLING):
+        assert rollout.weights == server.engine.version
+        for scored in rollout.responses:
+            assert all("\n" not in step[:-1] for step in scored.response.steps)
+            assert server.tokenizer.decode(scored.response.token_ids, skip_special_tokens=True) == scored.response.text
+
+
+def test_verdicts_and_rewards_are_those_of_the_grader_and_the_rewards(server):
+    server, _ = server
+    right, lucky, wrong = "9\n#### 9", "8\n#### 9", "8\n#### 8"
+    responses = tuple(
+        ScoredResponse(Response(tuple(text.splitlines(keepends=True)), "stop", (1, 2), -4.0))
+        for text in (right, lucky, wrong, "no answer")
+    )
+    rollout = Rollout(Problem("p", "4 + 5", "9"), responses)
+
+    def rewards(reward):
+        return [scored.reward for scored in score([rollout], server, reward)[0].responses]
+
+    assert rewards(Outcome()) == [1, 1, 0, 0]
+    assert rewards(WeightedSum(ArithmeticSteps(), 0.5)) == [1.5, 1, 0, 0]
+    assert rewards(Likelihood(per_token=True)) == [-2] * 4
+    scored = score([rollout], server)[0].responses
+    assert [s.answer for s in scored] == ["9", "9", "8", None]
+    assert scored[3].status == "no_answer"
+
+
+@pytest.mark.parametrize("count", [3, 5, 12, 50])
+def test_every_round_of_iterations_visits_every_problem_once(count):
+    rows = [Problem(str(i), f"q{i}", "1") for i in range(12)]
+    plan = Iteration(rows, scheduler=None, select=TopK(), problems_per_iteration=count)
+    if count >= 12:
+        assert plan.chosen_problems(1) == plan.chosen_problems(2) == rows
+        return
+    seen = [problem.id for i in range(1, 13) for problem in plan.chosen_problems(i)]
+    assert all(seen.count(str(i)) in range(count - 1, count + 1) for i in range(12))
+    assert plan.chosen_problems(2) == plan.chosen_problems(2) != plan.chosen_problems(1)
