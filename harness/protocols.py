@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Generator, Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any, Protocol, runtime_checkable
 
 from harness.types import (
@@ -67,7 +68,14 @@ class Reward(Protocol):
         """
 
 
-Search = Generator[Request, Reply, list[Response]]
+@dataclass(frozen=True)
+class Parallel:
+    """A search asks to run searches side by side; the reply is the list of what they returned, in order."""
+
+    searches: tuple[Generator[Any, Any, Any], ...]
+
+
+Search = Generator[Request | Parallel, Reply | list[Any], list[Response]]
 """A search in progress: it yields requests, is sent replies and returns finished responses."""
 
 

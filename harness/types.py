@@ -103,6 +103,8 @@ class Response:
     """Sum of the log-probabilities of `token_ids` under the policy that drew them, in nats."""
     step_values: tuple[float, ...] = ()
     """K process rewards, or none."""
+    inserted: tuple[tuple[int, str], ...] = ()
+    """Text that no policy sampled, such as a program's output: (number of `token_ids` before it, text)."""
 
     @property
     def text(self) -> str:
@@ -121,6 +123,14 @@ class Response:
             finish_reason=completion.finish_reason,
             token_ids=self.token_ids + completion.token_ids,
             logp=self.logp + completion.logp,
+        )
+
+    def insert(self, text: str) -> Response:
+        """Append text to the last step that the policy did not sample but will see."""
+        return replace(
+            self,
+            steps=(*self.steps[:-1], "".join(self.steps[-1:]) + text),
+            inserted=(*self.inserted, (len(self.token_ids), text)),
         )
 
 

@@ -7,10 +7,11 @@ from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import replace
 
-from harness.grading import PROTOCOLS, Verdict, grade_many
+from harness.grading import Verdict
 from harness.protocols import Reward, SearchMethod
 from harness.rewards.outcome import Outcome
 from harness.rollouts.server import Server
+from harness.rollouts.verdicts import grade_pairs
 from harness.search import Sampling, drive
 from harness.types import Problem, Rollout, SamplingConfig, ScoredResponse
 
@@ -48,6 +49,7 @@ def collect(
     by_id = {problem.id: problem for problem in problems}
     if len(by_id) != len(problems):
         raise ValueError("the problems' ids are not distinct")
+    server.begin()
     method, begun, steps = search or Sampling(), start or {}, server.template.steps
     searches = ((problem.id, method(begun.get(problem.id, Rollout(problem)), sampling)) for problem in problems)
     finished: list[Rollout] = []
@@ -79,20 +81,6 @@ def verdicts(rollouts: Sequence[Rollout], server: Server, grader: str) -> list[V
     """The grader's verdict on every response, in order."""
     pairs = [(rollout.problem, scored.response.text) for rollout in rollouts for scored in rollout.responses]
     return grade_pairs(pairs, server.template.answer_protocol, grader)
-
-
-def grade_pairs(pairs: Sequence[tuple[Problem, str]], answer_protocol: str, grader: str) -> list[Verdict]:
-    """Verdicts on responses; where a problem accepts several answers, any one of them makes a response right."""
-    golds = [(problem.answer, *(a for a in problem.accepted_answers if a != problem.answer)) for problem, _ in pairs]
-    found = grade_many(
-        [text for (_, text), several in zip(pairs, golds, strict=True) for _ in several],
-        [gold for several in golds for gold in several],
-        grader=grader,
-        protocol=PROTOCOLS[answer_protocol],
-    )
-    rows = iter(found)
-    groups = [[next(rows) for _ in several] for several in golds]
-    return [next((verdict for verdict in group if verdict.correct), group[0]) for group in groups]
 
 
 def with_verdicts(rollouts: Sequence[Rollout], verdicts: Sequence[Verdict], reward: Reward | None) -> list[Rollout]:

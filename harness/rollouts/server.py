@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
+import time
 from collections import deque
 from collections.abc import Callable, Sequence
 from dataclasses import replace
-from typing import Any
+from typing import Any, Protocol, runtime_checkable
 
-from harness.grading import PROTOCOLS, grade_many
 from harness.prompts import PromptTemplate
 from harness.protocols import Engine, Reward
+from harness.rollouts.verdicts import grade_pairs
 from harness.store import stable_hash
 from harness.types import (
     Completion,
@@ -21,11 +22,27 @@ from harness.types import (
     Problem,
     Reply,
     Request,
+    Response,
     SamplingConfig,
 )
 
 Executor = Callable[[Sequence[tuple[str, ...]]], list[Execution]]
 """Runs programs, each given as its code steps, in order."""
+
+
+@runtime_checkable
+class BackgroundExecutor(Protocol):
+    """An executor that runs programs while the engine samples, as `harness.sandbox.Sandbox` does."""
+
+    def submit(self, key: str, program: tuple[str, ...]) -> None: ...
+
+    def poll(self, timeout: float | None = None) -> list[tuple[str, Execution]]:
+        """Outcomes that are there, after waiting at most `timeout` seconds for one (None: without end)."""
+
+
+JUDGE_SHARE = 0.25
+"""Judgements wait for one another until they are this share of the engine's requests: a reward scores a batch in little
+more time than one response, and few searches are kept waiting."""
 
 
 class Server:
@@ -39,7 +56,7 @@ class Server:
         tokenizer: turns prompts into token ids.
         template: turns problems into prompts.
         reward: answers `Judge`; a search that judges needs it.
-        executor: answers `Execute`; a search that runs code needs it.
+        executor: answers `Execute`; a search that runs code needs it. A `BackgroundExecutor` works beside the engine.
         grader: name of the grader that decides whether a finished response is right when it is judged.
     """
 
@@ -61,11 +78,23 @@ class Server:
         self._samples: dict[str, list[tuple[Completion, ...] | None]] = {}
         self._answered: deque[tuple[str, Reply]] = deque()
         self._judgements: list[tuple[str, Judge]] = []
-        self._executions: list[tuple[str, Execute]] = []
+        self._executions: dict[str, list[Execution | None]] = {}
+        self.seconds = {"generate": 0.0, "judge": 0.0, "execute": 0.0}
+        """Time spent waiting for the engine, for the reward, and for programs with nothing else to do."""
+        self._pending_seconds = 0.0
 
     @property
     def pending(self) -> bool:
         return bool(self._samples or self._answered or self._judgements or self._executions)
+
+    @property
+    def mean_pending(self) -> float:
+        """Requests that the engine had at a time, averaged over the time it worked."""
+        return self._pending_seconds / self.seconds["generate"] if self.seconds["generate"] else 0.0
+
+    def begin(self) -> None:
+        """Have the searches that start now draw what they would draw on a fresh server, whatever was served before."""
+        self._num_requests.clear()
 
     def prompt_ids(self, problem: Problem) -> tuple[int, ...]:
         """Token ids of a problem's prompt, built once."""
@@ -82,65 +111,101 @@ class Server:
                     raise ValueError("this search asks for rewards, but no reward was given")
                 self._judgements.append((key, request))
             case Execute():
-                if self.executor is None:
-                    raise ValueError("this search runs code, but no executor was given")
-                self._executions.append((key, request))
+                self._execute(key, request)
 
     def _generate(self, key: str, request: Generate) -> None:
         number = self._num_requests[key] = self._num_requests.get(key, -1) + 1
         prompt = self.prompt_ids(request.problem)
-        self._samples[key] = [None] * len(request.prefixes)
+        samples = self._samples[key] = [None] * len(request.prefixes)
         for index, prefix in enumerate(request.prefixes):
             seed = sample_seed(request.sampling, request.problem, number, index)
             stop = request.sampling.stop or self.template.stop
             sampling = replace(request.sampling, seed=seed + request.sampling.first, stop=stop)
-            self.engine.submit(GenerationRequest(f"{index}/{key}", prompt + prefix.token_ids, sampling))
+            ids = prompt + self.response_ids(prefix)
+            if prefix.steps and len(ids) >= self.engine.max_context:
+                # A problem that does not fit is bad input; a search that grew too long is a dead end.
+                samples[index] = (Completion("", finish_reason="length"),) * sampling.n
+            else:
+                self.engine.submit(GenerationRequest(f"{index}/{key}", ids, sampling))
+        self._answer_samples(key)
+
+    def response_ids(self, response: Response) -> tuple[int, ...]:
+        """Token ids of a partial response: those sampled, and between them those of inserted texts."""
+        ids: list[int] = []
+        done = 0
+        for position, text in response.inserted:
+            ids += response.token_ids[done:position]
+            ids += self.tokenizer(text, add_special_tokens=False)["input_ids"]
+            done = position
+        return (*ids, *response.token_ids[done:])
 
     def next(self) -> tuple[str, Reply]:
         while not self._answered:
             if self._executions:
-                self._execute()
-            elif self._judgements:
+                self._collect_executions(wait=not self._samples and not self._judgements)
+            if self._answered:
+                break
+            if self._judgements and len(self._judgements) >= JUDGE_SHARE * self.engine.num_pending:
                 self._judge()
-            else:
+            elif self._samples:
                 self._collect_samples()
         return self._answered.popleft()
 
     def _collect_samples(self) -> None:
-        for result in self.engine.poll():
+        start, pending = time.monotonic(), self.engine.num_pending
+        results = self.engine.poll()
+        seconds = time.monotonic() - start
+        self.seconds["generate"] += seconds
+        self._pending_seconds += pending * seconds
+        for result in results:
             index, _, key = result.key.partition("/")
-            samples = self._samples[key]
-            samples[int(index)] = result.completions
+            self._samples[key][int(index)] = result.completions
             self.num_tokens += sum(len(completion.token_ids) for completion in result.completions)
-            if all(completions is not None for completions in samples):
-                del self._samples[key]
-                self._answered.append((key, [list(completions or ()) for completions in samples]))
+            self._answer_samples(key)
+
+    def _answer_samples(self, key: str) -> None:
+        samples = self._samples[key]
+        if all(completions is not None for completions in samples):
+            del self._samples[key]
+            self._answered.append((key, [list(completions or ()) for completions in samples]))
 
     def _judge(self) -> None:
         assert self.reward is not None
+        start = time.monotonic()
         waiting, self._judgements = self._judgements, []
         pairs = [(request.problem, response) for _, request in waiting for response in request.responses]
-        problems, responses = [problem for problem, _ in pairs], [response for _, response in pairs]
-        finished = [i for i, response in enumerate(responses) if response.finished]
-        verdicts = grade_many(
-            [responses[i].text for i in finished],
-            [problems[i].answer for i in finished],
-            grader=self.grader,
-            protocol=PROTOCOLS[self.template.answer_protocol],
-        )
+        finished = [i for i, (_, response) in enumerate(pairs) if response.finished]
+        texts = [(pairs[i][0], pairs[i][1].text) for i in finished]
         correct = [False] * len(pairs)
+        verdicts = grade_pairs(texts, self.template.answer_protocol, self.grader)
         for i, verdict in zip(finished, verdicts, strict=True):
             correct[i] = verdict.correct
-        scores = iter(self.reward(problems, responses, correct))
+        scores = iter(self.reward([problem for problem, _ in pairs], [response for _, response in pairs], correct))
         for key, request in waiting:
             self._answered.append((key, [next(scores) for _ in request.responses]))
+        self.seconds["judge"] += time.monotonic() - start
 
-    def _execute(self) -> None:
-        assert self.executor is not None
-        waiting, self._executions = self._executions, []
-        results = iter(self.executor([program for _, request in waiting for program in request.programs]))
-        for key, request in waiting:
-            self._answered.append((key, [next(results) for _ in request.programs]))
+    def _execute(self, key: str, request: Execute) -> None:
+        if self.executor is None:
+            raise ValueError("this search runs code, but no executor was given")
+        if not isinstance(self.executor, BackgroundExecutor) or not request.programs:
+            self._answered.append((key, self.executor(request.programs) if request.programs else []))
+            return
+        self._executions[key] = [None] * len(request.programs)
+        for index, program in enumerate(request.programs):
+            self.executor.submit(f"{index}/{key}", program)
+
+    def _collect_executions(self, wait: bool) -> None:
+        assert isinstance(self.executor, BackgroundExecutor)
+        start = time.monotonic()
+        for name, execution in self.executor.poll(None if wait else 0.0):
+            index, _, key = name.partition("/")
+            outcomes = self._executions[key]
+            outcomes[int(index)] = execution
+            if all(outcome is not None for outcome in outcomes):
+                del self._executions[key]
+                self._answered.append((key, [outcome for outcome in outcomes if outcome is not None]))
+        self.seconds["execute"] += time.monotonic() - start
 
 
 def sample_seed(sampling: SamplingConfig, problem: Problem, number: int = 0, index: int = 0) -> int:

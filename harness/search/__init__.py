@@ -1,6 +1,14 @@
 """Searches for responses: pure algorithms that yield requests, and the loop that keeps many of them in flight."""
 
+from harness.search.chains import Chains
 from harness.search.driver import drive
+from harness.search.forest import Forest
+from harness.search.mcts import MCTS
 from harness.search.sampling import Sampling
+from harness.search.step_beam import StepBeam
+from harness.search.step_explore import StepExplore
+from harness.search.steps import CodeSteps, PlainSteps
 
-__all__ = ["Sampling", "drive"]
+__all__ = [
+    "MCTS", "Chains", "CodeSteps", "Forest", "PlainSteps", "Sampling", "StepBeam", "StepExplore", "drive",
+]  # fmt: skip

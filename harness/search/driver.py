@@ -2,39 +2,86 @@
 
 from __future__ import annotations
 
+import hashlib
 import itertools
-from collections.abc import Iterable, Iterator
+from collections.abc import Generator, Iterable, Iterator
+from dataclasses import dataclass, field, replace
+from typing import Any
 
-from harness.protocols import Search, Serve
-from harness.types import Reply, Response
+from harness.protocols import Parallel, Serve
+from harness.types import SamplingConfig
+
+AnySearch = Generator[Any, Any, Any]
+"""A search in progress: yields requests or a `Parallel`, is sent replies, returns what it found."""
+
+
+@dataclass
+class _Family:
+    """A search that waits for the searches it started."""
+
+    key: str
+    results: list[Any]
+    waiting: int
+    numbers: dict[str, int] = field(default_factory=dict)
 
 
 def drive(
-    searches: Iterable[tuple[str, Search]], serve: Serve, max_in_flight: int = 4096
-) -> Iterator[tuple[str, list[Response]]]:
-    """Run the searches, at most `max_in_flight` at a time; yield each key and its responses as it completes.
+    searches: Iterable[tuple[str, AnySearch]], serve: Serve, max_in_flight: int = 4096
+) -> Iterator[tuple[str, Any]]:
+    """Run the searches, at most `max_in_flight` at a time; yield each key and what it returned as it completes.
 
-    There is no barrier between searches: an answered search asks its next question while others still wait.
+    There is no barrier between searches: an answered search asks its next question while others still wait. The
+    searches that one starts with `Parallel` have the keys "key.0", "key.1" and so on, and only the starter waits.
     """
     waiting = iter(searches)
-    live: dict[str, Search] = {}
+    live: dict[str, AnySearch] = {}
+    family: dict[str, _Family] = {}
+    num_live = 0
 
-    def advance(key: str, reply: Reply | None) -> list[Response] | None:
-        try:
-            request = next(live[key]) if reply is None else live[key].send(reply)
-        except StopIteration as done:
-            del live[key]
-            return done.value
-        serve.submit(key, request)
-        return None
+    def advance(key: str, reply: Any) -> Iterator[tuple[str, Any]]:
+        """Take a search to its next request; yield what is complete by that."""
+        queue = [(key, reply)]
+        while queue:
+            key, reply = queue.pop()
+            try:
+                request = live[key].send(reply)
+            except StopIteration as done:
+                del live[key]
+                if (mother := family.pop(key, None)) is None:
+                    yield key, done.value
+                    continue
+                mother.results[mother.numbers[key]] = done.value
+                mother.waiting -= 1
+                if not mother.waiting:
+                    queue.append((mother.key, mother.results))
+                continue
+            if not isinstance(request, Parallel):
+                serve.submit(key, request)
+                continue
+            count = len(request.searches)
+            mother = _Family(key, [None] * count, count)
+            for number, search in enumerate(request.searches):
+                child = f"{key}.{number}"
+                live[child], family[child], mother.numbers[child] = search, mother, number
+            queue += [(child, None) for child in reversed(mother.numbers)] or [(key, [])]
 
-    while True:
-        for key, search in itertools.islice(waiting, max_in_flight - len(live)):
+    more = True
+    while more or serve.pending:
+        more = False
+        for key, search in itertools.islice(waiting, max_in_flight - num_live):
+            more = True
+            num_live += 1
             live[key] = search
-            if (found := advance(key, None)) is not None:
-                yield key, found
-        if not serve.pending:
-            return
-        key, reply = serve.next()
-        if (found := advance(key, reply)) is not None:
-            yield key, found
+            for found in advance(key, None):
+                num_live -= 1
+                yield found
+        if serve.pending:
+            for found in advance(*serve.next()):
+                num_live -= 1
+                yield found
+
+
+def own_seed(sampling: SamplingConfig, *names: str | int) -> SamplingConfig:
+    """The same settings with a seed of one's own, which follows from the seed and the names."""
+    digest = hashlib.sha256(repr((sampling.seed, *names)).encode()).digest()
+    return replace(sampling, seed=int.from_bytes(digest[:6], "big"))
