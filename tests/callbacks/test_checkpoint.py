@@ -1,0 +1,121 @@
+"""Every checkpoint is also a Hugging Face directory, and `hf` is always a complete one."""
+
+from __future__ import annotations
+
+import json
+import shutil
+
+import lightning as L
+import pytest
+import torch
+
+from harness.callbacks.checkpoint import HFCheckpoint, hf_directory, publish
+from harness.datamodules import SFTDataModule
+from harness.models import fingerprint, load_causal_lm, load_tokenizer, named_weights
+from harness.modules import SFTModule
+from harness.modules.optimizer import OptimizerConfig
+
+
+@pytest.fixture
+def fit(tmp_path, tiny_model_dir):
+    """Fit six steps, two an epoch; returns the module, its Trainer and the run directory."""
+    path = tmp_path / "train.jsonl"
+    path.write_text("".join(json.dumps({"prompt": f"{i}=", "response": str(i)}) + "\n" for i in range(8)))
+
+    def run(ckpt_path=None, max_epochs=3, **options):
+        module = SFTModule(str(tiny_model_dir), optimizer=OptimizerConfig(lr=1e-2))
+        trainer = L.Trainer(
+            accelerator="cpu",
+            max_epochs=max_epochs,
+            callbacks=[HFCheckpoint(dirpath=tmp_path / "run" / "checkpoints", **options)],
+            logger=False,
+            enable_progress_bar=False,
+            enable_model_summary=False,
+        )
+        trainer.fit(module, SFTDataModule([str(path)], batch_size=4, max_length=16), ckpt_path=ckpt_path)
+        return module, trainer, tmp_path / "run"
+
+    return run
+
+
+def test_every_ckpt_has_a_directory_of_its_stem_with_the_same_weights(fit):
+    from transformers import AutoModelForCausalLM
+
+    module, _, run = fit(save_top_k=-1)
+    ckpts = sorted((run / "checkpoints").glob("*.ckpt"))
+    assert [path.name for path in ckpts] == [
+        "epoch=0-step=2.ckpt",
+        "epoch=1-step=4.ckpt",
+        "epoch=2-step=6.ckpt",
+        "last.ckpt",
+    ]
+    for path in ckpts:
+        state = torch.load(path, weights_only=False)["state_dict"]
+        model = AutoModelForCausalLM.from_pretrained(hf_directory(path))
+        for name, tensor in named_weights(model):
+            assert torch.equal(tensor, state[f"model.{name}"]), (path, name)
+    newest = load_causal_lm(run / "hf")
+    assert fingerprint(named_weights(newest)) == fingerprint(named_weights(module.model))
+    assert load_tokenizer(run / "hf")("1=")["input_ids"] == module.tokenizer("1=")["input_ids"]
+
+
+def test_removing_a_checkpoint_removes_its_directory_but_never_hf(fit):
+    _, _, run = fit(save_top_k=1)
+    assert sorted(path.name for path in (run / "checkpoints").iterdir()) == [
+        "epoch=2-step=6",
+        "epoch=2-step=6.ckpt",
+        "last",
+        "last.ckpt",
+    ]
+    shutil.rmtree(run / "checkpoints")
+    load_causal_lm(run / "hf")
+    assert sorted(path.name for path in run.iterdir()) == [".hf-step=6", "hf"]
+
+
+def test_last_shares_its_files_with_the_checkpoint_of_the_same_step(fit):
+    _, _, run = fit()
+    one, last = (run / "checkpoints" / name / "model.safetensors" for name in ("epoch=2-step=6", "last"))
+    assert one.samefile(last)
+
+
+def test_ckpt_path_last_resumes(fit):
+    whole, _, _ = fit()
+    expected = fingerprint(named_weights(whole.model))
+    shutil.rmtree(whole.trainer.checkpoint_callback.dirpath)
+    fit(max_epochs=2)
+    resumed, trainer, run = fit(ckpt_path="last")
+    assert trainer.global_step == 6
+    assert fingerprint(named_weights(resumed.model)) == expected
+    assert fingerprint(named_weights(load_causal_lm(run / "hf"))) == expected
+
+
+def test_a_reader_of_hf_sees_the_old_or_the_new_directory(tmp_path):
+    for number in range(3):
+        folder = tmp_path / "checkpoints" / "same"
+        folder.mkdir(parents=True)
+        (folder / "weights").write_text(str(number))
+        publish(folder, tmp_path / "hf", "step=1")
+        shutil.rmtree(folder)
+        assert (tmp_path / "hf" / "weights").read_text() == str(number)
+        assert len(list(tmp_path.glob(".hf-*"))) == 1
+
+
+def test_an_interrupted_export_leaves_the_old_directory(fit, monkeypatch):
+    from transformers import PreTrainedModel
+
+    fit(max_epochs=1)
+    original = PreTrainedModel.save_pretrained
+
+    def torn(self, folder, **options):
+        original(self, folder, **options)
+        (folder / "model.safetensors").write_bytes(b"torn")
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(PreTrainedModel, "save_pretrained", torn)
+    with pytest.raises(SystemExit):
+        fit(max_epochs=2, ckpt_path="last")
+    monkeypatch.undo()
+    _, _, run = fit(max_epochs=2, ckpt_path="last")
+    folders = {path.name for path in (run / "checkpoints").iterdir() if path.is_dir()}
+    assert folders == {"epoch=1-step=4", "last"}
+    load_causal_lm(run / "hf")
