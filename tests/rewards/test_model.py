@@ -1,0 +1,86 @@
+import math
+
+import pytest
+import torch
+
+from harness.errors import InputError
+from harness.models import load_reward_model, load_tokenizer, save_checkpoint
+from harness.rewards import RewardModel
+from harness.types import Problem, Response
+
+PROBLEMS = [Problem(str(i), q, "1") for i, q in enumerate(["1+1", "a longer question", "2"])]
+RESPONSES = [
+    Response(("one\n", "two\n", "#### 2"), "stop"),
+    Response(("a\n", "#### 3"), "length"),
+    Response(("x\n",), "step"),
+]
+
+
+@pytest.fixture(scope="module")
+def checkpoint(tiny_model_dir, tmp_path_factory):
+    """A reward model with a head large enough to tell responses apart."""
+    folder = tmp_path_factory.mktemp("reward") / "hf"
+    model = load_reward_model(tiny_model_dir)
+    with torch.no_grad():
+        model.score.weight.copy_(torch.randn(model.score.weight.shape, generator=torch.Generator().manual_seed(1)))
+    save_checkpoint(model, load_tokenizer(tiny_model_dir), folder)
+    return str(folder)
+
+
+def rewards(checkpoint, **options):
+    return RewardModel(checkpoint, device="cpu", **options)(PROBLEMS, RESPONSES, [False] * 3)
+
+
+@torch.no_grad()
+def alone(checkpoint, problem, text, eos):
+    """The classifier's logit of one unpadded sequence, by transformers' own pooling of the last token."""
+    model, tokenizer = load_reward_model(checkpoint).eval(), load_tokenizer(checkpoint, distinct_pad=True)
+    ids = tokenizer(f"{problem.question}\n")["input_ids"] + tokenizer(text, add_special_tokens=False)["input_ids"]
+    return model(torch.tensor([ids + [tokenizer.eos_token_id] * eos])).logits.item()
+
+
+@pytest.mark.parametrize("batch_tokens", [1, 10_000])
+def test_batched_scores_equal_those_of_each_response_alone(checkpoint, batch_tokens):
+    expected = [
+        alone(checkpoint, p, r.text, r.finish_reason == "stop") for p, r in zip(PROBLEMS, RESPONSES, strict=True)
+    ]
+    found = [score.value for score in rewards(checkpoint, batch_tokens=batch_tokens)]
+    assert found == pytest.approx(expected, abs=1e-5)
+    assert len(set(found)) == 3
+
+
+def test_step_scores_are_those_of_the_response_cut_after_each_step(checkpoint):
+    [first, *_] = rewards(checkpoint, per_step=True, aggregation="min")
+    expected = [
+        alone(checkpoint, PROBLEMS[0], "one\n", False),
+        alone(checkpoint, PROBLEMS[0], "one\ntwo\n", False),
+        alone(checkpoint, PROBLEMS[0], "one\ntwo\n#### 2", True),
+    ]
+    assert first.steps == pytest.approx(expected, abs=1e-5)
+    assert first.value == min(first.steps)
+
+
+@pytest.mark.parametrize(
+    ("aggregation", "combine"),
+    [("last", lambda v: v[-1]), ("mean", lambda v: sum(v) / len(v)), ("product", math.prod)],
+)
+def test_step_scores_are_combined_as_asked(checkpoint, aggregation, combine):
+    for score in rewards(checkpoint, per_step=True, aggregation=aggregation):
+        assert score.value == pytest.approx(combine(score.steps))
+
+
+def test_scale_activation_and_bounds_are_applied_in_this_order(checkpoint):
+    raw = [score.value for score in rewards(checkpoint)]
+    assert [s.value for s in rewards(checkpoint, scale=5, activation="tanh")] == pytest.approx(
+        [math.tanh(v / 5) for v in raw]
+    )
+    assert [s.value for s in rewards(checkpoint, activation="sigmoid")] == pytest.approx(
+        [1 / (1 + math.exp(-v)) for v in raw]
+    )
+    low, high = sorted(raw)[0] + 1e-3, sorted(raw)[-1] - 1e-3
+    assert [s.value for s in rewards(checkpoint, bounds=(low, high))] == [min(max(v, low), high) for v in raw]
+
+
+def test_a_missing_checkpoint_is_named(tmp_path):
+    with pytest.raises(InputError, match="no such checkpoint"):
+        RewardModel(str(tmp_path / "missing"))(PROBLEMS, RESPONSES, [False] * 3)
