@@ -28,6 +28,7 @@ MAY_IMPORT: dict[str, tuple[str, ...]] = {
     "modules": (*WORDS, *TEXT, *TENSORS),
     "datamodules": (*WORDS, *TEXT, *TENSORS),
     "evals": (*WORDS, *TEXT, *TENSORS, *POWERS, "search", "arithmetic", "rollouts"),
+    "strategies": (),
     "rundir": (*WORDS, *TEXT),
     "loggers": (*WORDS, *TEXT, "rundir"),
 }

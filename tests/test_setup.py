@@ -129,9 +129,8 @@ def test_constraints_allow_what_pyproject_asks_for():
     from packaging.requirements import Requirement
 
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
-    asked = [
-        Requirement(text) for text in (*project["dependencies"], *sum(project["optional-dependencies"].values(), []))
-    ]
+    optional = [text for extra in project["optional-dependencies"].values() for text in extra]
+    asked = [Requirement(text) for text in (*project["dependencies"], *optional)]
     pins = {}
     for name in ("constraints.txt", "cpu-constraints.txt"):
         for line in (ROOT / "requirements" / name).read_text().splitlines():
