@@ -65,16 +65,17 @@ def drive(
                 live[child], family[child], mother.numbers[child] = search, mother, number
             queue += [(child, None) for child in reversed(mother.numbers)] or [(key, [])]
 
-    more = True
-    while more or serve.pending:
-        more = False
+    while True:
+        started = False
         for key, search in itertools.islice(waiting, max_in_flight - num_live):
-            more = True
+            started = True
             num_live += 1
             live[key] = search
             for found in advance(key, None):
                 num_live -= 1
                 yield found
+        if not (started or serve.pending):
+            return
         if serve.pending:
             for found in advance(*serve.next()):
                 num_live -= 1

@@ -53,7 +53,10 @@ def expand(
 
 def distinct(completions: Sequence[Completion]) -> list[Completion]:
     """The first of each text."""
-    return list({completion.text: completion for completion in reversed(completions)}.values())[::-1]
+    first: dict[str, Completion] = {}
+    for completion in completions:
+        first.setdefault(completion.text, completion)
+    return list(first.values())
 
 
 def _classify(trace: Trace, completion: Completion, steps: Steps) -> Trace:
