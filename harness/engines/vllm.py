@@ -6,6 +6,7 @@ import atexit
 import contextlib
 import gc
 import itertools
+import tempfile
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
@@ -211,7 +212,7 @@ class VLLMEngine:
         try:
             complete = self._layout.complete(weights)
             with self._running():
-                self._engine.collective_rpc("reload_weights", kwargs={"weights_iterator": iter(complete)})
+                self._reload(complete)
                 if not self._engine.reset_prefix_cache():
                     raise EngineError("weight sync: the prefix cache could not be reset.")
         except Exception as error:
@@ -219,6 +220,19 @@ class VLLMEngine:
             raise
         self._failure = ""
         self.version = version
+
+    def _reload(self, weights: list[tuple[str, Any]]) -> None:
+        if not self._parallel:
+            self._engine.collective_rpc("reload_weights", kwargs={"weights_iterator": iter(weights)})
+            return
+        # The workers are other processes: hand the weights over through a file in memory.
+        from safetensors.torch import save_file
+
+        memory = "/dev/shm" if Path("/dev/shm").is_dir() else None
+        with tempfile.TemporaryDirectory(dir=memory, prefix="harness-sync-") as folder:
+            tensors = {name: tensor.detach().cpu().contiguous().clone() for name, tensor in weights}
+            save_file(tensors, Path(folder, "model.safetensors"))
+            self._engine.collective_rpc("reload_weights", kwargs={"weights_path": folder})
 
     def sleep(self) -> None:
         self._check_usable()
