@@ -17,7 +17,9 @@ from harness.grading.symbolic import tame
 from harness.grading.tree import Node, ParseError
 from harness.types import AnswerStatus
 
-_STATES = re.compile(r"^(?!.*\b(?:not|no|or|either|maybe|if|than|between)\b).*\b[a-z]{3,} .*\b(?:is|are|equals)\b.*\d", re.IGNORECASE)
+_STATES = re.compile(
+    r"^(?!.*\b(?:not|no|or|either|maybe|if|than|between)\b).*\b[a-z]{3,} .*\b(?:is|are|equals)\b.*\d", re.IGNORECASE
+)
 _SIMPLE = re.compile(r"([-+]?)(\d{1,3}(?:,\d{3})+|\d{0,300})(\.\d{1,300})?")
 MAX_OPEN = 4
 """Pairs of one comparison that go to computer algebra."""
@@ -157,8 +159,11 @@ def _by_words(gold: str, answer: str, left: Node | None, right: Node | None) -> 
     compact = [re.sub(r"(?<!\d)\s|\s(?!\d)|[{}]|\\(?:text|left|right)\b", "", text) for text in (gold, answer)]
     if compact[0] == compact[1]:
         return Decision(True, "text")
-    stated = [value_in(text) if tree is None and _STATES.search(text) else text for text, tree in ((gold, left), (answer, right))]
+    stated = [
+        value_in(text) if tree is None and _STATES.search(text) else text
+        for text, tree in ((gold, left), (answer, right))
+    ]
     if stated != [gold, answer] and all(_tree(normalize(text)) is not None for text in stated):
-        return decide_fully(*stated)
+        return decide_fully(stated[0], stated[1])
     failed = right is None and left is not None
     return Decision(False, "text", "parse_failure" if failed else "ok")

@@ -1,16 +1,11 @@
-r"""The final answer of a response: which patterns mark it, and in which order, is data.
-
-A protocol is a row of rules; the first rule that finds something wins. Every task names its protocol, so the same
-response can be read as each paper reads it.
-"""
+"""Find the final answer of a response by the rules of a protocol."""
 
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
-from typing import Literal
 
 from harness.grading.brackets import brace_pairs
+from harness.grading.protocols import DEFAULT, FINAL, AnswerProtocol, Rule
 
 MAX_RESPONSE_LENGTH = 400_000
 """Characters of a response that are read, counted from its end."""
@@ -24,105 +19,14 @@ _EXPRESSION = re.compile(
     rf"|(?:\\sqrt\s*\{{[^{{}}]*\}})|(?:{_NUMBER})(?:\s?/\s?(?:{_NUMBER}))?(?:[eE][-+]?\d+)?)\s?(?:\\?%)?"
 )
 _MATH = re.compile(
-    r"\$\$(.{1,2000}?)\$\$|\\\[(.{1,2000}?)\\\]|\\\((.{1,2000}?)\\\)|(?<![\\$])\$(?!\$)([^$\n]{1,2000}?)(?<!\\)\$", re.DOTALL
+    r"\$\$(.{1,2000}?)\$\$|\\\[(.{1,2000}?)\\\]|\\\((.{1,2000}?)\\\)|(?<![\\$])\$(?!\$)([^$\n]{1,2000}?)(?<!\\)\$",
+    re.DOTALL,
 )
-_ANSWER_WORDS = (
-    r"(?:answer|réponse|respuesta|resposta|antwort|risposta|ответ|答案|答|答え|정답|الجواب|उत्तर)"
-)
-_MARKER = (
-    rf"(?i:\b(?:the\s+)?(?:final|correct|right)?\s*\b{_ANSWER_WORDS}\**\s*(?:\([^)]{{0,20}}\)\s*)?"
-    r"(?:is(?!\s+not\b)|est|es|are|should\s+be|must\s+be|would\s+be|will\s+be|was|为|是|應為|：|:|=)[\s:：*]*(?:option|choice)?\s*)"
-)
-_FINAL = r"(?i:final answer(?: is)?\**\s*[:：]?\**\s*(?:the\s+(?:final\s+)?answer\s+is\s*)?[:：]?\s*)"
-_CHINESE_MARKER = r"(?:答案|答)\**\s*[:：是为]+\s*"
 _BARE = re.compile(r"[^\s${}\\]+")
 _CONNECTOR = re.compile(
     r"(?:\s|\\[()\[\],;:!]|\\q?quad|[$,;&*.]|\\text\s*\{[^{}]{0,40}\}|\b(?:and|or|for part \(\w\))\b"
     r"|[A-Za-z](?:_\{?\w+\}?)?\s*=|\\\\)*"
 )
-
-
-@dataclass(frozen=True)
-class Rule:
-    """One way of finding an answer."""
-
-    kind: Literal["boxed", "tag", "marker", "math", "number", "bold", "whole", "choice"]
-    pattern: str = ""
-    """The regular expression after which the answer stands (marker), or the tag's name (tag)."""
-    which: Literal["first", "last"] = "last"
-    """Which occurrence counts."""
-    scope: Literal["sentence", "line", "rest", "number"] = "sentence"
-    """How far a marker's answer reaches."""
-
-
-@dataclass(frozen=True)
-class AnswerProtocol:
-    """How one task or paper reads a response."""
-
-    name: str
-    rules: tuple[Rule, ...]
-    """Tried in this order."""
-    skip_thinking: bool = True
-    """Read only what follows the last `</think>`; a thought that never ends holds no answer."""
-    latest: bool = False
-    """A marker that stands after the last box overrides it."""
-
-
-DEFAULT = AnswerProtocol(
-    "default",
-    (
-        Rule("tag", "answer"),
-        Rule("boxed"),
-        Rule("marker", r"####\s*", scope="line"),
-        Rule("marker", r"(?m:^\s*#+\s*(?:Final\s+)?Answer\s*:?\s*$)", scope="rest"),
-        Rule("marker", _FINAL),
-        Rule("marker", _MARKER),
-        Rule("marker", _CHINESE_MARKER),
-        Rule("marker", r"(?m:^A\s*:\s*)", scope="line"),
-        Rule("whole"),
-        Rule("math"),
-        Rule("number"),
-    ),
-    latest=True,
-)
-
-CHOICE = AnswerProtocol(
-    "choice",
-    (Rule("tag", "answer"), Rule("boxed"), Rule("choice", _MARKER), Rule("choice", r"(?i:\banswer\s*:?)"), Rule("choice")),
-)
-
-PROTOCOLS: dict[str, AnswerProtocol] = {
-    protocol.name: protocol
-    for protocol in (
-        DEFAULT,
-        CHOICE,
-        AnswerProtocol("boxed", (Rule("boxed"),)),
-        AnswerProtocol("gsm8k", (Rule("marker", r"####\s*", scope="line"),), skip_thinking=False),
-        AnswerProtocol(
-            "bstar", (Rule("marker", r"(?m:^#\s*Answer\s*$)", which="first", scope="rest"),), skip_thinking=False
-        ),
-        AnswerProtocol(
-            "self_explore", (Rule("marker", r"The answer is:?\s*", which="first", scope="number"),), skip_thinking=False
-        ),
-        AnswerProtocol(
-            "self_explore_math",
-            (
-                Rule("marker", r"(?i:final answer is)\s*", scope="sentence"),
-                Rule("boxed"),
-                Rule("marker", r"(?i:he answer is)\s*:?\s*", scope="line"),
-                Rule("number"),
-            ),
-            skip_thinking=False,
-        ),
-        AnswerProtocol("minerva", (Rule("marker", r"(?i:final answer is)\s*:?\s*", scope="sentence"), Rule("boxed"))),
-        AnswerProtocol(
-            "final_answer", (Rule("choice", r"(?i:final answer\s*:\s*)"),), skip_thinking=False
-        ),
-        AnswerProtocol("tag", (Rule("tag", "answer"),)),
-        AnswerProtocol("number", (Rule("number"),)),
-    )
-}
-"""The answer protocols by name."""
 
 
 def extract_answer(text: str, protocol: AnswerProtocol = DEFAULT) -> str | None:
@@ -148,7 +52,7 @@ def extract_answer(text: str, protocol: AnswerProtocol = DEFAULT) -> str | None:
 def _after(text: str, position: int) -> str | None:
     """A "final answer is" that stands after the last box and gives a value of its own."""
     tail = text[position:]
-    for match in reversed(list(re.finditer(_FINAL, tail))):
+    for match in reversed(list(re.finditer(FINAL, tail))):
         answer = _sentence(tail[match.end() :])
         if "\\boxed" not in answer and re.search(r"\d|\$|\\[a-z]+", answer) and len(answer) < 200:
             return answer
@@ -176,6 +80,12 @@ def boxes(text: str) -> list[tuple[int, int, str]]:
             continue
         found.append((match.start(), position, content))
     return found
+
+
+def last_boxes(text: str) -> str | None:
+    """The content of the last box; boxes that only connectors part form one answer."""
+    found = _boxed(text, Rule("boxed"))
+    return found[1] if found else None
 
 
 def _boxed(text: str, rule: Rule) -> tuple[int, str] | None:
@@ -239,7 +149,9 @@ def _sentence(rest: str) -> str:
 def _is_prose(text: str) -> bool:
     bare = re.sub(r"\\(?:text|mbox|mathrm)\s*\{[^{}]*\}|\\[a-zA-Z]+|\$[^$]*\$", " ", text)
     words = len(re.findall(r"[^\W\d_]{2,}", bare))
-    return words > (2 if re.search(r"\bis\b", bare) else 4) or bool(re.search(r"[^\W\d_\x00-\u024f]{2,}", bare) and re.search(r"\d", text))
+    return words > (2 if re.search(r"\bis\b", bare) else 4) or bool(
+        re.search(r"[^\W\d_\x00-\u024f]{2,}", bare) and re.search(r"\d", text)
+    )
 
 
 def value_in(sentence: str) -> str:
@@ -289,7 +201,9 @@ def _whole(text: str, rule: Rule) -> tuple[int, str] | None:
         return None
     if _MATH.fullmatch(answer) and answer.count("$") <= 4:
         return len(text), answer
-    if re.search(r"[^\W\d_\x00-\u03ff]{2,}", answer):
+    if re.search(r"[^\W\d_\x00-\u03ff]{2,}", answer) or re.match(
+        r"(?!sin|cos|tan|log|ln|sqrt)[A-Za-z]{3,}\W.*\d", answer
+    ):
         return None
     bare = re.sub(r"\\[a-zA-Z]+|\\.", " ", answer)
     words = re.findall(r"[^\W\d_]{2,}", bare)
@@ -305,6 +219,11 @@ def _choice(text: str, rule: Rule) -> tuple[int, str] | None:
         return leading.end(), leading[1]
     for pattern in (r"\(([A-J])\)", r"(?<![A-Za-z'’])([B-HJ])(?![A-Za-z'’])", r"(?<![A-Za-z'’])([AI])(?=\W*$)"):
         if found := list(re.finditer(pattern, text)):
+            before = re.search(
+                r"\(?\b[A-J]\b\)?\s*(?:or|and|/|,)\s*\(?$", text[max(0, found[-1].start(1) - 20) : found[-1].start(1)]
+            )
+            if before:
+                return found[-1].end(), before[0] + found[-1][1]
             return found[-1].end(), found[-1][1]
     return None
 

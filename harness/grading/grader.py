@@ -7,9 +7,10 @@ import re
 from collections.abc import Sequence
 
 from harness.grading.equivalence import Decision, decide, decide_cheaply
-from harness.grading.extract import CHOICE, DEFAULT, AnswerProtocol, boxes, extract_answer
+from harness.grading.extract import boxes, extract_answer
 from harness.grading.graders import named
 from harness.grading.pool import pool
+from harness.grading.protocols import CHOICE, DEFAULT, AnswerProtocol
 from harness.grading.verdict import Verdict
 
 PARALLEL_PAIRS = 1000
@@ -60,7 +61,9 @@ def grade_many(
     """
     chosen = named(grader)
     answers = [read_answer(text, gold, protocol) for text, gold in zip(texts, golds, strict=True)]
-    pairs = dict.fromkeys((gold, answer) for gold, answer in zip(golds, answers, strict=True) if answer is not None and answer.strip())
+    pairs = dict.fromkeys(
+        (gold, answer) for gold, answer in zip(golds, answers, strict=True) if answer is not None and answer.strip()
+    )
     decided: dict[tuple[str, str], Decision] = {}
     left: list[tuple[str, str]] = []
     for gold, answer in pairs:

@@ -114,11 +114,16 @@ def _loosely_equal(gold: str, answer: str) -> bool:
         return True
     numbers = [_number(text) for text in (gold, answer)]
     if numbers[0] is not None and numbers[1] is not None:
-        return any(math.isclose(numbers[1], target, rel_tol=1e-4) for target in (numbers[0] / 100, numbers[0], numbers[0] * 100))
+        return any(
+            math.isclose(numbers[1], target, rel_tol=1e-4)
+            for target in (numbers[0] / 100, numbers[0], numbers[0] * 100)
+        )
     bare = [re.sub(r"[{}()\[\]\s]", "", text).lower() for text in (gold, answer)]
     if bare[0] == bare[1] and bare[0]:
         return True
-    parts = [text[1:-1].split(",") if re.fullmatch(r"[(\[].+[)\]]", text) and "," in text else [] for text in (gold, answer)]
+    parts = [
+        text[1:-1].split(",") if re.fullmatch(r"[(\[].+[)\]]", text) and "," in text else [] for text in (gold, answer)
+    ]
     if parts[0] and len(parts[0]) == len(parts[1]):
         return all(_loosely_equal(g.strip(), a.strip()) for g, a in zip(parts[0], parts[1], strict=True))
     return decide(gold, answer).same or _close_values(gold, answer)

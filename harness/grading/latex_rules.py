@@ -3,6 +3,7 @@ r"""String rules of published graders: they rewrite LaTeX until equal answers ar
 Sources: Hendrycks et al. 2021 (arXiv:2103.03874), `strip_string` of the MATH repository; Lightman et al. 2023
 (arXiv:2305.20050), the PRM800K grader; Lewkowycz et al. 2022 (arXiv:2206.14858), appendix D.1 (Minerva).
 """
+# ruff: noqa: SIM905 - lists of words read best as running text
 
 from __future__ import annotations
 
@@ -14,7 +15,7 @@ _PRM800K_UNITS = (
 _MINERVA_WORDS = (
     "square ways integers dollars mph inches ft hours km units \\ldots sue points feet minutes digits cents degrees cm gm pounds "
     "meters meals edges students childrentickets multiples \\text{s} \\text{.} \\text{\\ns} \\text{}^2 \\text{}^3 \\text{\\n} "
-    "\\text{} \\mathrm{th} ^\\circ ^{\\circ} \\; ,\\! {,} \" \\dots"
+    '\\text{} \\mathrm{th} ^\\circ ^{\\circ} \\; ,\\! {,} " \\dots'
 ).split()
 
 
@@ -42,7 +43,14 @@ def hendrycks(text: str) -> str:
 def prm800k(text: str) -> str:
     """The PRM800K grader's second normal form: also number words, unit words and case go, whole floats become integers."""
     text = re.sub(r"^\\text\{(.+?)\}$", r"\1", text.strip())
-    text = text.replace("\\%", "%").replace("\\$", "$").replace("$", "").replace("%", "").replace(" or ", " , ").replace(" and ", " , ")
+    text = (
+        text.replace("\\%", "%")
+        .replace("\\$", "$")
+        .replace("$", "")
+        .replace("%", "")
+        .replace(" or ", " , ")
+        .replace(" and ", " , ")
+    )
     for word, power in (("million", 6), ("billion", 9), ("trillion", 12)):
         text = text.replace(word, f"*10^{power}")
     for unit in _PRM800K_UNITS:
@@ -54,7 +62,12 @@ def prm800k(text: str) -> str:
     text = _whole(text.strip())
     if "\\" in text:
         text = re.sub(r"\\[dt]?frac\{([^{}]*)\}\{([^{}]*)\}", r" \1/\2", text)
-        text = re.sub(r"\\sqrt\{([^{}]*)\}", r"sqrt(\1)", text).replace("\\left", "").replace("\\right", "").replace("\\pi", "pi")
+        text = (
+            re.sub(r"\\sqrt\{([^{}]*)\}", r"sqrt(\1)", text)
+            .replace("\\left", "")
+            .replace("\\right", "")
+            .replace("\\pi", "pi")
+        )
     text = re.sub(r"- *", "-", text.strip())
     text = re.sub(r"([0-9]) +([0-9])", r"\1+\2", text).replace(" ", "").replace("{", "").replace("}", "").lower()
     return _whole(text.replace(",", "")) if re.fullmatch(r"-?\d{1,3}(,\d{3})+(\.\d+)?", text) else _whole(text)
@@ -63,7 +76,14 @@ def prm800k(text: str) -> str:
 def minerva(text: str) -> str:
     """The Minerva normal form: the last side of an equation, unit words and text commands gone, fractions with braces."""
     text = text.split("=")[-1]
-    text = re.sub(r"\b(?:an?) ", "", text).replace(".$", "$").replace("\\$", "").replace("\\ ", "").replace(" ", "").replace("mbox", "text")
+    text = (
+        re.sub(r"\b(?:an?) ", "", text)
+        .replace(".$", "$")
+        .replace("\\$", "")
+        .replace("\\ ", "")
+        .replace(" ", "")
+        .replace("mbox", "text")
+    )
     text = text.replace(",\\text{and}", ",").replace("\\text{and}", ",").replace("\\text{m}", "\\text{}")
     for word in _MINERVA_WORDS:
         text = text.replace(word, "")

@@ -1,4 +1,5 @@
 """Cut the normal form of an answer into tokens."""
+# ruff: noqa: SIM905 - lists of words read best as running text
 
 from __future__ import annotations
 
@@ -15,16 +16,57 @@ FUNCTIONS = {
         "arcsinh arccosh arctanh arccoth arcsech arccsch gcd lcm max min det Re Im sgn arg erf"
     ).split()
 } | {
-    "asin": "arcsin", "acos": "arccos", "atan": "arctan", "acot": "arccot", "asec": "arcsec", "acsc": "arccsc",
-    "asinh": "arcsinh", "acosh": "arccosh", "atanh": "arctanh", "acoth": "arccoth", "asech": "arcsech", "acsch": "arccsch",
-    "arsinh": "arcsinh", "arcosh": "arccosh", "artanh": "arctanh", "arcoth": "arccoth", "arsech": "arcsech",
-    "arcsch": "arccsch", "arctg": "arctan", "arcctg": "arccot", "tg": "tan", "ctg": "cot", "cosec": "csc", "sh": "sinh",
-    "ch": "cosh", "th": "tanh", "sign": "sgn",
-}  # fmt: skip
+    "asin": "arcsin",
+    "acos": "arccos",
+    "atan": "arctan",
+    "acot": "arccot",
+    "asec": "arcsec",
+    "acsc": "arccsc",
+    "asinh": "arcsinh",
+    "acosh": "arccosh",
+    "atanh": "arctanh",
+    "acoth": "arccoth",
+    "asech": "arcsech",
+    "acsch": "arccsch",
+    "arsinh": "arcsinh",
+    "arcosh": "arccosh",
+    "artanh": "arctanh",
+    "arcoth": "arccoth",
+    "arsech": "arcsech",
+    "arcsch": "arccsch",
+    "arctg": "arctan",
+    "arcctg": "arccot",
+    "tg": "tan",
+    "ctg": "cot",
+    "cosec": "csc",
+    "sh": "sinh",
+    "ch": "cosh",
+    "th": "tanh",
+    "sign": "sgn",
+}
 """Spellings of the functions and the name each is known under."""
-PLAIN = {"sqrt": "sqrt", "cbrt": "cbrt", "pi": "pi", "infinity": "infty", "infty": "infty", "inf": "infty", "oo": "infty",
-         "floor": "floor", "ceil": "ceil", "abs": "abs", "theta": "theta", "alpha": "alpha", "beta": "beta", "lambda": "lambda",
-         "U": "U", "binom": "binom", "frac": "frac", "pm": "pm", "union": "cup", "cup": "cup"}  # fmt: skip
+PLAIN = {
+    "sqrt": "sqrt",
+    "cbrt": "cbrt",
+    "pi": "pi",
+    "infinity": "infty",
+    "infty": "infty",
+    "inf": "infty",
+    "oo": "infty",
+    "floor": "floor",
+    "ceil": "ceil",
+    "abs": "abs",
+    "theta": "theta",
+    "alpha": "alpha",
+    "beta": "beta",
+    "lambda": "lambda",
+    "U": "U",
+    "binom": "binom",
+    "frac": "frac",
+    "pm": "pm",
+    "union": "cup",
+    "cup": "cup",
+}
 """Words that mean a command even without a backslash."""
 _PLAIN_PREFIX = re.compile(r"(arcsin|arccos|arctan|sinh|cosh|tanh|sin|cos|tan|cot|sec|csc|log|ln|exp|sqrt|pi)")
 _TOKEN = re.compile(
@@ -57,7 +99,9 @@ def tokenize(text: str) -> list[Token]:
     depth = 0
     position = 0
     while position < len(text):
-        if depth == 0 and (grouped := re.match(r"\s*(\d{1,3}(?:,\d{3})+)(?![\d,])(\.\d+)?(?!,\d)", text[position : position + 200])):
+        if depth == 0 and (
+            grouped := re.match(r"\s*(\d{1,3}(?:,\d{3})+)(?![\d,])(\.\d+)?(?!,\d)", text[position : position + 200])
+        ):
             tokens.append(Token("number", grouped[1].replace(",", "") + (grouped[2] or ""), text[position] == " "))
             position += grouped.end()
             continue
@@ -66,7 +110,13 @@ def tokenize(text: str) -> list[Token]:
             break
         position = match.end()
         spaced = match[0][:1].isspace()
-        kind = match.lastgroup if match.lastgroup not in {"exponent", "sign"} else "number" if match["number"] else "blackboard"
+        kind = (
+            match.lastgroup
+            if match.lastgroup not in {"exponent", "sign"}
+            else "number"
+            if match["number"]
+            else "blackboard"
+        )
         if kind == "symbol":
             depth += (match["symbol"] in {"(", "[", "\\{"}) - (match["symbol"] in {")", "]", "\\}"})
         tokens.extend(_tokens(str(kind), match, spaced, tokens[-1] if tokens else None))
@@ -132,19 +182,58 @@ def _letters(text: str, spaced: bool, previous: Token | None) -> list[Token]:
         return [Token("command", "in", spaced)]
     if len(text) == 1:
         return [Token("name", text, spaced)]
-    behind = previous is not None and (previous.kind in {"number", "word"} or previous.text in {")", "}", "/", "%"})
+    behind = previous is not None and (
+        previous.kind in {"number", "word"}
+        or previous.text in {")", "}", "/", "%"}
+        or (spaced and (previous.kind == "name" or previous.text == "pi"))
+    )
     if behind and is_unit_word(text):
         return [Token("word", text, spaced)]
     if (prefix := _PLAIN_PREFIX.match(text)) and len(text) - prefix.end() <= 2:
         head = prefix[1]
         first = Token("command", FUNCTIONS.get(head, head), spaced)
         return [first, *(Token("name", c) for c in text[prefix.end() :])]
-    if len(text) <= 3 and (not text.islower() or text not in _SHORT_WORDS) and not (len(text) == 3 and text[0].isupper() and text[1:].islower()):
+    if (
+        len(text) <= 3
+        and (not text.islower() or text not in _SHORT_WORDS)
+        and not (len(text) == 3 and text[0].isupper() and text[1:].islower())
+    ):
         return [Token("name", c, spaced and i == 0) for i, c in enumerate(text)]
     if len(text) <= 5 and text.isupper() and text not in {"TRUE", "FALSE", "YES", "NONE", "EVEN", "ODD"}:
         return [Token("name", c, spaced and i == 0) for i, c in enumerate(text)]
     return [Token("word", text, spaced)]
 
 
-_SHORT_WORDS = {"yes", "no", "odd", "all", "any", "the", "for", "if", "is", "are", "not", "to", "of", "one", "two", "six",
-                "ten", "red", "am", "pm", "per", "day", "men", "sq", "dne", "by", "at", "as", "on", "it", "an"}  # fmt: skip
+_SHORT_WORDS = {
+    "yes",
+    "no",
+    "odd",
+    "all",
+    "any",
+    "the",
+    "for",
+    "if",
+    "is",
+    "are",
+    "not",
+    "to",
+    "of",
+    "one",
+    "two",
+    "six",
+    "ten",
+    "red",
+    "am",
+    "pm",
+    "per",
+    "day",
+    "men",
+    "sq",
+    "dne",
+    "by",
+    "at",
+    "as",
+    "on",
+    "it",
+    "an",
+}

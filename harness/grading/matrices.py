@@ -24,8 +24,10 @@ def as_matrix(node: Node) -> Node | None:
             parts = [as_matrix(arg) for arg in node.args]
             if any(part is None for part in parts) or len({_shape(part) for part in parts if part is not None}) != 1:
                 return None
-            rows = [[Node("add", cells) for cells in zip(*(p.args[i].args for p in parts if p is not None), strict=True)]
-                    for i in range(len(parts[0].args if parts[0] else ()))]  # fmt: skip
+            rows = [
+                [Node("add", cells) for cells in zip(*(p.args[i].args for p in parts if p is not None), strict=True)]
+                for i in range(len(parts[0].args if parts[0] else ()))
+            ]
             return _matrix(rows)
         case "mul" | "div":
             return _product(node)
@@ -38,8 +40,15 @@ def _product(node: Node) -> Node | None:
         if _shape(left)[1] != _shape(right)[0]:
             return None
         columns = list(zip(*(row.args for row in right.args), strict=True))
-        return _matrix([[Node("add", tuple(Node("mul", pair) for pair in zip(row.args, column, strict=True)))
-                         for column in columns] for row in left.args])  # fmt: skip
+        return _matrix(
+            [
+                [
+                    Node("add", tuple(Node("mul", pair) for pair in zip(row.args, column, strict=True)))
+                    for column in columns
+                ]
+                for row in left.args
+            ]
+        )
     if left is not None and right is None:
         return _map(lambda cell: Node(node.op, (cell, node.args[1])), left)
     if right is not None and left is None and node.op == "mul":

@@ -153,7 +153,15 @@ class Evaluator:
         [value] = values
         if name not in {"Re", "Im", "conj", "floor", "ceil", "sgn"} and self.magnitude(value) > 3000:
             raise TooCostly(name)
-        simple = {"Re": mp.re, "Im": mp.im, "conj": mp.conj, "sgn": mp.sign, "arg": mp.arg, "floor": mp.floor, "ceil": mp.ceil}
+        simple = {
+            "Re": mp.re,
+            "Im": mp.im,
+            "conj": mp.conj,
+            "sgn": mp.sign,
+            "arg": mp.arg,
+            "floor": mp.floor,
+            "ceil": mp.ceil,
+        }
         if name in simple:
             return simple[name](value)
         if name in _INVERSE_SIDES:
@@ -177,7 +185,14 @@ class Evaluator:
         raise NeedsAlgebra
 
 
-_INVERSE_SIDES = {"arcsec": "acos", "arccsc": "asin", "arccot": "atan", "arcsech": "acosh", "arccsch": "asinh", "arccoth": "atanh"}
+_INVERSE_SIDES = {
+    "arcsec": "acos",
+    "arccsc": "asin",
+    "arccot": "atan",
+    "arcsech": "acosh",
+    "arccsch": "asinh",
+    "arccoth": "atanh",
+}
 
 _OPERATIONS: dict[str, Callable[..., Any]] = {
     "num": lambda e, n: e.mp.mpf(n.value.numerator) / n.value.denominator,

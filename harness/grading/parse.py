@@ -10,10 +10,31 @@ from harness.grading.lexer import Token, tokenize
 from harness.grading.normalize import MAX_LENGTH
 from harness.grading.primary import Primaries
 from harness.grading.tree import MAX_DEPTH, Node, ParseError
+from harness.grading.units import conversion
 
-RELATIONS = {"=": "=", "!=": "!=", "<": "<", "<=": "<=", ">": ">", ">=": ">=", "ne": "!=", "le": "<=", "ge": ">=", "in": "in",
-             "notin": "notin", "approx": "approx", "equiv": "equiv", "sim": "approx", "subset": "subset", "subseteq": "subset",
-             "parallel": "parallel", "perp": "perp", "ll": "<<", "gg": ">>", "to": "to"}  # fmt: skip
+RELATIONS = {
+    "=": "=",
+    "!=": "!=",
+    "<": "<",
+    "<=": "<=",
+    ">": ">",
+    ">=": ">=",
+    "ne": "!=",
+    "le": "<=",
+    "ge": ">=",
+    "in": "in",
+    "notin": "notin",
+    "approx": "approx",
+    "equiv": "equiv",
+    "sim": "approx",
+    "subset": "subset",
+    "subseteq": "subset",
+    "parallel": "parallel",
+    "perp": "perp",
+    "ll": "<<",
+    "gg": ">>",
+    "to": "to",
+}
 _SEPARATORS = {",", ";", "and", "or", "wedge", "vee"}
 _SET_OPERATIONS = {"cup": "union", "cap": "inter", "setminus": "minus"}
 
@@ -99,12 +120,20 @@ class Parser(Primaries):
             return Node("modular", (value, self.argument()))
         if not phrase:
             return value
-        return Node("unit", (value,), re.sub(r"\s*\^\s*", "^", " ".join(phrase)).strip())
+        unit = re.sub(r"\s*\^\s*", "^", " ".join(phrase)).strip()
+        if self.current.kind == "number" and self.peek().kind == "word":
+            rest = self.quantity()
+            factor = conversion(unit, str(rest.value)) if rest.op == "unit" else None
+            if factor is None:
+                raise ParseError("two quantities side by side")
+            value = Node("add", (value, Node("mul", (Node("num", (), factor), rest.args[0]))))
+        return Node("unit", (value,), unit)
 
     def unit_continues(self) -> bool:
         token = self.current
         return (
-            token.kind in {"word", "name", "number"}
+            token.kind in {"word", "name"}
+            or (token.kind == "number" and self.tokens[self.position - 1].text in {"^", "{", "-"})
             or token.text in {"^", "/", "{", "*"}
             or (token.text == "}" and self.open_groups == 0)
             or (token.text == "-" and self.tokens[self.position - 1].text in {"^", "{"})
@@ -131,6 +160,9 @@ class Parser(Primaries):
             if operator in {"pm", "mp"}:
                 node = Node(operator, (node, other))
             else:
+                if operator == "-" and (other.op == "set" or str(node.value).startswith("bb")):
+                    node = Node("minus", (node, other))
+                    continue
                 other = Node("neg", (other,)) if operator == "-" else other
                 node = Node("add", (*node.args, other) if node.op == "add" else (node, other))
         self.leave()
@@ -152,7 +184,12 @@ class Parser(Primaries):
     def denominator(self) -> Node:
         """What a slash divides by: `1/2x` is half of x, but the letters of `1/xy` stay together."""
         node = self.signed()
-        while node.op in {"sym", "pow", "mul"} and self.current.kind == "name" and not self.current.spaced and self.starts_factor():
+        while (
+            node.op in {"sym", "pow", "mul"}
+            and self.current.kind == "name"
+            and not self.current.spaced
+            and self.starts_factor()
+        ):
             node = Node("mul", (node, self.power()))
         return node
 
@@ -243,8 +280,56 @@ class Parser(Primaries):
         return node
 
 
-_NOT_FACTORS = {"and", "or", "cup", "cap", "setminus", "pm", "mp", "wedge", "vee", "bmod", "}", "deg", "to", "implies", "because",
-                "therefore", "rangle", "rfloor", "rceil", "pmod", "not", "quad", "euro", "pounds", "yen", "forall", "exists"}  # fmt: skip
-_OPENING_WORDS = {"about", "approximately", "exactly", "roughly", "around", "only", "is", "are", "total", "the", "let", "so", "thus",
-                  "therefore", "hence", "all", "either", "when", "if", "for", "just"}  # fmt: skip
+_NOT_FACTORS = {
+    "and",
+    "or",
+    "cup",
+    "cap",
+    "setminus",
+    "pm",
+    "mp",
+    "wedge",
+    "vee",
+    "bmod",
+    "}",
+    "deg",
+    "to",
+    "implies",
+    "because",
+    "therefore",
+    "rangle",
+    "rfloor",
+    "rceil",
+    "pmod",
+    "not",
+    "quad",
+    "euro",
+    "pounds",
+    "yen",
+    "forall",
+    "exists",
+}
+_OPENING_WORDS = {
+    "about",
+    "approximately",
+    "exactly",
+    "roughly",
+    "around",
+    "only",
+    "is",
+    "are",
+    "total",
+    "the",
+    "let",
+    "so",
+    "thus",
+    "therefore",
+    "hence",
+    "all",
+    "either",
+    "when",
+    "if",
+    "for",
+    "just",
+}
 __all__ = ["MAX_DEPTH", "Parser", "Token", "parse"]

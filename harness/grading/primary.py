@@ -13,7 +13,20 @@ _CALLED = set("fghFGH") | {"phi", "psi", "Phi"}
 _CALLED_ALONE = set("PQpqRSTAVCNyuvBDLMW")
 _FUNCTION_NAMES = set(FUNCTIONS.values()) - {"log", "ln", "lg"}
 _MATRICES = {"matrix", "pmatrix", "bmatrix", "Bmatrix", "smallmatrix", "array", "vmatrix", "Vmatrix", "psmallmatrix"}
-_LISTS = {"cases", "aligned", "align", "align*", "gathered", "gather", "gather*", "split", "dcases", "rcases", "equation", "equation*"}
+_LISTS = {
+    "cases",
+    "aligned",
+    "align",
+    "align*",
+    "gathered",
+    "gather",
+    "gather*",
+    "split",
+    "dcases",
+    "rcases",
+    "equation",
+    "equation*",
+}
 _CLOSERS = {"(": {")", "]"}, "[": {")", "]", "["}, "]": {"[", "]"}}
 
 
@@ -72,10 +85,7 @@ class Primaries:
                 if double:
                     self.advance()
                 node = Node("fact2" if double else "fact", (node,))
-            elif text == "%" and kind == "symbol":
-                self.advance()
-                node = Node("pct", (node,))
-            elif kind == "word" and text.lower() in {"percent", "pct"}:
+            elif (text == "%" and kind == "symbol") or (kind == "word" and text.lower() in {"percent", "pct"}):
                 self.advance()
                 node = Node("pct", (node,))
             elif text == "deg" and kind == "command":
@@ -187,8 +197,12 @@ class Primaries:
         if commas:
             return True
         following = self.tokens[min(end + 1, len(self.tokens) - 1)]
-        return plain in _CALLED_ALONE and end == self.position + 2 and (following.kind == "stop" or following.text in {"=", "<", ">"}) \
-            and self.position == 1  # fmt: skip
+        return (
+            plain in _CALLED_ALONE
+            and end == self.position + 2
+            and (following.kind == "stop" or following.text in {"=", "<", ">"})
+            and self.position == 1
+        )
 
     def group(self) -> Node:
         """Braces that only group; a list inside stays a list."""
@@ -227,6 +241,9 @@ class Primaries:
         closing = self.advance().text
         if node.op == "list":
             return Node("paren", node.args, (opening, closing))
+        if node.op == "num" and self.current.text == "_" and node.value.denominator == 1 and node.value >= 0:
+            self.advance()
+            return Node("based", (), (str(node.value), self.subscript()))
         if node.op == "matrix" or (opening == "(" and closing == ")"):
             return node
         if opening == "[" and closing == "]":
@@ -290,7 +307,7 @@ class Primaries:
         return Node("abs", (node,))
 
     def command(self) -> Node:
-        from harness.grading.commands import read_command
+        from harness.grading.macros import read_command
 
         self.enter()
         node = read_command(self)

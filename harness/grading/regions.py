@@ -34,7 +34,9 @@ def is_region(node: Node) -> bool:
     if node.op == "const":
         return node.value in {"bbR", "empty"} or str(node.value).startswith("bb")
     if node.op == "paren" and len(node.args) == 2:
-        return node.value in {("(", "]"), ("[", ")"), ("]", "["), ("]", "]"), ("[", "[")} or any(_infinite(a) for a in node.args)
+        return node.value in {("(", "]"), ("[", ")"), ("]", "["), ("]", "]"), ("[", "[")} or any(
+            _infinite(a) for a in node.args
+        )
     if node.op == "rel":
         return all(op in {"<", "<=", ">", ">=", "!=", "in", "notin"} for op in node.value)
     return node.op == "list" and bool(node.args) and all(is_region(arg) for arg in node.args)
@@ -52,8 +54,10 @@ def region(node: Node) -> Region:
     pieces = _pieces(node)
     if len(pieces) > MAX_PIECES:
         raise NoRegion("too many pieces")
-    pieces = sorted((p for p in pieces if p.low < p.high or (p.low == p.high and p.low_closed and p.high_closed)),
-                    key=lambda p: (p.low, not p.low_closed))  # fmt: skip
+    pieces = sorted(
+        (p for p in pieces if p.low < p.high or (p.low == p.high and p.low_closed and p.high_closed)),
+        key=lambda p: (p.low, not p.low_closed),
+    )
     merged: list[Piece] = []
     for piece in pieces:
         if merged and (_close(piece.low, merged[-1].high) or piece.low < merged[-1].high):
@@ -61,13 +65,16 @@ def region(node: Node) -> Region:
             touching = _close(piece.low, last.high)
             if not touching or piece.low_closed or last.high_closed:
                 higher = piece if piece.high > last.high else last
-                closed = higher.high_closed or (_close(piece.high, last.high) and (piece.high_closed or last.high_closed))
+                closed = higher.high_closed or (
+                    _close(piece.high, last.high) and (piece.high_closed or last.high_closed)
+                )
                 low_closed = last.low_closed or (_close(piece.low, last.low) and piece.low_closed)
                 merged[-1] = Piece(last.low, higher.high, low_closed, closed)
                 continue
         merged.append(piece)
     return tuple(
-        Piece(p.low, p.high, p.low_closed and not mp.isinf(p.low), p.high_closed and not mp.isinf(p.high)) for p in merged
+        Piece(p.low, p.high, p.low_closed and not mp.isinf(p.low), p.high_closed and not mp.isinf(p.high))
+        for p in merged
     )
 
 
@@ -129,7 +136,9 @@ def _builder(node: Node) -> list[Piece]:
     conditions = list(condition.args) if condition.op == "list" else [condition]
     if member.op == "rel" and member.value == ("in",):
         member = member.args[0]
-    kept = [c for c in conditions if not (c.op == "rel" and c.value == ("in",) and c.args[1] == Node("const", (), "bbR"))]
+    kept = [
+        c for c in conditions if not (c.op == "rel" and c.value == ("in",) and c.args[1] == Node("const", (), "bbR"))
+    ]
     if not kept:
         return _pieces(Node("const", (), "bbR"))
     if member.op != "sym" or any(symbols(c) != {member.value} for c in kept):
@@ -222,11 +231,13 @@ def _samples(pieces: Region) -> list[Any]:
     ends = [end for piece in pieces for end in piece[:2] if not mp.isinf(end)]
     near = [end + side * (1 + abs(end)) * mp.mpf(10) ** -9 for end in ends for side in (-1, 0, 1)]
     grid = [mp.mpf(k) * 7 / 5 + mp.mpf(1) / 97 for k in range(-30, 31)]
-    return near + grid + [mp.mpf(10) ** 4 + 1, -mp.mpf(10) ** 4 - 1]
+    return near + grid + [mp.mpf(10) ** 4 + 1, -(mp.mpf(10) ** 4) - 1]
 
 
 def _contains(pieces: Region, x: Any) -> bool:
-    return any((p.low < x or (p.low == x and p.low_closed)) and (x < p.high or (x == p.high and p.high_closed)) for p in pieces)
+    return any(
+        (p.low < x or (p.low == x and p.low_closed)) and (x < p.high or (x == p.high and p.high_closed)) for p in pieces
+    )
 
 
 def _holds(condition: Node, x: Any) -> bool:
@@ -245,7 +256,13 @@ def _holds(condition: Node, x: Any) -> bool:
         values.append(mp.re(value))
     for left, operator, right in zip(values, condition.value, values[1:], strict=False):
         equal = _close(left, right) or abs(left - right) < mp.mpf(10) ** -40
-        if not {"<": left < right and not equal, ">": left > right and not equal, "<=": left < right or equal,
-                ">=": left > right or equal, "=": equal, "!=": not equal}[operator]:  # fmt: skip
+        if not {
+            "<": left < right and not equal,
+            ">": left > right and not equal,
+            "<=": left < right or equal,
+            ">=": left > right or equal,
+            "=": equal,
+            "!=": not equal,
+        }[operator]:
             return False
     return True

@@ -26,7 +26,9 @@ def is_label(node: Node) -> bool:
         case "abs" | "group":
             return is_label(node.args[0])
         case "func":
-            return len(node.args) == 1 and (_segment(node.args[0]) or (node.value != "conj" and node.args[0].op == "sym"))
+            return len(node.args) == 1 and (
+                _segment(node.args[0]) or (node.value != "conj" and node.args[0].op == "sym")
+            )
         case "div" | "ratio":
             return all(_segment(arg) for arg in node.args)
         case "paren":
@@ -77,7 +79,9 @@ def difference(node: Node) -> Node:
 
 def links(node: Node) -> list[Node]:
     """A chain of relations as pairs: `a < b < c` is `a < b` and `b < c`."""
-    return [Node("rel", (left, right), (op,)) for left, op, right in zip(node.args, node.value, node.args[1:], strict=False)]
+    return [
+        Node("rel", (left, right), (op,)) for left, op, right in zip(node.args, node.value, node.args[1:], strict=False)
+    ]
 
 
 def same_equation(gold: Node, answer: Node) -> bool:

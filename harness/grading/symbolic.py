@@ -12,7 +12,25 @@ _FUNCTIONS = {
     "arccosh": "acosh", "arctanh": "atanh", "arccoth": "acoth", "arcsech": "asech", "arccsch": "acsch", "ceil": "ceiling",
     "max": "Max", "min": "Min", "Re": "re", "Im": "im", "conj": "conjugate", "sgn": "sign",
 }  # fmt: skip
-_PLAIN = {"sin", "cos", "tan", "cot", "sec", "csc", "sinh", "cosh", "tanh", "sech", "csch", "coth", "floor", "gcd", "lcm", "erf", "arg"}
+_PLAIN = {
+    "sin",
+    "cos",
+    "tan",
+    "cot",
+    "sec",
+    "csc",
+    "sinh",
+    "cosh",
+    "tanh",
+    "sech",
+    "csch",
+    "coth",
+    "floor",
+    "gcd",
+    "lcm",
+    "erf",
+    "arg",
+}
 MAX_TERMS = 10_000
 """Terms of a finite sum or product that are added up."""
 
@@ -140,7 +158,12 @@ def _bound(node: Node) -> Any:
             raise Unsupported("integral")
         return sp.Integral(body, (variable, *bounds))
     relation = node.args[1] if len(node.args) > 1 else None
-    if relation is None or relation.op != "rel" or len(relation.args) != 2 or relation.args[0].op not in {"sym", "const"}:
+    if (
+        relation is None
+        or relation.op != "rel"
+        or len(relation.args) != 2
+        or relation.args[0].op not in {"sym", "const"}
+    ):
         raise Unsupported("limits")
     variable, start = expression(relation.args[0]), expression(relation.args[1])
     if relation.args[0].op == "const":

@@ -16,16 +16,47 @@ def _define(dimension: str, table: dict[str, str]) -> None:
             _BASE[name] = (dimension, size)
 
 
-_define("length", {"1": "m meter metre", "1/100": "cm centimeter centimetre", "1/1000": "mm millimeter millimetre",
-                   "1000": "km kilometer kilometre kms", "1/10": "dm decimeter decimetre", "254/10000": "inch in inche",
-                   "3048/10000": "foot feet ft", "9144/10000": "yard yd", "1609344/1000": "mile mi", "1/1000000": "micrometer",
-                   "1/1000000000": "nm nanometer"})  # fmt: skip
+_define(
+    "length",
+    {
+        "1": "m meter metre",
+        "1/100": "cm centimeter centimetre",
+        "1/1000": "mm millimeter millimetre",
+        "1000": "km kilometer kilometre kms",
+        "1/10": "dm decimeter decimetre",
+        "254/10000": "inch in inche",
+        "3048/10000": "foot feet ft",
+        "9144/10000": "yard yd",
+        "1609344/1000": "mile mi",
+        "1/1000000": "micrometer",
+        "1/1000000000": "nm nanometer",
+    },
+)
 _define("length-zh", {"1": "米", "1/100": "厘米", "1/1000": "毫米", "1000": "千米 公里", "1/10": "分米"})
-_define("mass", {"1": "g gram gm", "1000": "kg kilogram kilo", "1/1000": "mg milligram", "1000000": "tonne",
-                 "45359237/100000": "pound lb lbs", "45359237/1600000": "ounce oz", "907184740/1000": "ton"})  # fmt: skip
+_define(
+    "mass",
+    {
+        "1": "g gram gm",
+        "1000": "kg kilogram kilo",
+        "1/1000": "mg milligram",
+        "1000000": "tonne",
+        "45359237/100000": "pound lb lbs",
+        "45359237/1600000": "ounce oz",
+        "907184740/1000": "ton",
+    },
+)
 _define("mass-zh", {"1": "克", "1000": "千克 公斤", "1000000": "吨", "500": "斤"})
-_define("time", {"1": "s sec second", "60": "min minute mins", "3600": "h hr hour hrs", "86400": "day", "604800": "week",
-                 "1/1000": "ms millisecond"})  # fmt: skip
+_define(
+    "time",
+    {
+        "1": "s sec second",
+        "60": "min minute mins",
+        "3600": "h hr hour hrs",
+        "86400": "day",
+        "604800": "week",
+        "1/1000": "ms millisecond",
+    },
+)
 _define("time-zh", {"1": "秒 秒钟", "60": "分钟 分", "3600": "小时 时", "86400": "天 日", "604800": "周 星期"})
 _define("year", {"1": "year yr 年", "1/12": "month 个月 月", "10": "decade", "100": "century"})
 _define("money-usd", {"1": "dollar usd $ buck", "1/100": "cent ¢ penny pennie"})
@@ -33,8 +64,17 @@ _define("money-eur", {"1": "euro eur €"})
 _define("money-gbp", {"1": "pound-sterling gbp £"})
 _define("money-cny", {"1": "yuan rmb 元 ¥", "1/10": "角", "1/100": "分钱"})
 _define("money-inr", {"1": "rupee rs inr"})
-_define("volume", {"1": "L l liter litre", "1/1000": "mL ml milliliter millilitre", "3785411784/1000000000": "gallon gal",
-                   "946352946/1000000000": "quart qt", "473176473/1000000000": "pint pt", "2365882365/10000000000": "cup"})  # fmt: skip
+_define(
+    "volume",
+    {
+        "1": "L l liter litre",
+        "1/1000": "mL ml milliliter millilitre",
+        "3785411784/1000000000": "gallon gal",
+        "946352946/1000000000": "quart qt",
+        "473176473/1000000000": "pint pt",
+        "2365882365/10000000000": "cup",
+    },
+)
 _define("volume-zh", {"1": "升", "1/1000": "毫升"})
 _define("angle", {"1": "degree deg ° 度", "1/60": "arcminute"})
 _define("radian", {"1": "radian rad"})
@@ -53,13 +93,49 @@ _define("resistance", {"1": "ohm"})
 _define("speed-mph", {"1": "mph"})
 _define("unit", {"1": "unit"})
 
-_MULTIPLIERS = {"hundred": 100, "thousand": 1000, "million": 10**6, "billion": 10**9, "trillion": 10**12,
-                "万": 10**4, "亿": 10**8, "dozen": 12}  # fmt: skip
+_MULTIPLIERS = {
+    "hundred": 100,
+    "thousand": 1000,
+    "million": 10**6,
+    "billion": 10**9,
+    "trillion": 10**12,
+    "万": 10**4,
+    "亿": 10**8,
+    "dozen": 12,
+}
 _EXTRA_WORDS = {
-    "square", "sq", "cubic", "per", "people", "person", "apple", "student", "way", "point", "percent", "pct", "inches",
-    "squares", "book", "ways", "cubed", "squared", "times", "item", "hours", "children", "women", "men", "am", "pm",
-    "base", "kmh", "kph", "kwh", "rpm",
-}  # fmt: skip
+    "square",
+    "sq",
+    "cubic",
+    "per",
+    "people",
+    "person",
+    "apple",
+    "student",
+    "way",
+    "point",
+    "percent",
+    "pct",
+    "inches",
+    "squares",
+    "book",
+    "ways",
+    "cubed",
+    "squared",
+    "times",
+    "item",
+    "hours",
+    "children",
+    "women",
+    "men",
+    "am",
+    "pm",
+    "base",
+    "kmh",
+    "kph",
+    "kwh",
+    "rpm",
+}
 _FILLER = {"the", "of", "a", "an", "about", "approximately", "exactly", "total", "in", "each", "only", "s"}
 
 

@@ -107,7 +107,11 @@ def _decimal_against_irrational(gold: Node, answer: Node, decimals: int | None) 
         close = Fraction(str(number.real))
     except (ArithmeticError, ValueError):
         return False
-    return _rounded(close, decimals) == _rounded(value, decimals) if decimals is not None else bool(close) and _prints_as(close, value, digits)
+    return (
+        _rounded(close, decimals) == _rounded(value, decimals)
+        if decimals is not None
+        else bool(close) and _prints_as(close, value, digits)
+    )
 
 
 def _same_numerically(gold: Node, answer: Node) -> bool:
@@ -162,8 +166,9 @@ def _same_at_negatives(gold: Node, answer: Node, log10: bool) -> bool:
 def _parity(gold: Node, answer: Node) -> bool:
     """Whether the variables stand for integers: `(-1)^n`, `\\cos n\\pi`."""
     nodes = (*walk(gold), *walk(answer))
-    return any(n.op == "pow" and n.args[0].op in {"num", "neg"} and (rational(n.args[0]) or 0) < 0 for n in nodes) \
-        and {n.value for n in nodes if n.op == "sym"} <= {"n", "k", "m"}  # fmt: skip
+    return any(n.op == "pow" and n.args[0].op in {"num", "neg"} and (rational(n.args[0]) or 0) < 0 for n in nodes) and {
+        n.value for n in nodes if n.op == "sym"
+    } <= {"n", "k", "m"}
 
 
 def _same_at_integers(gold: Node, answer: Node, log10: bool) -> bool:

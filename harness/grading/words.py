@@ -1,23 +1,75 @@
 """Answers in words: choice letters, times of day, phrases that mean the same."""
+# ruff: noqa: SIM905 - lists of words read best as running text
 
 from __future__ import annotations
 
 import re
 
-_EMPTY = {"no solution", "no solutions", "no real solution", "no real solutions", "none", "no answer", "empty set", "the empty set",
-          "null set", "there is no solution", "there are no solutions", "no such", "no integer solutions", "no solution exists",
-          "no solutions exist", "there is no real solution", "there are no real solutions", "emptyset", "{}", "无解"}  # fmt: skip
-_UNDEFINED = {"undefined", "does not exist", "dne", "doesnt exist", "not defined", "do not exist", "limit does not exist", "不存在"}
-_INFINITE = {"infinitely many", "infinite", "infinitely many solutions", "infinite solutions", "infinity", "infinite number", "infinite many",
-             "an infinite number", "infinite number of solutions", "无数", "无穷多"}  # fmt: skip
-_REALS = {"all real numbers", "all reals", "real numbers", "the set of all real numbers", "any real number", "all real number",
-          "reals", "set of all real numbers", "全体实数"}  # fmt: skip
-_NUMBERS = ("zero one two three four five six seven eight nine ten eleven twelve thirteen fourteen fifteen sixteen seventeen "
-            "eighteen nineteen twenty").split()  # fmt: skip
+_EMPTY = {
+    "no solution",
+    "no solutions",
+    "no real solution",
+    "no real solutions",
+    "none",
+    "no answer",
+    "empty set",
+    "the empty set",
+    "null set",
+    "there is no solution",
+    "there are no solutions",
+    "no such",
+    "no integer solutions",
+    "no solution exists",
+    "no solutions exist",
+    "there is no real solution",
+    "there are no real solutions",
+    "emptyset",
+    "{}",
+    "无解",
+}
+_UNDEFINED = {
+    "undefined",
+    "does not exist",
+    "dne",
+    "doesnt exist",
+    "not defined",
+    "do not exist",
+    "limit does not exist",
+    "不存在",
+}
+_INFINITE = {
+    "infinitely many",
+    "infinite",
+    "infinitely many solutions",
+    "infinite solutions",
+    "infinity",
+    "infinite number",
+    "infinite many",
+    "an infinite number",
+    "infinite number of solutions",
+    "无数",
+    "无穷多",
+}
+_REALS = {
+    "all real numbers",
+    "all reals",
+    "real numbers",
+    "the set of all real numbers",
+    "any real number",
+    "all real number",
+    "reals",
+    "set of all real numbers",
+    "全体实数",
+}
+_NUMBERS = (
+    "zero one two three four five six seven eight nine ten eleven twelve thirteen fourteen fifteen sixteen seventeen "
+    "eighteen nineteen twenty"
+).split()
 _ORDINALS = "zeroth first second third fourth fifth sixth seventh eighth ninth tenth".split()
 _ARTICLES = re.compile(r"\b(?:the|a|an)\b")
 _CHOICE = re.compile(
-    r"^(?:(?i:option|choice|answer)\s*)?(?:\(([A-J])\)|([A-J])(?:[.):]|\s*[:：]|(?=\s+[A-Z0-9$\\\-(])|$))\s*(.*)$", re.DOTALL
+    r"^(?:(?i:option|choice|answer)\s*)?(?:\(([A-J])\)|([A-J])(?:[.):]|\s*[:：]|(?=\s+[A-Z0-9$\\\-(])|$))\s*(.*)$",
+    re.DOTALL,
 )
 _TIME = re.compile(r"^(\d{1,2})(?::(\d{2})(?::(\d{2}))?)?\s*(?:([ap])\.?\s*m\.?)?$", re.IGNORECASE)
 
@@ -34,7 +86,12 @@ def plain(normal: str) -> str:
 def meaning(normal: str) -> str:
     """A canonical word for phrases of one meaning; for the rest the plain words themselves."""
     words = plain(normal)
-    for name, phrases in (("<empty>", _EMPTY), ("<undefined>", _UNDEFINED), ("<infinite>", _INFINITE), ("<reals>", _REALS)):
+    for name, phrases in (
+        ("<empty>", _EMPTY),
+        ("<undefined>", _UNDEFINED),
+        ("<infinite>", _INFINITE),
+        ("<reals>", _REALS),
+    ):
         if words in phrases or words in {_ARTICLES.sub(" ", p).strip() for p in phrases}:
             return name
     return words

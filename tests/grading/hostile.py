@@ -1,4 +1,5 @@
 """Answers made to exhaust, execute or deceive a grader."""
+# ruff: noqa: E501 - rows of data
 
 MARK = "/tmp/harness-grading-executed"
 

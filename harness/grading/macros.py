@@ -1,4 +1,5 @@
 """LaTeX commands that take arguments: fractions, roots, functions, sums, integrals."""
+# ruff: noqa: SIM905 - lists of words read best as running text
 
 from __future__ import annotations
 
@@ -137,7 +138,9 @@ def _function_argument(parser: Primaries) -> Node:
 
 def _continues(parser: Primaries) -> bool:
     token = parser.current
-    return token.kind in {"number", "name"} or (token.kind == "command" and (token.text in _GREEK or token.text in {"pi", "sqrt", "frac"}))
+    return token.kind in {"number", "name"} or (
+        token.kind == "command" and (token.text in _GREEK or token.text in {"pi", "sqrt", "frac"})
+    )
 
 
 def _large(parser: Primaries, name: str) -> Node:

@@ -1,0 +1,105 @@
+r"""Answer protocols: which patterns mark a final answer, and in which order they are tried.
+
+A protocol is a row of rules; the first that finds something wins. Every task names its protocol, so the same response
+can be read as each paper reads it.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+_ANSWER_WORDS = r"(?:answer|réponse|respuesta|resposta|antwort|risposta|ответ|答案|答|答え|정답|الجواب|उत्तर)"
+MARKER = (
+    rf"(?i:\b(?:the\s+)?(?:final|correct|right)?\s*\b{_ANSWER_WORDS}\**\s*(?:\([^)]{{0,20}}\)\s*)?"
+    r"(?:ist\b|is\b(?!\s+not\b)|est\b|es\b|è|é|are\b|should\s+be|must\s+be|would\s+be|will\s+be|was|为|是|應為|：|:|=)[\s:：*]*(?:option|choice)?\s*)"
+)
+FINAL = r"(?i:final answer(?: is)?\**\s*[:：]?\**\s*(?:the\s+(?:final\s+)?answer\s+is\s*)?[:：]?\s*)"
+_CHINESE_MARKER = r"(?:答案|答)\**\s*[:：是为]+\s*"
+
+
+@dataclass(frozen=True)
+class Rule:
+    """One way of finding an answer."""
+
+    kind: Literal["boxed", "tag", "marker", "math", "number", "bold", "whole", "choice"]
+    pattern: str = ""
+    """The regular expression after which the answer stands (marker), or the tag's name (tag)."""
+    which: Literal["first", "last"] = "last"
+    """Which occurrence counts."""
+    scope: Literal["sentence", "line", "rest", "number"] = "sentence"
+    """How far a marker's answer reaches."""
+
+
+@dataclass(frozen=True)
+class AnswerProtocol:
+    """How one task or paper reads a response."""
+
+    name: str
+    rules: tuple[Rule, ...]
+    """Tried in this order."""
+    skip_thinking: bool = True
+    """Read only what follows the last `</think>`; a thought that never ends holds no answer."""
+    latest: bool = False
+    """A marker that stands after the last box overrides it."""
+
+
+DEFAULT = AnswerProtocol(
+    "default",
+    (
+        Rule("tag", "answer"),
+        Rule("boxed"),
+        Rule("marker", r"####\s*", scope="line"),
+        Rule("marker", r"(?m:^\s*#+\s*(?:Final\s+)?Answer\s*:?\s*$)", scope="rest"),
+        Rule("marker", FINAL),
+        Rule("marker", MARKER),
+        Rule("marker", _CHINESE_MARKER),
+        Rule("marker", r"(?m:^A\s*:\s*)", scope="line"),
+        Rule("whole"),
+        Rule("math"),
+        Rule("number"),
+    ),
+    latest=True,
+)
+
+CHOICE = AnswerProtocol(
+    "choice",
+    (
+        Rule("tag", "answer"),
+        Rule("boxed"),
+        Rule("choice", MARKER),
+        Rule("choice", r"(?i:\banswer\s*:?)"),
+        Rule("choice"),
+    ),
+)
+
+PROTOCOLS: dict[str, AnswerProtocol] = {
+    protocol.name: protocol
+    for protocol in (
+        DEFAULT,
+        CHOICE,
+        AnswerProtocol("boxed", (Rule("boxed"),)),
+        AnswerProtocol("gsm8k", (Rule("marker", r"####\s*", scope="line"),), skip_thinking=False),
+        AnswerProtocol(
+            "bstar", (Rule("marker", r"(?m:^#\s*Answer\s*$)", which="first", scope="rest"),), skip_thinking=False
+        ),
+        AnswerProtocol(
+            "self_explore", (Rule("marker", r"The answer is:?\s*", which="first", scope="number"),), skip_thinking=False
+        ),
+        AnswerProtocol(
+            "self_explore_math",
+            (
+                Rule("marker", r"(?i:final answer is)\s*", scope="sentence"),
+                Rule("boxed"),
+                Rule("marker", r"(?i:he answer is)\s*:?\s*", scope="line"),
+                Rule("number"),
+            ),
+            skip_thinking=False,
+        ),
+        AnswerProtocol("minerva", (Rule("marker", r"(?i:final answer is)\s*:?\s*", scope="sentence"), Rule("boxed"))),
+        AnswerProtocol("final_answer", (Rule("choice", r"(?i:final answer\s*:\s*)"),), skip_thinking=False),
+        AnswerProtocol("tag", (Rule("tag", "answer"),)),
+        AnswerProtocol("number", (Rule("number"),)),
+    )
+}
+"""The answer protocols by name."""
