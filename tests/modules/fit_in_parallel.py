@@ -1,0 +1,78 @@
+"""Run by the tests as a script, once for each rank: fits several modules one after another.
+
+Argument: a JSON object with the strategy (one, ddp, fsdp) and the jobs, each {kind, model, data, out, stop, resume}.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+
+import lightning as L
+import torch
+from lightning.pytorch.loggers import CSVLogger
+from lightning.pytorch.strategies import ModelParallelStrategy
+
+from harness.callbacks.checkpoint import HFCheckpoint
+from harness.datamodules import PreferenceDataModule, SFTDataModule
+from harness.models import named_weights
+from harness.modules import DPOModule, RewardModule, SFTModule
+from harness.modules.optimizer import OptimizerConfig
+
+MODULES = {"sft": SFTModule, "reward": RewardModule, "dpo": DPOModule}
+
+
+class Gradients(L.Callback):
+    """Keeps the full gradients of every optimizer step."""
+
+    def __init__(self):
+        self.steps = []
+
+    def on_before_optimizer_step(self, trainer, module, optimizer):
+        grads = {}
+        for name, parameter in module.named_parameters():
+            grad = parameter.grad
+            grads[name] = (grad.full_tensor() if hasattr(grad, "full_tensor") else grad).clone()
+        self.steps.append(grads)
+
+
+def fit(strategy, kind, model, data, out, stop=False, resume=None):
+    torch.manual_seed(0)
+    devices = 1 if strategy == "one" else 2
+    strategies = {"one": "auto", "ddp": "ddp"}
+    if strategy == "fsdp":
+        strategies["fsdp"] = ModelParallelStrategy(data_parallel_size=2, tensor_parallel_size=1)
+    module = MODULES[kind](model, optimizer=OptimizerConfig(lr=1e-3, schedule="linear", total_steps=12))
+    datamodule = (SFTDataModule if kind == "sft" else PreferenceDataModule)(
+        [data], [data], batch_size=4 // devices, val_batch_size=3, max_length=64
+    )
+    gradients = Gradients()
+    trainer = L.Trainer(
+        accelerator="cpu",
+        devices=devices,
+        strategy=strategies[strategy],
+        accumulate_grad_batches=2,
+        max_epochs=2,
+        gradient_clip_val=1.0,
+        max_steps=3 if stop else -1,
+        callbacks=[gradients, HFCheckpoint(dirpath=Path(out) / "checkpoints", every_n_train_steps=2)],
+        logger=CSVLogger(Path(out) / "logs"),
+        log_every_n_steps=1,
+        enable_progress_bar=False,
+        enable_model_summary=False,
+        num_sanity_val_steps=0,
+        use_distributed_sampler=False,
+    )
+    trainer.fit(module, datamodule, ckpt_path=resume)
+    weights = {name: tensor.clone() for name, tensor in named_weights(module.model)}
+    if trainer.is_global_zero:
+        metrics = {name: float(value) for name, value in trainer.callback_metrics.items()}
+        torch.save({"steps": gradients.steps, "weights": weights, "metrics": metrics}, Path(out) / "result.pt")
+
+
+if __name__ == "__main__":
+    torch.set_num_threads(1)
+    request = json.loads(sys.argv[1])
+    for job in request["jobs"]:
+        fit(request["strategy"], **job)

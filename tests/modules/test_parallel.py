@@ -1,0 +1,93 @@
+"""Two processes on the CPU (gloo) train as one process does: DDP, and FSDP2 through ModelParallelStrategy."""
+
+from __future__ import annotations
+
+import json
+import os
+import socket
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+
+from harness.models import fingerprint, load_causal_lm, load_reward_model, named_weights
+
+SCRIPT = Path(__file__).with_name("fit_in_parallel.py")
+KINDS = ("sft", "reward", "dpo")
+
+
+def launch(strategy, jobs, log):
+    """Run the script on one or two ranks, as torchrun would."""
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    world_size = 1 if strategy == "one" else 2
+    common = {"PYTHONPATH": str(SCRIPT.parents[2]), "OMP_NUM_THREADS": "1", "OMP_WAIT_POLICY": "PASSIVE"}
+    ranks = {"WORLD_SIZE": world_size, "LOCAL_WORLD_SIZE": world_size, "GROUP_RANK": 0, "TORCHELASTIC_RUN_ID": "test"}
+    address = {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port}
+    processes = []
+    for rank in range(world_size):
+        own = ranks | address | {"RANK": rank, "LOCAL_RANK": rank} if world_size > 1 else {}
+        environment = os.environ | common | {key: str(value) for key, value in own.items()}
+        request = json.dumps({"strategy": strategy, "jobs": jobs})
+        with open(f"{log}.{rank}", "w") as output:
+            command = [sys.executable, str(SCRIPT), request]
+            processes.append(subprocess.Popen(command, env=environment, stdout=output, stderr=output))
+    try:
+        codes = [process.wait(timeout=280) for process in processes]
+    finally:
+        for process in processes:
+            process.kill()
+    assert codes == [0] * world_size, Path(f"{log}.0").read_text()[-3000:]
+
+
+@pytest.fixture(scope="module")
+def files(tmp_path_factory):
+    """22 supervised rows of mixed lengths and 24 pairs."""
+    folder = tmp_path_factory.mktemp("data")
+    rows = [{"prompt": f"{i}=", "response": str(i) + "." * (7 * i % 19), "weight": 1 + i % 2} for i in range(22)]
+    pairs = [{"prompt": f"{i}=", "chosen": f"{i}!", "rejected": f"{i + 1}" + "?" * (i % 5)} for i in range(24)]
+    for name, content in (("rows", rows), ("pairs", pairs)):
+        (folder / f"{name}.jsonl").write_text("".join(json.dumps(row) + "\n" for row in content))
+    return {"sft": folder / "rows.jsonl", "reward": folder / "pairs.jsonl", "dpo": folder / "pairs.jsonl"}
+
+
+def jobs_in(folder, model, files, kinds=KINDS):
+    return [{"kind": k, "model": str(model), "data": str(files[k]), "out": str(folder / k)} for k in kinds]
+
+
+@pytest.fixture(scope="module")
+def one_rank(tmp_path_factory, tiny_model_dir, files):
+    folder = tmp_path_factory.mktemp("one")
+    launch("one", jobs_in(folder, tiny_model_dir, files), folder / "log")
+    return folder
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("strategy", ["ddp", "fsdp"])
+def test_two_ranks_train_as_one_and_resume_to_the_same_weights(tmp_path, tiny_model_dir, files, one_rank, strategy):
+    """8 rows a step, cut to 2 ranks x 2 accumulated batches x 2 rows, the last step of an epoch incomplete for SFT.
+
+    The last two jobs stop after step 3 and resume from the checkpoint of step 2, inside the first epoch.
+    """
+    jobs = jobs_in(tmp_path, tiny_model_dir, files)
+    broken = {**jobs[0], "out": str(tmp_path / "broken")}
+    jobs += [broken | {"stop": True}, broken | {"resume": str(tmp_path / "broken" / "checkpoints" / "last.ckpt")}]
+    launch(strategy, jobs, tmp_path / "log")
+    for kind in KINDS:
+        one, two = (torch.load(folder / kind / "result.pt") for folder in (one_rank, tmp_path))
+        assert len(one["steps"]) == len(two["steps"]) == 6
+        for name, expected in one["steps"][0].items():
+            torch.testing.assert_close(two["steps"][0][name], expected, atol=1e-6, rtol=0)
+        for name, expected in one["weights"].items():
+            torch.testing.assert_close(two["weights"][name], expected, atol=2e-5, rtol=0)
+        for name in ("train/loss", "val/loss", "val/accuracy", "train/num_tokens"):
+            assert two["metrics"][name] == pytest.approx(one["metrics"][name], rel=1e-4), (kind, name)
+        exported = (load_reward_model if kind == "reward" else load_causal_lm)(tmp_path / kind / "hf")
+        assert fingerprint(named_weights(exported)) == fingerprint(two["weights"].items())
+    unbroken, resumed = (torch.load(tmp_path / name / "result.pt") for name in ("sft", "broken"))
+    assert len(resumed["steps"]) == 4
+    for name, expected in unbroken["weights"].items():
+        assert torch.equal(resumed["weights"][name], expected), name
