@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, is_dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from harness.engines.config import EngineConfig
 from harness.errors import InputError
+from harness.evals.contamination import overlaps, training_texts
 from harness.evals.evaluation import Evaluation, MetricConfig, describe
 from harness.evals.rows import load_task
 from harness.evals.task import GROUPS, data_folder, find_tasks, shipped_tasks
@@ -41,6 +42,8 @@ def eval_tasks(
     grader: str = "",
     search: SearchMethod | None = None,
     reward: Reward | None = None,
+    training_files: list[str] | None = None,
+    export: str = "",
     wandb_project: str = "",
 ) -> int:
     """Evaluate a model on tasks; a run that was interrupted continues, a larger n adds only what is missing.
@@ -66,6 +69,8 @@ def eval_tasks(
         grader: name of the grader; default is each task's own.
         search: how responses are found; default is independent samples.
         reward: ranks the responses, for best-of-k and weighted votes.
+        training_files: JSONL files that the model was trained on; what they share with the tasks is reported.
+        export: formats in which the samples are written as well, separated by commas: lm_eval, inspect.
         wandb_project: Weights & Biases project that gets a line for each task; default is none.
     """
     from harness.engines import open_engine
@@ -75,7 +80,9 @@ def eval_tasks(
     from harness.rollouts.server import Server
 
     options = {name: plain(value) for name, value in locals().items() if name in OPTIONS}
+    writers = exporters(export)
     plans = make_plans(task, protocol, numbers(k, "k") or tuple(sorted({1, n})), numbers(s, "s"), limit, data_dir)
+    plans = with_contamination(plans, training_files or [])
     tokenizer = load_tokenizer(model)
     check_chat(model, tokenizer, [plan.template for plan in plans])
     opened = open_engine(model, engine)
@@ -101,6 +108,8 @@ def eval_tasks(
             folder = output_folder(output, len(plans) > 1, model, server, evaluation)
             results = run(evaluation, server, folder, options)
             record(results, folder, wandb_project)
+            for write in writers:
+                write(folder, folder)
             print(table(results, folder), flush=True)
     finally:
         opened.close()
@@ -127,6 +136,31 @@ def make_plans(
         Plan(Evaluation(task, load_task(task, data_dir, limit), metrics), find_protocol(protocol or task.protocol))
         for task in find_tasks(tasks)
     ]
+
+
+def with_contamination(plans: list[Plan], files: Sequence[str]) -> list[Plan]:
+    """Check the tasks against training files and say what was found."""
+    if not files:
+        return plans
+    problems = {plan.evaluation.task.name: plan.evaluation.data.problems for plan in plans}
+    found = overlaps(problems, training_texts(files))
+    for overlap in found:
+        print(f"contamination: {overlap}", flush=True)
+    return [
+        replace(plan, evaluation=replace(plan.evaluation, contamination=overlap))
+        for plan, overlap in zip(plans, found, strict=True)
+    ]
+
+
+def exporters(names: str) -> list[Callable[[Path, Path], Path]]:
+    """The functions that write the named formats."""
+    from harness.evals import export
+
+    known = {"lm_eval": export.to_lm_eval, "inspect": export.to_inspect}
+    wanted = [name.strip() for name in names.split(",") if name.strip()]
+    if bad := [name for name in wanted if name not in known]:
+        raise InputError(f"unknown export '{bad[0]}'; known: {', '.join(known)}.")
+    return [known[name] for name in wanted]
 
 
 def check_chat(model: str, tokenizer: Any, templates: Sequence[PromptTemplate]) -> None:

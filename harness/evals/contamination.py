@@ -62,8 +62,7 @@ def overlaps(tasks: Mapping[str, Sequence[Problem]], texts: Iterable[tuple[str, 
         texts: (place, text) of every training text, such as its file and line, and its question or prompt.
 
     Returns:
-        One `Overlap` for each task. A problem of fewer than 13 words is compared as a whole only, with texts that
-        are equal to it (other tasks' words around it would match short texts by chance).
+        One `Overlap` for each task; a problem of fewer than 13 words is found only where it is a whole text.
     """
     whole: dict[str, list[tuple[str, str]]] = {}
     runs: dict[tuple[str, ...], list[tuple[str, str]]] = {}

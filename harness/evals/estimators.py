@@ -1,4 +1,4 @@
-"""Exact expectations over the subsets of K out of n samples of one problem, and measures of diversity.
+"""Exact expectations over the subsets of K out of n samples of one problem.
 
 Every estimator is the mean of a statistic over all C(n, K) subsets, computed without enumerating them, so it has the
 least variance that n samples allow and does not drift with n. Ties, in votes or in rewards, count as broken by a fair
@@ -11,7 +11,6 @@ Notation: n samples of a problem, c of them correct, K drawn, S wanted.
 from __future__ import annotations
 
 import math
-import re
 from collections import Counter
 from collections.abc import Hashable, Sequence
 from functools import cache
@@ -243,35 +242,6 @@ def relative_gv_gap(correct: Sequence[bool], kept: Sequence[bool]) -> float | No
     """`gv_gap` as a share of what was to be gained, `1 - accuracy`; None where every sample is right."""
     accuracy = float(np.mean(np.asarray(correct, dtype=float)))
     return None if accuracy == 1 else gv_gap(correct, kept) / (1 - accuracy)
-
-
-_EQUATION = re.compile(r"<<(.+?)>>|\\\[(.+?)\\\]|\$\$(.+?)\$\$|(?<![\\$])\$([^$\n]+?)\$", re.DOTALL)
-
-
-def equations(text: str) -> list[str]:
-    r"""The equations of a response: `<<...>>`, `\[...\]`, `$...$`, and else its lines that hold digits and signs only.
-
-    Blanks are removed. A dollar amount is not an equation: what stands between two dollar signs must hold `=` or `\`.
-    """
-    marked = [re.sub(r"\s", "", next(g for g in match.groups() if g)) for match in _EQUATION.finditer(text)]
-    found = [equation for equation in marked if "=" in equation or "\\" in equation]
-    if found:
-        return found
-    lines = (re.sub(r"\s", "", line) for line in text.split("\n"))
-    return [line for line in lines if re.fullmatch(r"[\d.+\-*/()=]*[+\-*/=][\d.+\-*/()=]*", line)]
-
-
-def distinct_equation_ratio(texts: Sequence[str]) -> float | None:
-    """Distinct equations over all equations in the responses (after arXiv:2407.05013); None if there are none."""
-    found = [equation for text in texts for equation in equations(text)]
-    return len(set(found)) / len(found) if found else None
-
-
-def entropy(counts: Sequence[int]) -> float:
-    """Entropy in nats of the frequencies."""
-    shares = np.asarray(counts, dtype=float)
-    shares = shares[shares > 0] / shares.sum() if shares.sum() else shares[:0]
-    return float(-(shares * np.log(shares)).sum()) + 0.0
 
 
 def check_k(n: int, k: int) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
+from harness.evals.contamination import Overlap
 from harness.evals.rows import TaskData
 from harness.evals.task import Task
 from harness.protocols import Reward, SearchMethod
@@ -36,6 +37,8 @@ class Evaluation:
     reward: Reward | None = None
     """Ranks the responses; None is the verdict alone, and leaves the metrics of rewards out."""
     grader: str = "strict"
+    contamination: Overlap | None = None
+    """What the training rows share with the problems; None if none were given."""
 
 
 def describe(thing: Any) -> str:

@@ -9,7 +9,7 @@ from dataclasses import replace
 
 import numpy as np
 
-from harness.evals import estimators
+from harness.evals import diversity, estimators
 from harness.evals.classes import answer_classes
 from harness.evals.evaluation import MetricConfig
 from harness.evals.stats import Estimate, mean_interval
@@ -126,7 +126,7 @@ def _votes(rows: Sequence[ScoredResponse], classes: Sequence[int], config: Metri
     }
     found["distinct_answers"] = float(len(sizes))
     found["distinct_correct_answers"] = float(len(right))
-    found["answer_entropy"] = estimators.entropy(counts)
+    found["answer_entropy"] = diversity.entropy(counts)
     return found
 
 
@@ -166,7 +166,7 @@ def _diversity(rows: Sequence[ScoredResponse]) -> dict[str, float | None]:
             "distinct_solutions": float(len(set(texts))),
             "distinct_correct_solutions": float(len(set(right))),
             "duplicates": 1 - len(set(texts)) / len(texts),
-            "distinct_equation_ratio": estimators.distinct_equation_ratio(right),
+            "distinct_equation_ratio": diversity.distinct_equation_ratio(right),
         }
     return found
 

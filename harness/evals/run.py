@@ -154,6 +154,7 @@ def summarize_run(
             "data": evaluation.data.sha256,
             "prompts": f"{stable_hash([server.prompt_ids(r.problem) for r in rollouts]):016x}",
         },
+        "contamination": asdict(evaluation.contamination) if evaluation.contamination else None,
         "data": {"origin": evaluation.data.origin, "licence": evaluation.task.licence},
     }
     return json.loads(json.dumps(document))

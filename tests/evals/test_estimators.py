@@ -180,17 +180,3 @@ def test_the_generation_verification_gap_by_hand():
     assert estimators.relative_gv_gap(correct, [True, True, False, False]) == 1.0  # all that was to be gained
     assert estimators.gv_gap(correct, [False] * 4) == 0.0
     assert estimators.relative_gv_gap([True, True], [True, False]) is None
-
-
-def test_equations_are_found_and_prices_are_not():
-    assert estimators.equations("She has <<3+4=7>>7 and $x = 2$, \\[ a \\] too.") == ["3+4=7", "x=2"]
-    assert estimators.equations("It costs $5 and then $7.") == []
-    assert estimators.equations("3 * 4 + 2\n12 + 2\n14\n#### 14") == ["3*4+2", "12+2"]
-    assert estimators.distinct_equation_ratio(["<<1+1=2>>", "<<1+1=2>> <<2+2=4>>"]) == pytest.approx(2 / 3)
-    assert estimators.distinct_equation_ratio(["none"]) is None
-
-
-def test_entropy_by_hand():
-    assert estimators.entropy([2, 2]) == pytest.approx(np.log(2))
-    assert estimators.entropy([4]) == 0.0
-    assert estimators.entropy([]) == 0.0

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import json
+import multiprocessing
+import random
+import time
 from dataclasses import replace
 
 import pytest
@@ -23,6 +26,7 @@ from tests.evals.conftest import ScriptedEngine, oracle, sums
 
 TEMPLATE = PromptTemplate("test", user="{question} = ?\n", answer_protocol="gsm8k")
 PROBLEMS = sums(10)
+LONG = sums(300)
 
 
 def evaluation(problems=PROBLEMS, n=1, k=(1,), **options) -> Evaluation:
@@ -83,7 +87,7 @@ def test_a_second_run_draws_nothing_and_says_the_same(byte_tokenizer, tmp_path):
     assert engine.num_samples == 40
     second = run(evaluation(n=4, k=(1, 2, 4)), served(engine, byte_tokenizer), tmp_path, {})
     assert engine.num_samples == 40
-    assert second == first
+    assert without_commit(second) == without_commit(first)
     assert (tmp_path / SAMPLES).read_bytes() == content
 
 
@@ -93,7 +97,7 @@ def test_raising_n_draws_only_what_is_missing_and_equals_drawing_all_at_once(byt
     grown = run(evaluation(n=5, k=(1, 5)), served(engine, byte_tokenizer), tmp_path / "grown", {})
     assert engine.num_samples == 50
     whole = run(evaluation(n=5, k=(1, 5)), served(half_right(byte_tokenizer), byte_tokenizer), tmp_path / "whole", {})
-    assert grown == whole
+    assert without_commit(grown) == without_commit(whole)
     assert (tmp_path / "grown" / SAMPLES).read_bytes() == (tmp_path / "whole" / SAMPLES).read_bytes()
 
 
@@ -119,9 +123,43 @@ def test_a_run_killed_at_any_moment_continues_to_the_same_result(byte_tokenizer,
     engine.close()
     resumed = run(evaluation(n=3), served(engine, byte_tokenizer), tmp_path / "killed", {})
     assert engine.num_samples == 30
-    assert resumed == whole
+    assert without_commit(resumed) == without_commit(whole)
     assert (tmp_path / "killed" / SAMPLES).read_bytes() == (tmp_path / "whole" / SAMPLES).read_bytes()
     assert not (tmp_path / "killed" / LOG).exists()
+
+
+def slow_evaluation(tokenizer, folder) -> None:
+    """Run in a process of its own, which is killed."""
+    engine = half_right(tokenizer)
+    poll = engine.poll
+    engine.poll = lambda: time.sleep(0.004) or poll()  # type: ignore[method-assign]
+    run(evaluation(LONG, n=3), served(engine, tokenizer), folder, {})
+
+
+def test_ten_kills_at_random_moments_do_not_change_the_result(byte_tokenizer, tmp_path):
+    whole = run(evaluation(LONG, n=3), served(half_right(byte_tokenizer), byte_tokenizer), tmp_path / "whole", {})
+    rng, lines = random.Random(0), [0]
+    for _ in range(10):
+        process = multiprocessing.get_context("fork").Process(
+            target=slow_evaluation, args=(byte_tokenizer, tmp_path / "killed")
+        )
+        process.start()
+        time.sleep(0.05 + 0.15 * rng.random())
+        process.kill()
+        process.join()
+        log = tmp_path / "killed" / LOG
+        if log.exists():
+            lines.append(log.read_bytes().count(b"\n"))
+    assert lines == sorted(lines)
+    assert lines[-1] > 0 or (tmp_path / "killed" / SAMPLES).exists()
+    resumed = run(evaluation(LONG, n=3), served(half_right(byte_tokenizer), byte_tokenizer), tmp_path / "killed", {})
+    assert without_commit(resumed) == without_commit(whole)
+    assert (tmp_path / "killed" / SAMPLES).read_bytes() == (tmp_path / "whole" / SAMPLES).read_bytes()
+
+
+def without_commit(results):
+    """Work in the repository may go on while the tests run."""
+    return {key: value for key, value in results.items() if key != "git_commit"}
 
 
 def test_other_weights_sampling_or_prompts_never_reuse_a_sample(byte_tokenizer, tmp_path):

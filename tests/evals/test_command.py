@@ -1,0 +1,111 @@
+"""The commands on real benchmark rows, with a small random model and real engines."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from harness.engines import EngineConfig
+from harness.errors import InputError
+from harness.evals.command import eval_tasks, list_tasks, numbers
+from harness.evals.samples import read_samples
+
+HF = EngineConfig(kind="transformers", dtype="float32", max_num_seqs=16)
+ROWS = "gsm8k,math500,aime2024"
+
+
+def evaluate(model, output, **options) -> int:
+    return eval_tasks(**{"engine": HF, "max_tokens": 16, "limit": 4, "output": output, "model": str(model)} | options)
+
+
+def greedy_tokens(folder: Path) -> dict[str, tuple[int, ...]]:
+    return {sample.problem_id: sample.response.token_ids for sample in read_samples(folder)}
+
+
+def test_real_rows_are_evaluated_and_reported(byte_model_dir, data_dir, tmp_path, capsys):
+    assert evaluate(byte_model_dir, tmp_path, task=ROWS, data_dir=data_dir, protocol="gsm8k", export="inspect") == 0
+    printed = capsys.readouterr().out
+    for task in ROWS.split(","):
+        results = json.loads((tmp_path / task / "results.json").read_text())
+        assert results["counts"]["problems"] == 4
+        assert results["config"]["protocol"] == "gsm8k"
+        assert results["hashes"]["weights"]
+        assert (tmp_path / task / f"{task}.json").is_file()
+        assert f"{task}: 4 problems, 4 samples, protocol gsm8k" in printed
+    lines = (tmp_path / "results.csv").read_text().splitlines()
+    assert lines[0].startswith("time,folder,task")
+    assert sum("accuracy" in line for line in lines) == 3
+
+
+@pytest.mark.vllm
+def test_both_engines_give_the_same_greedy_answers_in_float32(byte_model_dir, data_dir, tmp_path):
+    pytest.importorskip("vllm")
+    for kind in ("transformers", "vllm"):
+        engine = EngineConfig(kind=kind, dtype="float32", max_num_seqs=16)
+        evaluate(
+            byte_model_dir, tmp_path / kind, task=ROWS, data_dir=data_dir, engine=engine, limit=6, protocol="gsm8k"
+        )
+    for task in ROWS.split(","):
+        assert greedy_tokens(tmp_path / "transformers" / task) == greedy_tokens(tmp_path / "vllm" / task)
+        documents = [json.loads((tmp_path / e / task / "results.json").read_text()) for e in ("transformers", "vllm")]
+        assert documents[0]["hashes"] == documents[1]["hashes"]
+
+
+def write_rows(path: Path, count: int = 6) -> Path:
+    path.write_text("".join(json.dumps({"question": f"{i} + 1", "answer": str(i + 1)}) + "\n" for i in range(count)))
+    return path
+
+
+def test_training_rows_that_hold_the_problems_are_reported(byte_model_dir, tmp_path, capsys):
+    task = write_rows(tmp_path / "sums.jsonl")
+    evaluate(byte_model_dir, tmp_path / "out", task=str(task), protocol="gsm8k", training_files=[str(task)], limit=None)
+    assert "contamination: sums: of 6 problems 6 stand in the training rows" in capsys.readouterr().out
+    results = json.loads((tmp_path / "out/results.json").read_text())
+    assert len(results["contamination"]["same"]) == 6
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"task": "gsm9k"}, "did you mean 'gsm8k'"),
+        ({"task": "arithmetic", "protocol": "gsm8"}, "did you mean 'gsm8k'"),
+        ({"task": "arithmetic", "n": 4, "k": "8"}, "k = 8 needs 1 <= k <= n, and n is 4"),
+        ({"task": "arithmetic", "k": "1,x"}, "'x' is not a whole number"),
+        ({"task": "arithmetic", "export": "excel"}, "unknown export 'excel'"),
+        ({"task": "arithmetic", "limit": 0}, "limit is 0"),
+        ({"task": "arithmetic", "training_files": ["none.jsonl"]}, "none.jsonl: no such file"),
+        ({"task": "missing.jsonl"}, "missing.jsonl: no such file"),
+    ],
+)
+def test_a_mistake_in_the_options_is_one_sentence(byte_model_dir, tmp_path, options, message):
+    with pytest.raises(InputError, match=message):
+        evaluate(byte_model_dir, tmp_path, **options)
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_chat_protocol_needs_a_chat_template(tiny_model_dir, tmp_path):
+    with pytest.raises(InputError, match="protocol 'boxed' is a chat, but the tokenizer has no chat template"):
+        evaluate(tiny_model_dir, tmp_path, task="arithmetic", protocol="boxed")
+
+
+def test_a_model_that_is_not_there_is_one_sentence(tmp_path):
+    with pytest.raises(InputError, match="no such checkpoint directory"):
+        evaluate(tmp_path / "nothing", tmp_path, task="arithmetic")
+
+
+def test_lists_of_numbers_are_sorted_and_checked():
+    assert numbers("8, 1,32", "k") == (1, 8, 32)
+    with pytest.raises(InputError, match="'0' is not a whole number of at least 1"):
+        numbers("0", "k")
+
+
+def test_the_list_of_tasks_says_what_is_here(tmp_path, capsys):
+    (tmp_path / "amc23.jsonl").write_text("")
+    assert list_tasks(tmp_path) == 0
+    rows = {line.split()[0]: line.split() for line in capsys.readouterr().out.splitlines() if line}
+    assert rows["amc23"][1:5] == ["40", "math", "boxed", "here"]
+    assert rows["gsm8k"][4] == "hub"
+    assert rows["aqua"][4] == "missing"
+    assert "built" in rows["arithmetic"]
