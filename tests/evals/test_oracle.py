@@ -28,7 +28,7 @@ ENDINGS = {
 NOT_SCORABLE = {
     # The solutions of these box something else than the gold answer: the last of several parts, or all of the
     # alternatives of which the gold is one.
-    "math": {"math/test/2153", "math/test/2657", "math/test/2717", "math/test/2913", "math/test/4458"},
+    "math": {"math/test/2153", "math/test/2657", "math/test/2717", "math/test/2913", "math/test/4563"},
 }
 BROKEN_GOLDS = {
     # Braces do not match, so no box can hold the answer; the source cut these golds short.
