@@ -115,6 +115,8 @@ class BalancedSampling:
     """Pool the solution written by a person with reward 1 (released code)."""
     correct_above: float | None = None
     """Count as correct what has a reward above this, instead of what the grader accepts."""
+    keep_cut: bool = False
+    """Count responses that reached the token limit; set it as the selector has it."""
     search_threshold_again: bool = False
     """Choose the threshold again on all training problems (released code); the temperature comes from the probe."""
     halving: bool = False
@@ -147,6 +149,7 @@ class BalancedSampling:
             dedup=self.dedup,
             with_gold=self.with_gold,
             correct_above=self.correct_above,
+            keep_cut=self.keep_cut,
             seed=self.sampling.seed,
         )
         target = None if self.rows_per_problem is None else round(self.rows_per_problem * len(rollouts))

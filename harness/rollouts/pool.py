@@ -60,21 +60,23 @@ def build_pool(
     dedup: Dedup = "before_cap",
     with_gold: bool = False,
     correct_above: float | None = None,
+    keep_cut: bool = False,
     seed: int = 0,
 ) -> Pool:
     """Rank the responses of each rollout by reward; ties are broken at random from `seed`.
 
     Args:
-        rollouts: scored; cut-off responses count as any other.
+        rollouts: scored.
         dedup: see `Dedup`.
         with_gold: add each problem's worked solution with reward `GOLD_REWARD`, counted as correct (released B-STaR
             code; the paper uses self-generated responses only).
         correct_above: count a response as correct if its reward is above this, instead of by the grader's verdict.
+        keep_cut: keep responses that reached the token limit.
         seed: of the order among equal rewards.
     """
     ranked, flags = [], []
     for index, rollout in enumerate(rollouts):
-        pool = list(rollout.responses)
+        pool = [row for row in rollout.responses if keep_cut or row.response.finish_reason != "length"]
         if with_gold and rollout.problem.solution:
             gold = Response((rollout.problem.solution,), "stop")
             pool.append(ScoredResponse(gold, rollout.problem.answer, True, GOLD_REWARD))

@@ -27,6 +27,8 @@ class TopK:
     """"after_cap" lets copies use up places, as the released B-STaR code does."""
     keep_copies: bool = False
     """Keep equal responses, which shows what dropping them is good for."""
+    keep_cut: bool = False
+    """Keep responses that reached the token limit, which teach the policy to stop in mid-sentence."""
     with_gold: bool = False
     """Pool the solution written by a person with reward 1 (released B-STaR code)."""
     seed: int = 0
@@ -36,7 +38,7 @@ class TopK:
         self, rollouts: Sequence[Rollout], config: RolloutConfig, render: Callable[[Problem], str]
     ) -> Selection:
         dedup: Dedup = "after_cap" if self.keep_copies else self.dedup
-        pool = build_pool(rollouts, dedup=dedup, with_gold=self.with_gold, seed=self.seed)
+        pool = build_pool(rollouts, dedup=dedup, with_gold=self.with_gold, keep_cut=self.keep_cut, seed=self.seed)
         above = pool.num_above(np.array([config.reward_threshold]))
         target = None if self.rows_per_problem is None else round(self.rows_per_problem * len(rollouts))
         cap = caps(pool, above, target, self.max_per_problem)

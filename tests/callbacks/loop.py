@@ -10,7 +10,7 @@ from harness.datamodules import SFTDataModule
 from harness.engines import EngineConfig
 from harness.modules import SFTModule
 from harness.modules.optimizer import OptimizerConfig
-from harness.rollouts import FixedSampling
+from harness.rollouts import FixedSampling, TopK
 from harness.types import SamplingConfig
 
 NUM_STEPS = 3
@@ -30,6 +30,7 @@ def run(folder, data, *extra, max_epochs=2, scheduler=None, resume=False, **opti
         evaluation=Evaluation([str(data / "test.jsonl")], max_tokens=8),
         engine=EngineConfig(kind="transformers", dtype="float32"),
         chunk_size=5,
+        select=TopK(keep_cut=True),
         **options,
     )
     trainer = Trainer(

@@ -1,3 +1,5 @@
+from dataclasses import replace
+
 import pytest
 
 from harness.rollouts.select import TopK
@@ -26,6 +28,13 @@ def test_a_threshold_below_the_reward_of_wrong_responses_trains_on_them_and_says
     rows, counts = texts(TopK(), -0.5)
     assert len(rows) == 4
     assert counts["wrong_share"] == 0.5
+
+
+def test_responses_cut_at_the_token_limit_are_dropped_unless_asked_for():
+    [scored] = rollout(0, [("half a", 1.0, True)]).responses
+    cut = replace(ROLLOUTS[0], responses=(replace(scored, response=replace(scored.response, finish_reason="length")),))
+    assert texts(TopK(), 0.5, [cut])[0] == []
+    assert texts(TopK(keep_cut=True), 0.5, [cut])[0] == [("q0", "half a")]
 
 
 def test_copies_are_kept_where_asked():
