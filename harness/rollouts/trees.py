@@ -1,0 +1,150 @@
+"""Search trees on disk: one JSON line a tree, appended as each is finished, continued after a kill."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import replace
+from pathlib import Path
+
+from harness.errors import InputError
+from harness.rollouts.server import Server
+from harness.rollouts.verdicts import grade_pairs
+from harness.search import MCTS, drive
+from harness.search.driver import own_seed
+from harness.search.tree import SearchTree
+from harness.store import AppendLog, from_dict, read_jsonl, read_rows, stable_hash, write_rows
+from harness.types import Problem, Rollout, SamplingConfig, ScoredResponse
+
+
+def grow_trees(
+    jobs: Iterable[tuple[Problem, int]], server: Server, search: MCTS, sampling: SamplingConfig, grader: str = "strict"
+) -> Iterator[SearchTree]:
+    """Search every (problem, index of the tree) and yield the trees as they finish, their answers graded.
+
+    Each tree's seed follows from `sampling.seed` and its index, so that the trees of a problem are independent.
+    """
+    wanted = {f"{index}:{problem.id}": (problem, index) for problem, index in jobs}
+    searches = (
+        (key, search.grow(problem, own_seed(sampling, "tree", index))) for key, (problem, index) in wanted.items()
+    )
+    for key, tree in drive(searches, server):
+        yield graded(replace(tree, index=wanted[key][1], weights=server.engine.version), server, grader)
+
+
+def graded(tree: SearchTree, server: Server, grader: str = "strict") -> SearchTree:
+    """The tree with the grader's verdict on each answer."""
+    answered = tree.answered()
+    pairs = [(tree.problem, tree.text(index)) for index in answered]
+    nodes = list(tree.nodes)
+    if pairs:
+        for index, verdict in zip(answered, grade_pairs(pairs, server.template.answer_protocol, grader), strict=True):
+            nodes[index] = replace(nodes[index], correct=verdict.correct, answer=verdict.answer)
+    return replace(tree, nodes=tuple(nodes))
+
+
+def collect_trees(
+    path: str | Path,
+    problems: Sequence[Problem],
+    server: Server,
+    search: MCTS,
+    sampling: SamplingConfig,
+    *,
+    num_trees: int = 1,
+    grader: str = "strict",
+    progress: Callable[[int, int], None] = lambda done, total: None,
+) -> list[SearchTree]:
+    """Grow `num_trees` trees for every problem into a file, and return all of them, problem by problem.
+
+    Trees that are in the file already are kept, so a run that was killed continues, and so does one that is asked for
+    more problems or more trees than before. At the end the file is in the order of the problems, whatever order they
+    finished in, so that a resumed run leaves the same trees as an unbroken one (with some engines but for the last digits
+    of log-probabilities, which depend on the rest of a batch).
+
+    Raises:
+        InputError: a tree in the file was grown with other settings or other weights.
+    """
+    path = Path(path)
+    settings = settings_of(search, sampling)
+    jobs = [(problem, index) for problem in problems for index in range(num_trees)]
+    with AppendLog(path) as log:
+        found = _read(path, settings, server.engine.version)
+        missing = [(problem, index) for problem, index in jobs if (problem.id, index) not in found]
+        total, done = len(jobs), len(jobs) - len(missing)
+        for tree in grow_trees(missing, server, search, sampling, grader):
+            tree = replace(tree, settings=settings)
+            log.extend([tree])
+            found[tree.problem.id, tree.index] = tree
+            done += 1
+            progress(done, total)
+    order = {(problem.id, index): rank for rank, (problem, index) in enumerate(jobs)}
+    trees = sorted(found.values(), key=lambda tree: order.get((tree.problem.id, tree.index), len(order)))
+    if missing:
+        write_rows(path, trees)
+    return [tree for tree in trees if (tree.problem.id, tree.index) in order]
+
+
+def settings_of(search: MCTS, sampling: SamplingConfig) -> str:
+    """A fingerprint of all that decides how a tree grows, apart from the weights."""
+    return f"{stable_hash(repr(search), sampling):016x}"
+
+
+def _read(path: Path, settings: str, weights: str) -> dict[tuple[str, int], SearchTree]:
+    found: dict[tuple[str, int], SearchTree] = {}
+    for number, row in read_jsonl(path):
+        tree = from_dict(SearchTree, row)
+        for what, wanted, has in (("settings", settings, tree.settings), ("weights", weights, tree.weights)):
+            if wanted != has:
+                raise InputError(
+                    f"{path}:{number}: this tree was grown with other {what} ({has}, now {wanted}); "
+                    "write to another file, or delete this one to grow it again."
+                )
+        found[tree.problem.id, tree.index] = tree
+    return found
+
+
+def read_trees(path: str | Path) -> list[SearchTree]:
+    """All trees of a file."""
+    return read_rows(path, SearchTree)
+
+
+def as_rollout(trees: Sequence[SearchTree]) -> Rollout:
+    """All answered leaves of one problem's trees as a rollout; a leaf's reward is its own value."""
+    return Rollout(
+        trees[0].problem,
+        tuple(
+            ScoredResponse(tree.response(index), node.answer, node.correct, node.value or 0.0)
+            for tree in trees
+            for index in tree.answered()
+            for node in [tree.nodes[index]]
+        ),
+        weights=trees[0].weights,
+    )
+
+
+def by_problem(trees: Iterable[SearchTree]) -> list[list[SearchTree]]:
+    """The trees of each problem, in the order in which the problems first appear."""
+    groups: dict[str, list[SearchTree]] = {}
+    for tree in trees:
+        groups.setdefault(tree.problem.id, []).append(tree)
+    return list(groups.values())
+
+
+def difficulty(trees: Sequence[SearchTree]) -> str:
+    """How hard a problem is for its trees: "easy" if all answers are right, "hard" if none is, else "medium".
+
+    As rStar-Math (section 3.4) classes problems before it gives hard ones more rollouts.
+    """
+    correct = [tree.nodes[index].correct for tree in trees for index in tree.answered()]
+    return "hard" if not any(correct) else "easy" if all(correct) else "medium"
+
+
+def coverage(trees: Iterable[SearchTree]) -> dict[str, tuple[int, int]]:
+    """(problems with a right answer, problems) by level and under "all" (rStar-Math, table 2)."""
+    counts: dict[str, list[int]] = {}
+    for group in by_problem(trees):
+        solved = any(tree.nodes[index].correct for tree in group for index in tree.answered())
+        for name in (group[0].problem.level, "all"):
+            count = counts.setdefault(name, [0, 0])
+            count[0] += solved
+            count[1] += 1
+    return {name: (solved, total) for name, (solved, total) in counts.items()}

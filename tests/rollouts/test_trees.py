@@ -1,0 +1,117 @@
+from __future__ import annotations
+
+import signal
+import subprocess
+import sys
+import time
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from harness.errors import InputError
+from harness.prompts import PromptTemplate
+from harness.rollouts.server import Server
+from harness.rollouts.trees import collect_trees, read_trees
+from harness.search import MCTS, PlainSteps
+from harness.search.tree import SearchTree
+from harness.types import Problem, SamplingConfig
+
+PROBLEMS = [Problem(f"p{i}", f"{i} + 1 =", str(i + 1)) for i in range(5)]
+SEARCH = MCTS(
+    candidates=3, rollouts=3, max_depth=4, steps=PlainSteps((" ",)), score_steps=False, terminal_reward="sign"
+)
+SAMPLING = SamplingConfig(max_tokens=8, seed=1)
+
+
+@pytest.fixture
+def server(tiny_model_dir):
+    return make_server(tiny_model_dir)
+
+
+def make_server(folder: Path | str) -> Server:
+    from harness.engines import EngineConfig, open_engine
+    from harness.models import load_tokenizer
+    from harness.rewards.outcome import Outcome
+
+    engine = open_engine(folder, EngineConfig(kind="transformers"))
+    return Server(engine, load_tokenizer(folder), PromptTemplate("test"), Outcome())
+
+
+def test_trees_come_back_from_disk_as_they_were_grown(server, tmp_path):
+    grown = collect_trees(tmp_path / "trees.jsonl", PROBLEMS, server, SEARCH, SAMPLING, num_trees=2)
+    assert [(tree.problem.id, tree.index) for tree in grown] == [(p.id, i) for p in PROBLEMS for i in range(2)]
+    assert read_trees(tmp_path / "trees.jsonl") == grown
+    assert grown[0].nodes != grown[1].nodes
+    assert all(len(tree.nodes) > 3 for tree in grown)
+
+
+def test_a_response_of_a_tree_has_the_tokens_that_were_sampled(server, tmp_path):
+    tree = collect_trees(tmp_path / "trees.jsonl", PROBLEMS[:1], server, SEARCH, SAMPLING)[0]
+    for index in range(1, len(tree.nodes)):
+        response = tree.response(index)
+        assert (
+            server.tokenizer.decode(response.token_ids, skip_special_tokens=True) == response.text == tree.text(index)
+        )
+
+
+class Stopped(Exception):
+    pass
+
+
+def test_a_stopped_run_continues_to_the_same_file(tiny_model_dir, tmp_path):
+    whole, broken = tmp_path / "whole.jsonl", tmp_path / "broken.jsonl"
+    collect_trees(whole, PROBLEMS, make_server(tiny_model_dir), SEARCH, SAMPLING)
+
+    def stop(done: int, total: int) -> None:
+        if done == 2:
+            raise Stopped
+
+    with pytest.raises(Stopped):
+        collect_trees(broken, PROBLEMS, make_server(tiny_model_dir), SEARCH, SAMPLING, progress=stop)
+    with open(broken, "a") as file:
+        file.write('{"problem": {"id": "torn')
+    assert len(broken.read_text().splitlines()) == 3
+    counts = []
+    again = make_server(tiny_model_dir)
+    collect_trees(broken, PROBLEMS, again, SEARCH, SAMPLING, progress=lambda done, total: counts.append(done))
+    assert counts == [3, 4, 5]
+    assert without_logps(broken) == without_logps(whole)
+
+
+def test_trees_of_other_settings_are_refused(server, tmp_path):
+    path = tmp_path / "trees.jsonl"
+    collect_trees(path, PROBLEMS[:1], server, SEARCH, SAMPLING)
+    with pytest.raises(InputError, match=r"trees.jsonl:1: this tree was grown with other settings"):
+        collect_trees(path, PROBLEMS, server, SEARCH, SamplingConfig(max_tokens=8, seed=2))
+
+
+@pytest.mark.slow
+def test_a_killed_run_continues_to_the_same_file(tiny_model_dir, tmp_path):
+    code = (
+        "import sys\nfrom tests.rollouts.test_trees import *\n"
+        "problems = [Problem(f'p{i}', f'{i} + 1 =', str(i + 1)) for i in range(40)]\n"
+        "collect_trees(sys.argv[2], problems, make_server(sys.argv[1]), SEARCH, SAMPLING)"
+    )
+
+    def start(name: str) -> subprocess.Popen[bytes]:
+        command = [sys.executable, "-c", code, str(tiny_model_dir), str(tmp_path / name)]
+        return subprocess.Popen(command, cwd=Path(__file__).parents[2])
+
+    assert start("whole").wait() == 0
+    killed, broken = start("broken"), tmp_path / "broken"
+    while killed.poll() is None and (not broken.exists() or broken.read_bytes().count(b"\n") < 3):
+        time.sleep(0.005)
+    killed.send_signal(signal.SIGKILL)
+    killed.wait()
+    before = broken.read_bytes().splitlines()
+    assert 3 <= len(before) < 40
+    assert start("broken").wait() == 0
+    assert without_logps(broken) == without_logps(tmp_path / "whole")
+    assert set(before[:3]) <= set(broken.read_bytes().splitlines())
+
+
+def without_logps(path: Path) -> list[SearchTree]:
+    """The last digits of log-probabilities depend on what else is in the engine's batch."""
+    trees = read_trees(path)
+    return [replace(tree, nodes=tuple(replace(node, logp=0.0) for node in tree.nodes)) for tree in trees]
