@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import errno
 import importlib
+import os
 import signal
 import sys
 from collections.abc import Callable, Sequence
@@ -20,7 +21,8 @@ from harness.errors import InputError
 
 TERMINATED = 143
 INTERRUPTED = 130
-NO_SPACE_OR_PERMISSION = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EACCES, errno.EPERM, errno.EROFS)
+DISK_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+NO_SPACE_OR_PERMISSION = (*DISK_FULL, errno.EACCES, errno.EPERM, errno.EROFS)
 
 
 @dataclass(frozen=True)
@@ -63,6 +65,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     if arguments[0] == "--version":
         print(f"harness {__version__}")
         return 0
+    prepare_environment()
     if arguments[0] == "--print_completion":
         from harness.commands.completion import print_completion
 
@@ -70,7 +73,6 @@ def main(argv: Sequence[str] | None = None) -> int:
     if arguments[0] not in COMMANDS:
         print(f"error: {unknown(arguments[0])}", file=sys.stderr)
         return 2
-    prepare_environment()
     return guarded(lambda: dispatch(arguments, from_shell=argv is None))
 
 
@@ -103,6 +105,12 @@ def guarded(run: Callable[[], int | None]) -> int:
             raise
         place = f"{error.filename}: " if error.filename else ""
         return say(f"{place}cannot be written or read ({error.strerror}); free space or choose another place.", 2)
+    except Exception as error:
+        # Libraries written in other languages raise their own kinds for a full disk.
+        reason = next((os.strerror(number) for number in DISK_FULL if os.strerror(number) in str(error)), "")
+        if not reason:
+            raise
+        return say(f"a file cannot be written ({reason}); free space and run again.", 2)
     finally:
         signal.signal(signal.SIGTERM, before)
 

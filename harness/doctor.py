@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import importlib
 import importlib.util
 import os
 import platform
@@ -13,7 +12,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
@@ -45,22 +44,22 @@ class Finding:
     """Whether nothing works without it."""
 
 
-def doctor(engines: bool = True, timeout: float = 180.0) -> int:
+def doctor(quick: bool = False, timeout: float = 180.0) -> int:
     """Say what works on this machine and what is missing; the exit status is 1 when something essential is broken.
 
     Args:
-        engines: start each engine on a tiny model, which takes some seconds each; without it they are only looked for.
+        quick: only look for the engines, which otherwise are started on a tiny model, and do not attack the sandbox.
         timeout: seconds that an engine may take to start and to answer.
     """
     broken = False
-    for finding in examine(engines, timeout):
+    for finding in examine(quick, timeout):
         broken |= finding.core and finding.state == "broken"
         print(f"{finding.state:8} {finding.name:20} {finding.text}", flush=True)
     print("\nSomething essential is broken; see above." if broken else "\nEverything essential works.")
     return int(broken)
 
 
-def examine(engines: bool, timeout: float) -> Iterator[Finding]:
+def examine(quick: bool, timeout: float) -> Iterator[Finding]:
     """All findings, in the order of the report, each as soon as it is known."""
     yield Finding("harness", "ok", f"{harness.__version__} in {Path(harness.__file__).parent}")
     yield Finding("python", "ok", f"{platform.python_version()} at {sys.executable}, {platform.platform()}", core=True)
@@ -71,9 +70,10 @@ def examine(engines: bool, timeout: float) -> Iterator[Finding]:
     yield memory()
     yield disk()
     yield wandb_state()
-    yield engine("transformers", timeout, engines)
-    yield engine("vllm", timeout, engines)
-    yield from sandbox()
+    yield engine("transformers", timeout, start=not quick)
+    yield engine("vllm", timeout, start=not quick)
+    if not quick:
+        yield from sandbox()
 
 
 def package(name: str, remedy: str = "") -> Finding:
@@ -165,7 +165,7 @@ def engine(kind: str, timeout: float, start: bool) -> Finding:
         try:
             output, _ = process.communicate(timeout=timeout)
         except subprocess.TimeoutExpired:
-            return Finding(name, "broken", f"no answer within {timeout:.0f} s; try a larger --timeout", core)
+            return Finding(name, "broken", f"no answer within {timeout:g} s; try a larger --timeout", core)
         finally:
             end_group(process)
     seconds = time.monotonic() - started
@@ -208,8 +208,14 @@ def sandbox() -> Iterator[Finding]:
     """What the sandbox's own attacks on itself found, where there is one."""
     if importlib.util.find_spec("harness.sandbox.probe") is None:
         return
-    probe: Callable[[], Iterator[tuple[str, bool, str]]] = importlib.import_module("harness.sandbox.probe").probe
-    for name, held, text in probe():
+    from harness.sandbox.probe import report
+
+    try:
+        rows = report()
+    except (OSError, RuntimeError, ValueError) as error:
+        yield Finding("sandbox", "broken", f"it does not start here: {error}")
+        return
+    for name, held, text in rows:
         yield Finding(f"sandbox {name}", "ok" if held else "broken", text)
 
 

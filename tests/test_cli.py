@@ -247,6 +247,17 @@ def test_a_full_disk_is_one_sentence(capsys, tmp_path):
     assert "No space left on device" in error_of(capsys, "fit", "--config", "boring.yaml", "--ckpt_path", "last")
 
 
+def test_a_disk_that_fills_up_under_a_library_of_its_own_errors_is_one_sentence():
+    script = (
+        "import resource, sys, torch; from safetensors.torch import save_file; from harness.cli import guarded;"
+        "resource.setrlimit(resource.RLIMIT_FSIZE, (1000, 1000));"
+        "sys.exit(guarded(lambda: save_file({'a': torch.zeros(10000)}, 'model.safetensors')))"
+    )
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=False)
+    assert done.returncode == 2
+    assert done.stderr == "error: a file cannot be written (File too large); free space and run again.\n"
+
+
 def test_a_fit_without_a_single_step_fails(capsys):
     given = ["fit", "--config", "boring.yaml", "--trainer.limit_train_batches", "0"]
     assert "not one step was taken" in error_of(capsys, *given)

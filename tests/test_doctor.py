@@ -2,11 +2,11 @@ import importlib.util
 
 import pytest
 
-from harness.doctor import doctor, engine, examine, package
+from harness.doctor import doctor, engine, examine, package, sandbox
 
 
 def test_what_works_is_listed_and_the_status_says_so(capsys):
-    assert doctor(engines=False) == 0
+    assert doctor(quick=True) == 0
     text = capsys.readouterr().out
     assert all(word in text for word in ("python", "torch", "devices", "memory", "disk", "W&B", "engine transformers"))
     assert text.endswith("Everything essential works.\n")
@@ -23,16 +23,23 @@ def test_a_missing_package_is_broken_when_essential_and_missing_when_optional():
 
 def test_something_essential_that_is_broken_fails(monkeypatch, capsys):
     monkeypatch.setattr("harness.doctor.CORE", ("no-such-package-as-this",))
-    assert doctor(engines=False) == 1
+    assert doctor(quick=True) == 1
     assert "Something essential is broken" in capsys.readouterr().out
 
 
 def test_every_finding_that_is_not_ok_names_a_remedy(monkeypatch):
     monkeypatch.setattr("harness.doctor.MIN_MEMORY_GB", 10**6)
     monkeypatch.setattr("harness.doctor.MIN_DISK_GB", 10**6)
-    found = {finding.name: finding for finding in examine(engines=False, timeout=1)}
+    found = {finding.name: finding for finding in examine(quick=True, timeout=1)}
     assert found["memory"].state == found["disk"].state == "missing"
     assert "free some space" in found["disk"].text
+
+
+@pytest.mark.slow
+def test_the_sandbox_is_attacked_and_each_attack_is_listed():
+    found = list(sandbox())
+    assert len(found) > 3
+    assert all(finding.name.startswith("sandbox ") and finding.text for finding in found)
 
 
 @pytest.mark.slow
@@ -54,4 +61,4 @@ def test_the_vllm_engine_really_samples():
 def test_an_engine_that_does_not_answer_in_time_is_broken_and_is_ended():
     finding = engine("transformers", timeout=0.2, start=True)
     assert finding.state == "broken"
-    assert "no answer within 0 s" in finding.text
+    assert "no answer within 0.2 s" in finding.text
