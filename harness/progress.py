@@ -21,7 +21,7 @@ def track(total: int | None, label: str) -> Progress:
     may be "bar", "lines" or "off" instead of "auto".
     """
     style = os.environ.get("HARNESS_PROGRESS", "auto")
-    rank = os.environ.get("RANK") or os.environ.get("LOCAL_RANK") or "0"
+    rank = next((os.environ[name] for name in ("RANK", "LOCAL_RANK", "SLURM_PROCID") if os.environ.get(name)), "0")
     if style == "off" or rank != "0":
         return Progress(total, label)
     if style == "bar" or (style != "lines" and sys.stderr.isatty()):

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import os
 import sys
 import warnings
 from pathlib import Path
@@ -13,6 +12,7 @@ from lightning.pytorch import Callback, LightningDataModule, LightningModule, Tr
 from lightning.pytorch.callbacks import ProgressBar
 from lightning.pytorch.cli import LightningArgumentParser, LightningCLI
 from lightning.pytorch.trainer.states import TrainerStatus
+from lightning.pytorch.utilities.rank_zero import rank_zero_only
 
 from harness.callbacks.progress_bar import TrainingProgress
 from harness.callbacks.run_record import RunRecord
@@ -69,7 +69,7 @@ class TrainingCLI(LightningCLI):
                 f"run_dir is '{config.run_dir}' but trainer.default_root_dir is '{root}'; give run_dir only."
             )
         config.run_dir = config.trainer.default_root_dir = config.run_dir or root or f"runs/{self.subcommand}"
-        if int(os.environ.get("LOCAL_RANK", os.environ.get("RANK", "0"))) == 0:
+        if getattr(rank_zero_only, "rank", 0) == 0:
             prepare_run_dir(Path(config.run_dir), verb=str(self.subcommand), resume=bool(config.ckpt_path))
 
     def _instantiate_trainer(self, config: dict[str, Any], callbacks: list[Callback]) -> Trainer:
