@@ -1,4 +1,4 @@
-"""Score graders on labelled pairs: accuracy, false accepts and rejects, crashes, time-outs, cases per second, p99 latency.
+"""Score graders on labelled pairs: accuracy, false accepts and rejects, crashes, time-outs, speed.
 
     python benchmarks/grading.py                          # the labelled pairs, one core, beside math-verify
     python benchmarks/grading.py --file cases.jsonl --only ours
@@ -135,9 +135,11 @@ def main() -> None:
     if args.file == "HOSTILE":
         sets = {"hostile answers": hostile_rows()}
     else:
-        rows = [json.loads(line) for line in open(args.file, encoding="utf-8")]
+        rows = [json.loads(line) for line in Path(args.file).read_text(encoding="utf-8").splitlines()]
         rows = [row for row in rows if not row.get("debatable")]
-        real = [r for r in rows if r["kind"] == "text" and str(r.get("source", "")).startswith(("grade-school", "qwen2.5"))]
+        real = [
+            r for r in rows if r["kind"] == "text" and str(r.get("source", "")).startswith(("grade-school", "qwen2.5"))
+        ]
         sets = {"labelled pairs": rows} | ({"real responses": real} if real else {})
     for name, rows in sets.items():
         scores = [score(grader, rows) for grader in GRADERS if args.only in (None, grader)]

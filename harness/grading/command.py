@@ -106,7 +106,8 @@ def _explanation(sample: _Sample, verdict: Any) -> str:
 
     mark = "right" if verdict.correct else "wrong" if verdict.status == "ok" else verdict.status
     read = "none" if verdict.answer is None else f"{verdict.answer!r} read as {normalize(verdict.answer)!r}"
-    return f"{sample.place}: {mark} by {verdict.rule}; gold {sample.gold!r} read as {normalize(sample.gold)!r}; answer {read}"
+    gold = f"{sample.gold!r} read as {normalize(sample.gold)!r}"
+    return f"{sample.place}: {mark} by {verdict.rule}; gold {gold}; answer {read}"
 
 
 def _summary(label: str, verdicts: list[Any]) -> str:

@@ -33,13 +33,14 @@ class Comparison(Quantities):
         """Whether two answers mean the same."""
         if time.monotonic() > self.deadline:
             raise TimeoutError
-        if gold == answer:
-            return True
         gold, answer = _bare(gold), _bare(answer)
         for kind, applies, decide in _KINDS:
             if applies(gold, answer):
                 self.rule = kind
-                return decide(self, gold, answer)
+                same = gold == answer or decide(self, gold, answer)
+                if kind not in _REFINED:
+                    self.rule = kind
+                return same
         return self.value(gold, answer)
 
     def value(self, gold: Node, answer: Node) -> bool:
@@ -204,7 +205,8 @@ def _integer_parameter(gold: Node, answer: Node) -> dict[Node, Node]:
     """The renaming between `\\frac{\\pi}{2}+k\\pi` and the same with n."""
     names = symbols(gold), symbols(answer)
     if names[0] != names[1] and all(len(n) == 1 and n <= {"k", "n", "m"} for n in names):
-        if all(any(m.value == "pi" for m in walk(node)) for node in (gold, answer)):
+        with_pi = [any(m.value == "pi" for m in walk(node)) for node in (gold, answer)]
+        if all(with_pi):
             return {Node("sym", (), *names[1]): Node("sym", (), *names[0])}
     return {}
 
@@ -215,7 +217,7 @@ def _variables_of(node: Node) -> frozenset[str]:
     return symbols(node) if node.op in {"rel"} else frozenset()
 
 
-def _either(*operations: str):  # type: ignore[no-untyped-def]
+def _either(*operations: str):
     return lambda gold, answer: gold.op in operations or answer.op in operations
 
 
@@ -244,3 +246,5 @@ _KINDS = (
     ("modular", _either("modular"), Comparison.modular),
 )
 """Kinds of answers in the order in which they are recognised."""
+_REFINED = {"list", "tuple", "equation"}
+"""Kinds whose comparison names the rule itself."""

@@ -1,4 +1,4 @@
-"""Do two answers mean the same? From cheap to costly: strings, exact numbers, trees, values at random points, algebra."""
+"""Do two answers mean the same? From cheap to costly: strings, exact numbers, trees, random points, algebra."""
 
 from __future__ import annotations
 
@@ -20,6 +20,7 @@ from harness.types import AnswerStatus
 _STATES = re.compile(
     r"^(?!.*\b(?:not|no|or|either|maybe|if|than|between)\b).*\b[a-z]{3,} .*\b(?:is|are|equals)\b.*\d", re.IGNORECASE
 )
+_ALTERNATIVE = r"(?:\\?(?:or|and)\b|,|/)\s*\(?[A-J]\b"
 _SIMPLE = re.compile(r"([-+]?)(\d{1,3}(?:,\d{3})+|\d{0,300})(\.\d{1,300})?")
 MAX_OPEN = 4
 """Pairs of one comparison that go to computer algebra."""
@@ -150,7 +151,9 @@ def _by_choice(gold: str, answer: str) -> bool | None:
         return None if not left[1] else (normalize(left[1]) == normalize(answer) or None)
     if left[1] and left[1] and not right[1] and re.fullmatch(r"[=<>+\-*/^_].*", left[1]):
         return None
-    return left[0] == right[0] and not re.match(r"(?:\\?(?:or|and)\b|,|/)\s*\(?[A-J]\b", right[1])
+    if re.match(_ALTERNATIVE, left[1]):
+        return None
+    return left[0] == right[0] and not re.match(_ALTERNATIVE, right[1])
 
 
 def _by_words(gold: str, answer: str, left: Node | None, right: Node | None) -> Decision:

@@ -207,6 +207,8 @@ def _whole(text: str, rule: Rule) -> tuple[int, str] | None:
         return None
     bare = re.sub(r"\\[a-zA-Z]+|\\.", " ", answer)
     words = re.findall(r"[^\W\d_]{2,}", bare)
+    if "\\boxed" in answer or (len(words) == len(bare.split()) - 1 and re.match(r"I\b", answer)):
+        return None  # a box that never closes, or a person who speaks
     return (len(text), answer) if "$" not in bare and len(words) <= 2 and not _MATH.search(answer) else None
 
 

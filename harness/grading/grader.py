@@ -84,7 +84,7 @@ def grade_many(
 
 
 def _decide_in_workers(pairs: list[tuple[str, str]], workers: int) -> dict[tuple[str, str], Decision]:
-    """Decide pairs in chunks; a chunk that overruns is decided again pair by pair, so only the guilty pair times out."""
+    """Decide pairs in chunks; one that overruns is decided again pair by pair, so only the guilty pair times out."""
     chunks = [pairs[i : i + _CHUNK] for i in range(0, len(pairs), _CHUNK)]
     results = pool().map("decide", chunks, workers, lambda: None)
     decided: dict[tuple[str, str], Decision] = {}

@@ -100,7 +100,10 @@ def _by_hendrycks(gold: str, answer: str) -> Decision:
 
 
 def _by_rstar(gold: str, answer: str) -> Decision:
-    """rStar-Math's first checker (ToRA lineage, arXiv:2309.17452): numbers to 1e-4, factors of 100 accepted, brackets ignored."""
+    """rStar-Math's first checker (lineage of ToRA, arXiv:2309.17452).
+
+    Numbers agree to 1e-4, factors of 100 are taken for percent, brackets are ignored.
+    """
     for left, right in ((gold, answer), (latex_rules.hendrycks(gold), latex_rules.hendrycks(answer))):
         if left.strip().lower() == right.strip().lower() and left.strip():
             return Decision(True, "exact")

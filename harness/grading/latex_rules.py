@@ -13,14 +13,15 @@ _PRM800K_UNITS = (
     "degree cm centimeter meter mile second minute hour day week month year foot feet inch yard liter".split()
 )
 _MINERVA_WORDS = (
-    "square ways integers dollars mph inches ft hours km units \\ldots sue points feet minutes digits cents degrees cm gm pounds "
-    "meters meals edges students childrentickets multiples \\text{s} \\text{.} \\text{\\ns} \\text{}^2 \\text{}^3 \\text{\\n} "
+    "square ways integers dollars mph inches ft hours km units \\ldots sue points feet minutes digits "
+    "cents degrees cm gm pounds meters meals edges students childrentickets multiples "
+    "\\text{s} \\text{.} \\text{\\ns} \\text{}^2 \\text{}^3 \\text{\\n} "
     '\\text{} \\mathrm{th} ^\\circ ^{\\circ} \\; ,\\! {,} " \\dots'
 ).split()
 
 
 def hendrycks(text: str) -> str:
-    r"""The MATH repository's normal form: spaces, `\left`, units in `\text{ }`, percent and dollar signs go, fractions get braces."""
+    r"""The MATH repository's normal form: spaces, `\left`, units, percent and dollar signs go, fractions get braces."""
     text = text.replace("\n", "").replace("\\!", "").replace("\\\\", "\\")
     text = text.replace("tfrac", "frac").replace("dfrac", "frac").replace("\\left", "").replace("\\right", "")
     text = text.replace("^{\\circ}", "").replace("^\\circ", "").replace("\\$", "")
@@ -41,7 +42,7 @@ def hendrycks(text: str) -> str:
 
 
 def prm800k(text: str) -> str:
-    """The PRM800K grader's second normal form: also number words, unit words and case go, whole floats become integers."""
+    """The PRM800K grader's second normal form: unit words and case go too, whole floats become integers."""
     text = re.sub(r"^\\text\{(.+?)\}$", r"\1", text.strip())
     text = (
         text.replace("\\%", "%")
@@ -74,7 +75,7 @@ def prm800k(text: str) -> str:
 
 
 def minerva(text: str) -> str:
-    """The Minerva normal form: the last side of an equation, unit words and text commands gone, fractions with braces."""
+    """The Minerva normal form: the last side of an equation, unit words and text commands gone."""
     text = text.split("=")[-1]
     text = (
         re.sub(r"\b(?:an?) ", "", text)

@@ -122,8 +122,7 @@ def _function_argument(parser: Primaries) -> Node:
     r"""Brackets, or what `\sin 2x` applies to: the factors up to the next operator or function."""
     if parser.current.text in {"(", "{"}:
         opening = parser.current.text
-        inner = parser.group() if opening == "{" else parser.primary()
-        return inner
+        return parser.group() if opening == "{" else parser.primary()
     if parser.current.text in {"-"}:
         parser.advance()
         return Node("neg", (_function_argument(parser),))
@@ -190,7 +189,7 @@ def _integrand(parser: Primaries) -> tuple[Node, Node]:
     tokens = parser.tokens
     if level == 0:
         stop = type(tokens[0])("stop", "")
-        parser.tokens = tokens[:end] + [stop]
+        parser.tokens = [*tokens[:end], stop]
         body = parser.sum() if end > start else Node("num", (), Fraction(1))
         if parser.current.kind != "stop":
             raise ParseError("cannot read the integrand")

@@ -66,5 +66,5 @@ def _matrix(rows: list[list[Node]]) -> Node | None:
     return Node("matrix", tuple(Node("list", tuple(row), ",") for row in rows))
 
 
-def _map(function, matrix: Node) -> Node | None:  # type: ignore[no-untyped-def]
+def _map(function, matrix: Node) -> Node | None:
     return _matrix([[function(cell) for cell in row.args] for row in matrix.args])

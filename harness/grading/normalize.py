@@ -80,7 +80,7 @@ def _command(match: re.Match[str]) -> str:
         return {"#": "#", "&": "&", "%": "%", "_": "_", "|": "|"}.get(name, "\\" + name)
     if not name[0].isalpha():
         return name
-    if name.startswith("quad") or name.startswith("qquad"):
+    if name.startswith(("quad", "qquad")):
         return " " + name.partition("quad")[2] + " "
     name = SYNONYMS.get(name, name)
     if name == "prime":

@@ -233,7 +233,7 @@ def symbols(node: Node) -> frozenset[str]:
 
 
 def real_value(node: Node) -> Any:
-    """The real value of a constant tree to 50 digits, infinities included. Raises ArithmeticError where there is none."""
+    """The real value of a constant tree to 50 digits or infinity. Raises ArithmeticError where there is none."""
     evaluator = Evaluator()
     value = evaluator.value(node)
     if evaluator.mp.im(value) and abs(evaluator.mp.im(value)) > abs(value) * evaluator.mp.mpf(10) ** -40:

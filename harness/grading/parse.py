@@ -1,4 +1,4 @@
-"""Read the normal form of an answer as a tree: a hand-written precedence parser, so that no string is ever evaluated."""
+"""Read the normal form of an answer as a tree: a precedence parser, so that no string is ever evaluated."""
 
 from __future__ import annotations
 

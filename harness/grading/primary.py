@@ -185,7 +185,7 @@ class Primaries:
     def is_call(self, name: str) -> bool:
         """Whether `name(` opens the argument of a function rather than a factor."""
         plain = name.rstrip("'").partition("_")[0]
-        if plain in _CALLED or name.endswith("^{-1}") or name.endswith("'"):
+        if plain in _CALLED or name.endswith(("^{-1}", "'")):
             return True
         level, commas, end = 0, 0, self.position
         for end in range(self.position, len(self.tokens)):

@@ -107,7 +107,7 @@ def split_unit(node: Node) -> tuple[Node, str]:
 
 
 def _trailing_unit(node: Node) -> tuple[Node, str]:
-    """A number and the one-letter units that were read as factors, as in `5m`, `0.64N`, `9.8 m/s^2`; else the tree itself."""
+    """A number and the one-letter units read as its factors, as in `5m` and `9.8 m/s^2`; else the tree itself."""
     value, unit = node, ""
     while value.op in {"mul", "div"}:
         factor = value.args[1]

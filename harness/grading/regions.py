@@ -211,7 +211,7 @@ def _complement(part: Region) -> Region:
 
 
 def same_by_samples(gold: Node, answer: Node) -> bool | None:
-    """A condition that is not linear, such as `|x| < 1`, against an explicit set: both are asked at and around its ends.
+    """A condition that is not linear, such as `|x| < 1`, against an explicit set, asked at and around its ends.
 
     None where neither side is explicit or the other is no condition on one variable.
     """

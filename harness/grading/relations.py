@@ -15,7 +15,7 @@ _POINTS = 4
 
 
 def is_label(node: Node) -> bool:
-    """Whether the left of an equation merely names the answer: a variable, `f(x)`, `AB`, `\\cos A`, `(x, y)`, but no expression."""
+    """Whether a side merely names the answer: a variable, `f(x)`, `AB`, `\\cos A`, `(x, y)`, but no expression."""
     match node.op:
         case "sym" | "call":
             return True
@@ -119,7 +119,7 @@ def _values(a: Node, b: Node, point: int, signs: str = "?") -> tuple[Any, Any]:
 
 
 def _constant_ratio(a: Node, b: Node) -> Any:
-    """b / a if it is the same at every point; None if it is not. 0 if one vanishes everywhere and the other does not."""
+    """b / a if it is the same at every point, 1 if both vanish everywhere; None otherwise."""
     ratios: list[Any] = []
     zeros = 0
     for point in range(60, 60 + 4 * _POINTS):
@@ -177,7 +177,7 @@ def _vanish_together(a: Node, b: Node) -> bool:
     names = sorted(symbols(a))
     if not names or symbols(b) - symbols(a):
         return False
-    found = 0
+    found = False
     for name in names[:3]:
         for point in range(80, 92):
             evaluator = Evaluator(point=point, signs="?")
@@ -200,10 +200,8 @@ def _vanish_together(a: Node, b: Node) -> bool:
                 continue
             if abs(value) > mp.mpf(10) ** -12 * max(abs(nearby), mp.mpf(10) ** -22):
                 return False
-            found += 1
-    if not found:
-        return False
-    return True
+            found = True
+    return found
 
 
 def _solve(evaluator: Evaluator, a: Node, name: str) -> Any:

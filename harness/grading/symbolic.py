@@ -8,8 +8,10 @@ from harness.grading.exact import rational
 from harness.grading.tree import Node, walk
 
 _FUNCTIONS = {
-    "arcsin": "asin", "arccos": "acos", "arctan": "atan", "arccot": "acot", "arcsec": "asec", "arccsc": "acsc", "arcsinh": "asinh",
-    "arccosh": "acosh", "arctanh": "atanh", "arccoth": "acoth", "arcsech": "asech", "arccsch": "acsch", "ceil": "ceiling",
+    "arcsin": "asin", "arccos": "acos", "arctan": "atan", "arccot": "acot", "arcsec": "asec",
+    "arccsc": "acsc", "arcsinh": "asinh",
+    "arccosh": "acosh", "arctanh": "atanh", "arccoth": "acoth", "arcsech": "asech", "arccsch": "acsch",
+    "ceil": "ceiling",
     "max": "Max", "min": "Min", "Re": "re", "Im": "im", "conj": "conjugate", "sgn": "sign",
 }  # fmt: skip
 _PLAIN = {
@@ -59,7 +61,7 @@ class Unsupported(ValueError):
 
 
 def prove_same(pairs: tuple[tuple[Node, Node], ...]) -> bool:
-    """Whether computer algebra finds any of the pairs equal. Runs as long as it runs: call it where it can be killed."""
+    """Whether computer algebra finds any of the pairs equal. May run long: call it where it can be killed."""
     for gold, answer in pairs:
         try:
             difference = expression(gold) - expression(answer)

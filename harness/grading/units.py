@@ -162,7 +162,7 @@ def is_unit_word(word: str) -> bool:
 
 @lru_cache(maxsize=4096)
 def read_unit(phrase: str) -> tuple[Fraction, tuple[tuple[str, int], ...], frozenset[str]]:
-    """Size, dimensions with exponents, and the words that are no known unit, of a phrase such as `square miles per hour`."""
+    """Size, dimensions with exponents, and unknown words of a phrase such as `square miles per hour`."""
     size, dimensions, unknown = Fraction(1), dict[str, int](), set[str]()
     phrase = re.sub(r"\bsq\b\.?", "square", re.sub(r"\s*\^\s*\{?\s*(-?\d)\s*\}?", r"^\1", phrase))
     phrase = re.sub(r"\b(square|cubic)d?\s+(\S+)", lambda m: f"{m[2]}^{2 if m[1] == 'square' else 3}", phrase)
@@ -175,6 +175,9 @@ def read_unit(phrase: str) -> tuple[Fraction, tuple[tuple[str, int], ...], froze
         word, _, power = part.partition("^")
         if part in {"/", "per", "a", "an"} and (part != "a" or dimensions):
             sign = -1
+            continue
+        if not re.fullmatch(r"-?\d|", power):
+            unknown.add(part)
             continue
         name, exponent = _singular(word), sign * int(power or 1)
         if name in _MULTIPLIERS and not dimensions:
@@ -190,7 +193,7 @@ def read_unit(phrase: str) -> tuple[Fraction, tuple[tuple[str, int], ...], froze
 
 
 def conversion(gold: str, answer: str) -> Fraction | None:
-    """What one unit of `answer` is in units of `gold`; a unit missing on one side is taken as the other's. None if they differ."""
+    """One unit of `answer` in units of `gold`; a unit missing on one side is the other's. None if they differ."""
     (size_g, dim_g, words_g), (size_a, dim_a, words_a) = read_unit(gold), read_unit(answer)
     multiplier_g = size_g if not dim_g else Fraction(1)
     multiplier_a = size_a if not dim_a else Fraction(1)

@@ -124,7 +124,7 @@ def _ordinal(words: str) -> str:
 
 
 def choice(normal: str) -> tuple[str, str] | None:
-    """The letter of a multiple-choice answer and the text behind it, as in `(B) 42`; None if there is no such letter."""
+    """The letter of a multiple-choice answer and the text behind it, as in `(B) 42`; None without a letter."""
     text = re.sub(r"\\text\{([^{}]*)\}", r" \1 ", normal).strip()
     found = _CHOICE.match(text)
     return (found[1] or found[2], found[3].strip()) if found else None
