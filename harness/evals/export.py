@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 from pathlib import Path
 from typing import Any
@@ -20,7 +21,7 @@ def to_lm_eval(folder: Path, output: Path) -> Path:
     lines = []
     for number, samples in enumerate(problems.values()):
         problem = samples[0].problem
-        texts = [sample.response.text for sample in samples]
+        texts, answers = [s.response.text for s in samples], [s.answer or "" for s in samples]
         lines.append(
             {
                 "doc_id": number,
@@ -28,15 +29,22 @@ def to_lm_eval(folder: Path, output: Path) -> Path:
                 "target": problem.answer,
                 "arguments": {"gen_args_0": {"arg_0": problem.question, "arg_1": results["sampling"]}},
                 "resps": [texts],
-                "filtered_resps": [sample.answer if sample.answer is not None else "" for sample in samples],
+                "filtered_resps": answers if len(answers) == 1 else [answers],
                 "filter": results["protocol"]["answer_protocol"],
                 "metrics": ["exact_match"],
+                "doc_hash": digest(problem.id + problem.question),
+                "prompt_hash": digest(problem.question),
+                "target_hash": digest(problem.answer),
                 "exact_match": sum(sample.correct for sample in samples) / len(samples),
             }
         )
     path = output / f"samples_{results['task']}.jsonl"
     write_bytes(path, "".join(json.dumps(line, ensure_ascii=False) + "\n" for line in lines).encode())
     return path
+
+
+def digest(text: str) -> str:
+    return hashlib.sha256(text.encode()).hexdigest()
 
 
 def to_inspect(folder: Path, output: Path) -> Path:

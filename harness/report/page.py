@@ -1,0 +1,64 @@
+"""Assemble the page: data, script and style in one file that opens from disk."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from harness.report.formulas import formulas, texts_of
+from harness.report.runs import evaluation, find_runs, is_evaluation, is_training, names_of, training
+
+ASSETS = Path(__file__).parent / "assets"
+ITERATION_PROBLEMS = 25
+"""Problems shown of each iteration's rollouts."""
+
+
+def page_data(paths: Sequence[Path], max_problems: int) -> dict[str, Any]:
+    """All that the page shows of the runs at or below the given directories."""
+    found = find_runs(paths)
+    names = names_of(found)
+    data: dict[str, Any] = {
+        "evaluations": [
+            evaluation(folder, name, max_problems)
+            for folder, name in zip(found, names, strict=True)
+            if is_evaluation(folder)
+        ],
+        "trainings": [
+            training(folder, name, min(max_problems, ITERATION_PROBLEMS))
+            for folder, name in zip(found, names, strict=True)
+            if is_training(folder)
+        ],
+    }
+    mark_disagreement(data["evaluations"])
+    data["formulas"] = formulas(texts_of(data))
+    return data
+
+
+def mark_disagreement(evaluations: Sequence[dict[str, Any]]) -> None:
+    """Set `disagreement` on the problems that some responses, of any run of the task, get right and others wrong."""
+    verdicts: dict[tuple[str, str], set[bool]] = {}
+    for each in evaluations:
+        for problem in each["problems"]:
+            key = each["results"]["task"], problem["id"]
+            verdicts.setdefault(key, set()).update(row["correct"] for row in problem["responses"])
+    for each in evaluations:
+        for problem in each["problems"]:
+            problem["disagreement"] = len(verdicts[each["results"]["task"], problem["id"]]) == 2
+
+
+def build_page(paths: Sequence[Path], title: str, max_problems: int) -> str:
+    """The page as HTML."""
+    data = json.dumps(page_data(paths, max_problems), ensure_ascii=False).replace("<", "\\u003c")
+    parts = {name: (ASSETS / name).read_text(encoding="utf-8") for name in ("page.html", "page.css", "page.js")}
+    page = parts["page.html"]
+    for slot, content in (
+        ("{{title}}", title.replace("&", "&amp;").replace("<", "&lt;")),
+        ("{{style}}", parts["page.css"]),
+        ("{{data}}", data),
+        ("{{script}}", parts["page.js"]),
+    ):
+        before, _, after = page.partition(slot)
+        page = before + content + after
+    return page

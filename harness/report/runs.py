@@ -1,0 +1,223 @@
+"""What a page shows of run directories: evaluations, training runs, their curves and samples."""
+
+from __future__ import annotations
+
+import csv
+import json
+import math
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from harness.errors import InputError
+from harness.evals.compare import read_results
+from harness.evals.estimators import pass_at_k
+from harness.evals.evaluation import MetricConfig
+from harness.evals.metrics import COMBINED_REWARD, evaluate
+from harness.evals.run import RESULTS
+from harness.evals.samples import read_rollouts
+from harness.evals.stats import Estimate, mean_interval
+from harness.store import from_dict, read_jsonl
+from harness.types import Rollout
+
+DEPTH = 4
+"""How deep below a given directory runs are looked for."""
+
+ITERATION_FILES = "rollouts/iter_[0-9]*.json"
+
+
+def find_runs(paths: Sequence[Path]) -> list[Path]:
+    """The directories of evaluations and training runs at or below the given ones, in order.
+
+    Raises:
+        InputError: a path does not exist, or nothing was found below it.
+    """
+    found: list[Path] = []
+    for path in paths:
+        if not path.is_dir():
+            raise InputError(f"{path}: no such directory; give the directory of a run.")
+        below = [folder for folder in folders(path, DEPTH) if is_evaluation(folder) or is_training(folder)]
+        if not below:
+            raise InputError(f"{path}: holds no evaluation (results.json) and no training run (metrics.csv).")
+        found += [folder for folder in below if folder not in found]
+    return found
+
+
+def folders(path: Path, depth: int) -> Iterable[Path]:
+    yield path
+    if depth:
+        for child in sorted(path.iterdir()):
+            if child.is_dir() and not child.name.startswith(".") and child.name not in ("checkpoints", "hf", "wandb"):
+                yield from folders(child, depth - 1)
+
+
+def is_evaluation(folder: Path) -> bool:
+    return (folder / RESULTS).is_file()
+
+
+def is_training(folder: Path) -> bool:
+    return (folder / "metrics.csv").is_file() or any(folder.glob(ITERATION_FILES))
+
+
+def names_of(paths: Sequence[Path]) -> list[str]:
+    """Short names that differ: paths without the folders they all share."""
+    resolved = [path.resolve() for path in paths]
+    if len(resolved) == 1:
+        return [resolved[0].name]
+    shared = len(Path(*_common([path.parts for path in resolved])).parts)
+    return ["/".join(path.parts[shared:]) or path.name for path in resolved]
+
+
+def _common(parts: Sequence[Sequence[str]]) -> list[str]:
+    shared = []
+    for column in zip(*parts, strict=False):
+        if len(set(column)) > 1:
+            break
+        shared.append(column[0])
+    return shared or ["/"]
+
+
+def evaluation(folder: Path, name: str, max_problems: int) -> dict[str, Any]:
+    """One evaluation for the page."""
+    results = read_results(folder)
+    rollouts = read_rollouts(folder)
+    return {
+        "name": name,
+        "results": {key: value for key, value in results.items() if key != "protocol"},
+        "protocol": {key: results["protocol"].get(key) for key in ("name", "system", "user", "answer_protocol")},
+        "pass_curve": pass_curve(rollouts),
+        "problems": [problem(rollout) for rollout in rollouts[:max_problems]],
+        "num_problems": len(rollouts),
+    }
+
+
+def powers_of_two(n: int) -> list[int]:
+    """1, 2, 4, ... and n itself."""
+    return sorted({2**i for i in range(n.bit_length()) if 2**i <= n} | {n})
+
+
+def pass_curve(rollouts: Sequence[Rollout]) -> list[dict[str, Any]]:
+    """pass@k with intervals for k = 1, 2, 4, ... up to the samples that every problem has."""
+    n = min((len(rollout.responses) for rollout in rollouts), default=0)
+    found = []
+    for k in powers_of_two(n) if n else []:
+        values = [
+            float(pass_at_k(len(rollout.responses), sum(row.correct for row in rollout.responses), k))
+            for rollout in rollouts
+        ]
+        found.append({"x": k, **point(mean_interval(values))})
+    return found
+
+
+def point(estimate: Estimate) -> dict[str, Any]:
+    return {"y": finite(estimate.value), "low": finite(estimate.low), "high": finite(estimate.high)}
+
+
+def finite(value: float) -> float | None:
+    return round(value, 6) if math.isfinite(value) else None
+
+
+def problem(rollout: Rollout) -> dict[str, Any]:
+    """A problem and its responses."""
+    asked = rollout.problem
+    return {
+        "id": asked.id,
+        "question": asked.question,
+        "answer": asked.answer,
+        "solution": asked.solution,
+        "level": asked.level,
+        "subject": asked.subject,
+        "source": asked.source,
+        "responses": [
+            {
+                "steps": list(row.response.steps),
+                "values": list(row.response.step_values),
+                "answer": row.answer,
+                "correct": row.correct,
+                "status": row.status,
+                "reward": finite(row.reward),
+                "tokens": len(row.response.token_ids),
+                "truncated": row.response.finish_reason == "length",
+            }
+            for row in rollout.responses
+        ],
+    }
+
+
+def training(folder: Path, name: str, max_problems: int) -> dict[str, Any]:
+    """One training run for the page: curves from metrics.csv, and what each iteration decided and sampled."""
+    iterations: list[dict[str, Any]] = []
+    for path in sorted(folder.glob(ITERATION_FILES)):
+        try:
+            decision = json.loads(path.read_text(encoding="utf-8"))
+        except json.JSONDecodeError as error:
+            raise InputError(f"{path}: not valid JSON ({error.msg}); remove it or run the iteration again.") from None
+        rollouts = [from_dict(Rollout, row) for _, row in _rows(path.with_suffix(".jsonl"))]
+        iterations.append(
+            {
+                "iteration": decision.get("iteration", len(iterations) + 1),
+                "grid": grid(decision.get("decision") or {}),
+                "monitors": {key: finite(value) for key, value in (decision.get("monitors") or {}).items()},
+                "config": decision.get("config"),
+                "seconds": decision.get("seconds"),
+                "tokens": decision.get("tokens"),
+                "draws": draws(rollouts),
+                "problems": [problem(rollout) for rollout in rollouts[:max_problems]],
+                "num_problems": len(rollouts),
+            }
+        )
+    return {"name": name, "iterations": iterations, "curves": curves(folder / "metrics.csv")}
+
+
+def _rows(path: Path) -> Iterable[tuple[int, dict[str, Any]]]:
+    return read_jsonl(path) if path.is_file() else ()
+
+
+def grid(decision: Mapping[str, Any]) -> dict[str, Any] | None:
+    """The balance score of each (temperature, threshold), and the chosen one; None if nothing was searched."""
+    scores = decision.get("balance_scores")
+    if not scores:
+        return None
+    return {
+        "temperatures": decision["temperatures"],
+        "thresholds": decision["thresholds"],
+        "scores": scores,
+        "chosen": decision.get("chosen"),
+        "balance_score": decision.get("balance_score"),
+        "n_star": decision.get("n_star"),
+    }
+
+
+def draws(rollouts: Sequence[Rollout]) -> dict[str, list[dict[str, Any]]]:
+    """pass@k and reward@k of an iteration's samples, for k = 1, 2, 4, ... n."""
+    n = min((len(rollout.responses) for rollout in rollouts), default=0)
+    if not n:
+        return {}
+    ks = tuple(powers_of_two(n))
+    metrics = evaluate(rollouts, MetricConfig(ks, votes=False), COMBINED_REWARD)
+    found: dict[str, list[dict[str, Any]]] = {"pass@k": [{"x": k, **point(metrics[f"pass@{k}"])} for k in ks]}
+    for ranking in COMBINED_REWARD:
+        found[f"reward@k/{ranking}"] = [
+            {"x": k, **point(metrics[f"reward@{k}/{ranking}"])} for k in ks if f"reward@{k}/{ranking}" in metrics
+        ]
+    return found
+
+
+def curves(path: Path) -> dict[str, list[list[float]]]:
+    """The columns of metrics.csv as (x, y): x is the iteration where a row has one, and the step otherwise."""
+    found: dict[str, list[list[float]]] = {}
+    if not path.is_file():
+        return found
+    with open(path, newline="", encoding="utf-8") as file:
+        for row in csv.DictReader(file):
+            for name, text in row.items():
+                axis = row.get("iteration") if name.startswith(("rollout/", "eval/")) else row.get("step")
+                if "/" not in (name or "") or not text or not axis:
+                    continue
+                try:
+                    x, y = float(axis), float(text)
+                except ValueError:
+                    continue
+                if math.isfinite(y):
+                    found.setdefault(name, []).append([x, y])
+    return {name: found[name] for name in sorted(found)}

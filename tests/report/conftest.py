@@ -1,0 +1,74 @@
+"""Two small runs: an evaluation of several samples, and a training run of two iterations."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+
+from harness.evals.run import run
+from harness.rewards.steps import ArithmeticSteps
+from harness.store import to_json
+from harness.types import Problem, Response, Rollout, ScoredResponse
+from tests.evals.conftest import ScriptedEngine, build_byte_tokenizer
+from tests.evals.test_run import evaluation, served
+
+
+@pytest.fixture(scope="session")
+def runs(tmp_path_factory):
+    """A folder with the evaluation `eval` and the training run `train`."""
+    folder = tmp_path_factory.mktemp("runs")
+    tokenizer = build_byte_tokenizer()
+
+    def answer(prompt, seed):
+        number = int(tokenizer.decode(prompt).split(" ")[0])
+        if number == 5:
+            return "no marker </script><img src=x onerror=alert(1)>"
+        return f"first $x^2 + \\frac{{1}}{{2}}$ step\n#### {number + (1 if seed % 2 else 7)}"
+
+    problems = tuple(
+        Problem(f"sum/{i}", f"{i} + 1", str(i + 1), solution=f"so {i + 1}", level=str(i % 3)) for i in range(12)
+    )
+    engine = ScriptedEngine(tokenizer, answer)
+    run(evaluation(problems, n=4, k=(1, 4), reward=ArithmeticSteps()), served(engine, tokenizer), folder / "eval", {})
+    write_training(folder / "train")
+    return folder
+
+
+def write_training(folder) -> None:
+    rollouts = folder / "rollouts"
+    rollouts.mkdir(parents=True)
+    lines = ["iteration,step,eval/accuracy,eval/accuracy_low,eval/accuracy_high,rollout/wrong_share,train/loss"]
+    for i in (1, 2):
+        lines += [f"{i},{10 * i},{0.3 + 0.1 * i},{0.2 + 0.1 * i},{0.4 + 0.1 * i},{0.2 / i},", f",{10 * i},,,,,{1 / i}"]
+        decision = {
+            "iteration": i,
+            "decision": {
+                "temperatures": [0.6, 1.0],
+                "thresholds": [0.0, 0.5, 1.0],
+                "balance_scores": [[0.1, 0.2, 0.1], [0.15, 0.3 + i / 10, 0.2]],
+                "chosen": {"temperature": 1.0, "threshold": 0.5},
+                "balance_score": 0.3 + i / 10,
+            },
+            "monitors": {"accuracy": 0.3 * i, "entropy": float("nan")},
+        }
+        (rollouts / f"iter_{i:03d}.json").write_text(json.dumps(decision))
+        rows = [
+            Rollout(
+                Problem(f"p{j}", "3 * 4 + 2", "14"),
+                tuple(
+                    ScoredResponse(
+                        Response(
+                            ("12 + 2\n", f"#### {14 if k < i else 13}"), "stop", (1, 2), -1.0, (1.0, float(k < i))
+                        ),
+                        "14" if k < i else "13",
+                        k < i,
+                        1.5 if k < i else 0.5,
+                    )
+                    for k in range(4)
+                ),
+            )
+            for j in range(3)
+        ]
+        (rollouts / f"iter_{i:03d}.jsonl").write_text("".join(to_json(row) + "\n" for row in rows))
+    (folder / "metrics.csv").write_text("\n".join(lines) + "\n")
