@@ -97,6 +97,14 @@ def _binomial(node: Node) -> Fraction:
     return Fraction(math.comb(n, k))
 
 
+def _choose(node: Node) -> Fraction:
+    """`C(10, 3)` and `P(5, 2)`: combinations and permutations."""
+    if node.value not in {"C", "P"} or len(node.args) != 2:
+        raise NotRational(str(node.value))
+    n, k = _integer(node.args[0], 2000), _integer(node.args[1], 2000)
+    return Fraction(math.comb(n, k) if node.value == "C" else math.perm(n, k))
+
+
 def _function(node: Node) -> Fraction:
     values = [_value(arg) for arg in node.args]
     if node.value in {"max", "min"}:
@@ -140,5 +148,6 @@ _OPERATIONS = {
     "fact": lambda n: Fraction(math.factorial(_integer(n.args[0], 1500))),
     "fact2": lambda n: Fraction(math.prod(range(_integer(n.args[0], 1500), 0, -2))),
     "binom": _binomial,
+    "call": _choose,
     "func": _function,
 }

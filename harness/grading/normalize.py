@@ -45,6 +45,8 @@ def normalize(text: str) -> str:
     text = re.sub(r"\\(?:hspace|vspace|label|phantom|tag)\*?\s*\{[^{}]*\}", " ", text)
     text = re.sub(r"\\(?:color|textcolor)\s*\{[^{}]*\}", " ", text)
     text = _COMMAND.sub(_command, text)
+    text = re.sub(r"^(?:Rs|INR|USD|EUR|GBP|RMB)\.?\s*(?=\\?\$?\d)", "", text)
+    text = re.sub(r"(?:\{\}_\{?(\d+)\}?\s*C_\{?(\d+)\}?|C_\{?(\d+)\}?\^\{?(\d+)\}?)", _binomial, text)
     text = re.sub(r"^\s*(\d+)\s+to\s+(\d+)\s*$", r"\1:\2", text)
     text = (
         re.sub(r"\{?\s*([^{}\s]+)\s*\\choose\b\s*([^{}\s]+)\s*\}?", r"\\binom{\1}{\2}", text)
@@ -90,6 +92,12 @@ def _command(match: re.Match[str]) -> str:
     return f"\\{name} " if name[0].isalpha() else name
 
 
+def _binomial(match: re.Match[str]) -> str:
+    """`{}_{10}C_{3}` and `C_{10}^{3}`."""
+    above, below = [group for group in match.groups() if group is not None]
+    return rf"\binom{{{above}}}{{{below}}}"
+
+
 def _known_head(name: str) -> str | None:
     r"""The command that a name without a space behind it runs into, as in `\pik` and `\lfloorm`."""
     heads = [name[:end] for end in range(len(name) - 1, max(1, len(name) - 5), -1)]
@@ -133,6 +141,8 @@ def unwrap(text: str) -> str:
     for _ in range(12):
         before = text
         text = _LEAD.sub("", text.strip())
+        if text.endswith("..."):
+            text = text[:-3] + "\\ldots"
         text = (
             re.sub(r"(?<!\\)(?<!\d)[.,;:。]+$|(?<=\d)[.,;]+$|\\+$", "", text) if not text.endswith("\\,") else text[:-2]
         )

@@ -44,6 +44,8 @@ def parse(text: str) -> Node:
     """The tree of an answer in normal form. Raises ParseError for prose and for what exceeds the limits."""
     if len(text) > MAX_LENGTH:
         raise ParseError("too long")
+    if numeral := re.fullmatch(r"\(?(\d[0-9A-F]*[A-F][0-9A-F]*)\)?_\{?(\d+)\}?", text):
+        return Node("based", (), (numeral[1], numeral[2]))
     if "\\implies" in text:
         text = text.rsplit("\\implies", 1)[1]
     parser = Parser(tokenize(text))
@@ -71,6 +73,8 @@ class Parser(Primaries):
             items.append(self.item())
         if len(items) == 1:
             return items[0]
+        if items[0].op == "rel" and items[0].value == ("!=",) and all(item.op != "rel" for item in items[1:]):
+            items[1:] = [Node("rel", (items[0].args[0], item), ("!=",)) for item in items[1:]]
         return Node("list", tuple(items), "or" if separators <= {"or", "vee"} else ";" if ";" in separators else ",")
 
     def item(self) -> Node:

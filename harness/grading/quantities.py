@@ -22,7 +22,7 @@ class Quantities(Members):
             (name_g, gold), (name_a, answer) = relations.split_label(gold), relations.split_label(answer)
             if name_g is not None and name_a is not None and name_g != name_a:
                 return False
-        a, b = (as_matrix(node) or node for node in (gold, answer))
+        a, b = (as_matrix(node) or _nested_rows(node) for node in (gold, answer))
         for matrix, other in ((a, b), (b, a)):
             if (
                 matrix.op == "matrix"
@@ -93,6 +93,13 @@ class Quantities(Members):
                 return all(self.same(a, b) for a, b in zip(gold.args, answer.args, strict=True))
             return values[1] == values[3] and (values[0] - values[2]) % values[1] == 0  # type: ignore[operator]
         return self.same(*(n.args[0] if n.op == "modular" else n for n in (gold, answer)))
+
+
+def _nested_rows(node: Node) -> Node:
+    """`[[1, 2], [3, 4]]` as a matrix."""
+    rows = node.args
+    square = node.op == "paren" and all(n.op == "paren" and n.value == ("[", "]") for n in (node, *rows))
+    return Node("matrix", tuple(Node("list", row.args, ",") for row in rows)) if square else node
 
 
 def split_unit(node: Node) -> tuple[Node, str]:

@@ -5,7 +5,8 @@ from __future__ import annotations
 from fractions import Fraction
 from typing import Any
 
-from harness.grading.numeric import Evaluator, NeedsAlgebra, Undefined, symbols
+from harness.grading.calculus import NeedsAlgebra
+from harness.grading.numeric import Evaluator, Undefined, symbols
 from harness.grading.regions import FLIPPED
 from harness.grading.tree import Node, TooCostly
 from harness.grading.values import Undecided

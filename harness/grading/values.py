@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from fractions import Fraction
 
+from harness.grading.calculus import NeedsAlgebra
 from harness.grading.exact import rational
-from harness.grading.numeric import Evaluator, NeedsAlgebra, Undefined, agree, symbols
+from harness.grading.numeric import Evaluator, Undefined, agree, symbols
 from harness.grading.tree import Node, walk
 
 MACHINE_DIGITS = 13

@@ -68,7 +68,7 @@ _NUMBERS = (
 _ORDINALS = "zeroth first second third fourth fifth sixth seventh eighth ninth tenth".split()
 _ARTICLES = re.compile(r"\b(?:the|a|an)\b")
 _CHOICE = re.compile(
-    r"^(?:(?i:option|choice|answer)\s*)?(?:\(([A-J])\)|([A-J])(?:[.):]|\s*[:：]|(?=\s+[A-Z0-9$\\\-(])|$))\s*(.*)$",
+    r"^(?:(?i:(?:the\s+)?(?:correct\s+|right\s+|best\s+)?(?:option|choice|answer)\s*(?:is\s*|:\s*)?))?(?:\(([A-J])\)|([A-J])(?:[.):]|\s*[:：]|(?=\s+[A-Z0-9$\\\-(])|$))\s*(.*)$",
     re.DOTALL,
 )
 _TIME = re.compile(r"^(\d{1,2})(?::(\d{2})(?::(\d{2}))?)?\s*(?:([ap])\.?\s*m\.?)?$", re.IGNORECASE)
@@ -142,6 +142,7 @@ def letters(normal: str) -> frozenset[str] | None:
 def time_of_day(normal: str) -> tuple[int, int, int, str] | None:
     """Hour, minute, second and half of the day ("a", "p" or "" where unsaid)."""
     text = re.sub(r"\\text\{([^{}]*)\}", r" \1 ", normal).strip()
+    text = {"noon": "12:00 pm", "midnight": "12:00 am"}.get(text.lower(), text)
     text = re.sub(r"\s*(?:o'clock|noon)$", lambda m: " pm" if "noon" in m[0] else "", text)
     found = _TIME.match(re.sub(r"\s+", " ", text).strip())
     if not found or not (found[2] or found[4]):
