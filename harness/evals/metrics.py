@@ -9,10 +9,10 @@ from dataclasses import replace
 
 import numpy as np
 
-from harness.evals import diversity, estimators
 from harness.evals.classes import answer_classes
 from harness.evals.evaluation import MetricConfig
 from harness.evals.stats import Estimate, mean_interval
+from harness.rollouts import diversity, estimators
 from harness.types import Rollout, ScoredResponse
 
 Ranking = Callable[[ScoredResponse], float]

@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from harness.evals import estimators
+from harness.rollouts import estimators
 
 TOLERANCE = 1e-9
 

@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from harness.evals import diversity
+from harness.rollouts import diversity
 
 
 def test_equations_are_found_and_prices_are_not():
