@@ -20,6 +20,7 @@ from typing import Any
 from harness.errors import InputError
 from harness.problems import shared_questions
 from harness.protocols import Reward, SamplingScheduler, SearchMethod, Selector
+from harness.rewards import Outcome
 from harness.rollouts.collect import collect
 from harness.rollouts.log import RolloutLog, chunks
 from harness.rollouts.monitors import monitors
@@ -114,7 +115,7 @@ class Iteration:
             "engine": server.engine.name,
             "config": to_dict(config),
             "decision": account,
-            "monitors": {**monitors(rollouts), **counts},
+            "monitors": {**monitors(rollouts, self.reward or Outcome(), config.reward_threshold), **counts},
             "seconds": seconds,
             "tokens": tokens,
             "hashes": {p.name: file_hash(p) for p in (paths.probe, paths.rollouts, paths.train)},
