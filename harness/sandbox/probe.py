@@ -107,8 +107,8 @@ ATTACKS = (
     ),
     Attack(
         "forge its report",
-        "import os, json, struct\nbody = json.dumps(dict(status='ok', error='', seconds='x')).encode()\n"
-        "for number in range(3, 64):\n    try:\n        os.write(number, struct.pack('<I', len(body)) + body)\n"
+        "import os\nbody = b'ok\\nnan\\n'\n"
+        "for number in range(3, 64):\n    try:\n        os.write(number, body)\n"
         "    except OSError:\n        pass\nwhile True:\n    pass",
         _failed,
     ),
