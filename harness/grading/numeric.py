@@ -12,7 +12,7 @@ from collections.abc import Callable
 from functools import lru_cache
 from typing import Any
 
-from harness.grading.calculus import evaluate
+from harness.grading.calculus import NeedsAlgebra, evaluate
 from harness.grading.exact import digits_in_base
 from harness.grading.tree import Node, TooCostly, walk
 
