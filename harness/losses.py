@@ -141,7 +141,7 @@ def ipo_sum_loss(pairs: PairLogps, config: PreferenceLossConfig) -> Tensor:
 
 
 def ipo_mean_loss(pairs: PairLogps, config: PreferenceLossConfig) -> Tensor:
-    """IPO on log-probabilities averaged over each response's tokens, as TRL computes it."""
+    """IPO on log-probabilities averaged over each response's tokens, as TRL computes it on the authors' advice."""
     return (_normalised_delta(pairs) - 1 / (2 * config.beta)) ** 2
 
 

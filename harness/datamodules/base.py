@@ -17,6 +17,7 @@ from torch import Tensor
 from harness.datamodules.batches import Batch, BatchLoader, Item, Layout, plan_epoch
 from harness.datamodules.tokenize import TextRow, existing
 from harness.errors import InputError
+from harness.models import load_tokenizer
 from harness.prompts import find_template
 
 
@@ -79,7 +80,7 @@ class JSONLDataModule(L.LightningDataModule):
         self.batches_per_epoch = batches_per_epoch
         self.seed = seed
         self.num_workers = num_workers
-        self._given_tokenizer = tokenizer
+        self._given_tokenizer = load_tokenizer(tokenizer) if isinstance(tokenizer, str) else tokenizer
         self._cache: dict[tuple[str, ...], Rows] = {}
         self._shown = False
         self.refresh: Callable[[int], list[str]] | None = None
@@ -175,6 +176,13 @@ class JSONLDataModule(L.LightningDataModule):
             "step_tokens": batch.step_tokens,
             "ends_step": batch.ends_step,
         }
+
+    def transfer_batch_to_device(
+        self, batch: dict[str, Any], device: torch.device, dataloader_idx: int
+    ) -> dict[str, Any]:
+        # As Lightning does, without its walk through nested collections, which takes a part of a small step's time.
+        moved = ((k, v.to(device, non_blocking=True) if isinstance(v, Tensor) else v) for k, v in batch.items())
+        return dict(moved)
 
     @rank_zero_only
     def _show(self, rows: Rows, batches: list[Batch]) -> None:

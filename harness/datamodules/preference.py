@@ -76,7 +76,7 @@ class PreferenceDataModule(JSONLDataModule):
                 One pass if not given.
             seed: decides the order of the pairs.
             num_workers: processes that build batches; 0 builds them in the training process.
-            tokenizer: the training module's if not given.
+            tokenizer: a directory, hub id or tokenizer; the training module's if not given.
         """
         super().__init__(
             train_files, val_files or [], template, batch_size, val_batch_size, max_length, long_prompts,

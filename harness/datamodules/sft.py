@@ -55,7 +55,7 @@ class SFTDataModule(JSONLDataModule):
                 One pass if not given.
             seed: decides the order of the rows.
             num_workers: processes that build batches; 0 builds them in the training process.
-            tokenizer: the training module's if not given.
+            tokenizer: a directory, hub id or tokenizer; the training module's if not given.
         """
         super().__init__(
             train_files, val_files or [], template, batch_size, val_batch_size, max_length, long_prompts,

@@ -71,7 +71,9 @@ class TrainingModule(L.LightningModule):
         """Tokens trained on so far, prompts included and padding not, on all devices."""
         self._step_sums: dict[str, Tensor] = {}
         self._val_sums: dict[str, Tensor] = {}
-        self._step_start: float | None = None
+        self._due = True
+        self._clock: float | None = None
+        self._clock_tokens = 0
 
     @cached_property
     def tokenizer(self) -> Any:
@@ -137,36 +139,42 @@ class TrainingModule(L.LightningModule):
         parallelism by the number of ranks; both are undone here, which makes an incomplete last step exact too.
         """
         sums = self.sums(batch)
-        self._add_to(self._step_sums, sums, batch["step_denominator"])
+        if self._due:
+            self._add_to(self._step_sums, sums, batch["step_denominator"])
         if batch["ends_step"]:
-            totals = self._across_ranks(self._step_sums)
-            self._step_sums = {}
             self.num_tokens += batch["step_tokens"]
-            loss = totals.pop("loss")
-            self.log("train/loss", loss, prog_bar=True)
-            self.log_dict(
-                {f"train/{name}": value for name, value in totals.items()}
-                | {"train/num_tokens": float(self.num_tokens)}
-            )
+            self._clock_tokens += batch["step_tokens"]
+            if self._due:
+                self._log_step()
         scale = self.trainer.world_size * self.trainer.accumulate_grad_batches
         return sums.loss / batch["step_denominator"] * scale
 
     def on_train_batch_start(self, batch: dict[str, Any], batch_idx: int) -> None:
-        if self._step_start is None:
-            self._step_start = time.perf_counter()
+        if self._clock is None:
+            self._clock, self._clock_tokens = time.perf_counter(), 0
+        # Logging and the sum over ranks cost more than a small step, so only steps that a logger sees are measured, and
+        # the last of an epoch, whose metrics stand for it.
+        trainer: Any = self.trainer
+        window = trainer.accumulate_grad_batches
+        last = batch_idx // window == (trainer.num_training_batches - 1) // window
+        self._due = last or (trainer.global_step + 1) % trainer.log_every_n_steps == 0
 
-    def on_train_batch_end(self, outputs: Any, batch: dict[str, Any], batch_idx: int) -> None:
-        if batch["ends_step"] and self._step_start is not None:
-            now = time.perf_counter()
-            self.log("train/tokens_per_second", batch["step_tokens"] / (now - self._step_start))
-            self._step_start = now
+    def _log_step(self) -> None:
+        totals, self._step_sums = self._across_ranks(self._step_sums), {}
+        self.log("train/loss", totals.pop("loss").float(), prog_bar=True)
+        now = time.perf_counter()
+        rates = {"num_tokens": float(self.num_tokens)}
+        if self._clock is not None:
+            rates["tokens_per_second"] = self._clock_tokens / (now - self._clock)
+        self.log_dict({f"train/{name}": value for name, value in (totals | rates).items()})
+        self._clock, self._clock_tokens = now, 0
 
     def on_train_epoch_start(self) -> None:
-        self._step_start, self._step_sums = None, {}
+        self._clock, self._step_sums = None, {}
 
     def on_validation_epoch_start(self) -> None:
         # Time spent in validation is not training time.
-        self._step_start, self._val_sums = None, {}
+        self._clock, self._val_sums = None, {}
 
     def validation_step(self, batch: dict[str, Any], batch_idx: int) -> None:
         sums = self.sums(batch)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Literal
 
@@ -87,8 +86,3 @@ def lr_factor(config: OptimizerConfig, step: int, length: int | None) -> float:
     done = min(1.0, (step - warmup) / max(1, length - warmup))
     left = 1 - done if config.schedule == "linear" else (1 + math.cos(math.pi * done)) / 2
     return config.min_lr_ratio + (1 - config.min_lr_ratio) * left
-
-
-def num_parameters(parameters: Iterable[nn.Parameter]) -> int:
-    """Number of elements, of all shards."""
-    return sum(p.numel() for p in parameters)

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import copy
+import csv
 import json
+from pathlib import Path
 
 import lightning as L
 import pytest
@@ -115,6 +117,24 @@ def test_the_logged_loss_is_the_mean_over_the_tokens_of_the_step(trainer, tiny_m
     assert metrics["train/tokens_per_second"] > 0
 
 
+def test_the_loss_of_a_step_that_a_logger_does_not_see_is_not_mixed_into_another(
+    tmp_path, trainer, tiny_model_dir, sum_files
+):
+    """11 batches, 4 a step: steps of 8, 8 and 6 rows."""
+
+    def logged(every):
+        module = SFTModule(str(tiny_model_dir), optimizer=OptimizerConfig(lr=0.0))
+        fit = trainer(accumulate_grad_batches=4, log_every_n_steps=every, max_epochs=2)
+        fit.fit(module, SFTDataModule([sum_files[0]], batch_size=2, max_length=64))
+        rows = csv.DictReader(open(Path(fit.logger.log_dir) / "metrics.csv"))  # noqa: SIM115
+        return {int(row["step"]): float(row["train/loss"]) for row in rows if row.get("train/loss")}
+
+    every_step, every_second = logged(1), logged(2)
+    assert sorted(every_step) == [0, 1, 2, 3, 4, 5]
+    assert sorted(every_second) == [1, 3, 5]
+    assert all(every_second[step] == pytest.approx(every_step[step], rel=1e-6) for step in every_second)
+
+
 def test_fine_tuning_learns_the_data(trainer, tiny_model_dir, sum_files):
     module = SFTModule(str(tiny_model_dir), optimizer=OptimizerConfig(lr=1e-2, schedule="cosine", total_steps=60))
     data = SFTDataModule([sum_files[0]], [sum_files[1]], batch_size=8, max_length=64)
@@ -223,6 +243,21 @@ def test_gradient_checkpointing_changes_no_weight(trainer, tiny_model_dir, sum_f
         return fingerprint(named_weights(module.model))
 
     assert fitted(gradient_checkpointing=True) == fitted()
+
+
+@pytest.mark.slow
+def test_compiled_layers_give_the_same_loss(trainer, tiny_model_dir, sum_files):
+    def loss(**options):
+        module = SFTModule(str(tiny_model_dir), optimizer=OptimizerConfig(lr=1e-2), **options)
+        fit = trainer()
+        fit.fit(module, SFTDataModule([sum_files[0]], batch_size=8, max_length=64))
+        return fit.callback_metrics["train/loss"].item(), module
+
+    plain, _ = loss()
+    compiled, module = loss(compile=True)
+    assert compiled == pytest.approx(plain, rel=1e-4)
+    assert all(block._compiled_call_impl is not None for block in module.model.model.layers)
+    assert not any("_orig_mod" in name for name, _ in named_weights(module.model))
 
 
 def test_bf16_mixed_keeps_the_weights_in_float32(trainer, tiny_model_dir, sum_files):
