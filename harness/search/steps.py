@@ -3,55 +3,46 @@
 from __future__ import annotations
 
 import re
+from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Protocol
+from typing import ClassVar
 
 from harness.types import Execution, Response
 
 
-class Steps(Protocol):
+class Steps(ABC):
     """Tells a search how its policy writes steps."""
 
-    @property
-    def step_stop(self) -> tuple[str, ...]:
-        """Strings that end a step."""
+    step_stop: tuple[str, ...]
+    """Strings that end a step."""
+    runs_code: ClassVar[bool] = False
 
-    @property
-    def runs_code(self) -> bool: ...
-
+    @abstractmethod
     def answered(self, response: Response) -> bool:
         """Whether the last step ends the response with an answer."""
 
     def program(self, steps: Sequence[str], failed: Sequence[bool]) -> tuple[str, ...]:
-        """The code of the steps up to the last one that is to be run; `failed` says which steps ran into errors."""
-
-    def output(self, step: str, execution: Execution) -> str:
-        """Text to show the policy after a step has run; "" for nothing."""
-
-
-@dataclass(frozen=True)
-class PlainSteps:
-    """Natural language; a response is answered when the policy ends it."""
-
-    step_stop: tuple[str, ...] = ("\n\n",)
-
-    @property
-    def runs_code(self) -> bool:
-        return False
-
-    def answered(self, response: Response) -> bool:
-        return response.finish_reason == "stop"
-
-    def program(self, steps: Sequence[str], failed: Sequence[bool]) -> tuple[str, ...]:
+        """The code to run for the last of the steps, earlier code first; `failed` says which ran into errors."""
         return ()
 
     def output(self, step: str, execution: Execution) -> str:
+        """Text to show the policy after a step has run; "" for nothing."""
         return ""
 
 
 @dataclass(frozen=True)
-class CodeSteps:
+class PlainSteps(Steps):
+    """Natural language; a response is answered when the policy ends it."""
+
+    step_stop: tuple[str, ...] = ("\n\n",)
+
+    def answered(self, response: Response) -> bool:
+        return response.finish_reason == "stop"
+
+
+@dataclass(frozen=True)
+class CodeSteps(Steps):
     """Code-augmented chain of thought (rStar-Math, arXiv:2501.04519, section 3.2).
 
     A response is `<code>`, steps of code with comments that each end in `<end_of_step>`, the last in `<end_of_code>`,
@@ -75,14 +66,12 @@ class CodeSteps:
     answer_by_box: bool = False
     r"""Take any step with `\boxed` for the answer, even in a comment, as the official code does."""
 
-    @property
-    def step_stop(self) -> tuple[str, ...]:
-        ends = (self.end_of_code, self.end_of_answer)
-        return (self.end_of_step, *ends) if self.stop_at_steps else ends
+    runs_code: ClassVar[bool] = True
 
     @property
-    def runs_code(self) -> bool:
-        return True
+    def step_stop(self) -> tuple[str, ...]:  # type: ignore[override]
+        ends = (self.end_of_code, self.end_of_answer)
+        return (self.end_of_step, *ends) if self.stop_at_steps else ends
 
     def answered(self, response: Response) -> bool:
         last = response.steps[-1]
