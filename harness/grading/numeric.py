@@ -103,7 +103,7 @@ class Evaluator:
         total = self.value(args[0])
         for arg in args[1:]:
             other = self.value(arg)
-            if total and other and not self.mp.isinf(total) and not self.mp.isinf(other):
+            if total and other and not self.inside_calculus and not self.mp.isinf(total) and not self.mp.isinf(other):
                 self.lost_bits = max(self.lost_bits, abs(self.mp.mag(total) - self.mp.mag(other)))
             total = total + other
         return total
