@@ -46,8 +46,14 @@ COMMANDS: dict[str, Command] = {
     "predict": Command("Run a model over a datamodule's prediction data."),
     "eval": Command("Measure a model on benchmarks, with intervals.", "harness.evals.command:eval_tasks"),
     "tasks": Command("List the benchmarks and where their rows come from.", "harness.evals.command:list_tasks"),
+    "compare": Command("Test whether one of two evaluations is better.", "harness.evals.command:compare"),
+    "report": Command("Write one HTML page about runs.", "harness.report.command:report"),
     "rollout": Command(
         "Sample and score responses to problems; write training rows from them.", "harness.rollouts.command:rollout"
+    ),
+    "grade": Command("Grade a file of samples again.", "harness.grading.command:grade"),
+    "trees": Command(
+        "Grow search trees over problems; write traces and preference pairs.", "harness.rollouts.tree_command:trees"
     ),
     "replay": Command("Say what other choices a run's samples would have led to.", "harness.rollouts.replay:replay"),
     "prepare": Command("Write the built-in task's data and base model.", "harness.arithmetic.prepare:prepare"),

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import itertools
+import json
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -21,8 +23,25 @@ def function_parser(name: str, function: Callable[..., Any]) -> SentenceErrors:
 
 def run_function(name: str, function: Callable[..., Any], options: Sequence[str]) -> int | None:
     """Parse the options and call the function with them; what it returns is the exit status."""
+    options = spell_out(function, options)
     check_config_files(options)
     parser = function_parser(name, function)
-    values = parser.instantiate_classes(parser.parse_args(list(options)))
+    values = parser.instantiate_classes(parser.parse_args(options))
     values.pop("config", None)
     return function(**values)
+
+
+def spell_out(function: Callable[..., Any], options: Sequence[str]) -> list[str]:
+    """Write bare words at the front as options: a function's `positional` attribute names them in their order.
+
+    A single name takes all the words as a list: `report A B` is `report --runs ["A", "B"]`.
+    """
+    names: tuple[str, ...] = getattr(function, "positional", ())
+    words = list(itertools.takewhile(lambda option: not option.startswith("-"), options))
+    if not names or not words:
+        return list(options)
+    rest = list(options[len(words) :])
+    if len(names) == 1:
+        return [f"--{names[0]}", json.dumps(words), *rest]
+    named = [part for name, word in zip(names, words, strict=False) for part in (f"--{name}", word)]
+    return [*named, *words[len(names) :], *rest]

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import html
 import json
+import re
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -18,7 +20,7 @@ ITERATION_PROBLEMS = 25
 def page_data(paths: Sequence[Path], max_problems: int) -> dict[str, Any]:
     """All that the page shows of the runs at or below the given directories."""
     found = find_runs(paths)
-    names = names_of(found)
+    names = names_of(found, paths)
     data: dict[str, Any] = {
         "evaluations": [
             evaluation(folder, name, max_problems)
@@ -52,13 +54,6 @@ def build_page(paths: Sequence[Path], title: str, max_problems: int) -> str:
     """The page as HTML."""
     data = json.dumps(page_data(paths, max_problems), ensure_ascii=False).replace("<", "\\u003c")
     parts = {name: (ASSETS / name).read_text(encoding="utf-8") for name in ("page.html", "page.css", "page.js")}
-    page = parts["page.html"]
-    for slot, content in (
-        ("{{title}}", title.replace("&", "&amp;").replace("<", "&lt;")),
-        ("{{style}}", parts["page.css"]),
-        ("{{data}}", data),
-        ("{{script}}", parts["page.js"]),
-    ):
-        before, _, after = page.partition(slot)
-        page = before + content + after
-    return page
+    # One pass, so that nothing inside what is filled in is taken for a slot.
+    filled = {"title": html.escape(title), "style": parts["page.css"], "data": data, "script": parts["page.js"]}
+    return re.sub(r"\{\{(title|style|data|script)\}\}", lambda slot: filled[slot[1]], parts["page.html"])

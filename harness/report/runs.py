@@ -59,13 +59,17 @@ def is_training(folder: Path) -> bool:
     return (folder / "metrics.csv").is_file() or any(folder.glob(ITERATION_FILES))
 
 
-def names_of(paths: Sequence[Path]) -> list[str]:
-    """Short names that differ: paths without the folders they all share."""
-    resolved = [path.resolve() for path in paths]
-    if len(resolved) == 1:
-        return [resolved[0].name]
-    shared = len(Path(*_common([path.parts for path in resolved])).parts)
-    return ["/".join(path.parts[shared:]) or path.name for path in resolved]
+def names_of(found: Sequence[Path], given: Sequence[Path]) -> list[str]:
+    """Short names that differ: each run below the directory it was given by, without what all names begin with."""
+    tops = [path.resolve() for path in given]
+    parts = []
+    for path in (path.resolve() for path in found):
+        top = next(top for top in tops if path.is_relative_to(top))
+        parts.append((top.name, *path.relative_to(top).parts))
+    if len(parts) == 1:
+        return [parts[0][-1]]
+    shared = len(_common(parts))
+    return ["/".join(part[shared:]) or part[-1] for part in parts]
 
 
 def _common(parts: Sequence[Sequence[str]]) -> list[str]:
@@ -74,7 +78,7 @@ def _common(parts: Sequence[Sequence[str]]) -> list[str]:
         if len(set(column)) > 1:
             break
         shared.append(column[0])
-    return shared or ["/"]
+    return shared
 
 
 def evaluation(folder: Path, name: str, max_problems: int) -> dict[str, Any]:

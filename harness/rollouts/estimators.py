@@ -149,7 +149,27 @@ def reward_at_k_s(correct: Sequence[bool], rewards: Sequence[float], k: int, s: 
 
     S = 1 is best-of-K. Copies of one response count as often as they were drawn; `distinct_reward_at_k_s` merges them.
     """
+    if s == 1:
+        return _best_of(correct, rewards, k)
     return _ranked(correct, rewards, [1] * len(correct), k, s)
+
+
+def _best_of(correct: Sequence[bool], rewards: Sequence[float], k: int) -> float:
+    """S = 1: the chance that the best draw comes from a group of equal rewards, times the share that is right there."""
+    n = len(correct)
+    check_k(n, k)
+    sizes, right = Counter(map(float, rewards)), Counter(float(r) for c, r in zip(correct, rewards, strict=True) if c)
+
+    def none_above(num_others: int) -> float:
+        return math.prod(max(num_others - i, 0) / (n - i) for i in range(k))
+
+    left, chance = n, 0.0
+    for reward in sorted(sizes, reverse=True):
+        size = sizes[reward]
+        if right[reward]:
+            chance += right[reward] / size * (none_above(left) - none_above(left - size))
+        left -= size
+    return min(1.0, chance)
 
 
 def distinct_reward_at_k_s(

@@ -79,14 +79,14 @@ def test_every_tab_opens_without_an_error(page, tmp_path):
             const view = document.getElementById("view");
             sizes[tab] = [view.textContent.length > 40, view.querySelectorAll("svg").length];
         }
-        return {tabs, sizes, title: document.title};
+        return {tabs, sizes, title: document.title, heading: document.querySelector("h1").textContent};
         """,
     )
     assert seen["tabs"] == ["Results", "Breakdown", "Training", "Samples"]
     assert all(full for full, _ in seen["sizes"].values())
     assert seen["sizes"]["Results"][1] == 1
     assert seen["sizes"]["Training"][1] >= 4
-    assert seen["title"] == "Two <runs>"
+    assert seen["title"] == seen["heading"] == "Two <runs>"
 
 
 @needs_chromium

@@ -10,7 +10,8 @@ from harness.report.runs import curves, find_runs, names_of, powers_of_two
 
 def test_runs_are_found_below_a_folder_and_named_by_what_differs(runs):
     found = find_runs([runs])
-    assert names_of(found) == ["eval", "train"]
+    assert names_of(found, [runs]) == ["eval", "train"]
+    assert names_of(found[:1], [runs]) == ["eval"]
     assert find_runs([runs / "eval", runs]) == [runs / "eval", runs / "train"]
 
 

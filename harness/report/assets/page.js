@@ -11,6 +11,7 @@ function el(tag, attributes = {}, ...children) {
   const node = document.createElement(tag);
   for (const [name, value] of Object.entries(attributes)) {
     if (name.startsWith("on")) node.addEventListener(name.slice(2), value);
+    else if (name.startsWith("aria-")) node.setAttribute(name, String(value));
     else if (value !== undefined && value !== null && value !== false) node.setAttribute(name, value === true ? "" : value);
   }
   node.append(...children.flat().filter((child) => child !== null && child !== undefined));
@@ -56,7 +57,7 @@ function marked(text, find) {
 }
 
 /** A line chart; series are {name, points: [{x, y, low, high}]}. */
-function lineChart(title, series, { log = false, xLabel = "", width = 430, height = 250 } = {}) {
+function lineChart(title, series, { log = false, xLabel = "", width = 380, height = 230 } = {}) {
   series = series.map((s) => ({ ...s, points: s.points.filter((p) => p.y !== null && p.y !== undefined) })).filter((s) => s.points.length);
   const points = series.flatMap((s) => s.points);
   if (!points.length) return null;
@@ -66,7 +67,7 @@ function lineChart(title, series, { log = false, xLabel = "", width = 430, heigh
   const x0 = Math.min(...xs), x1 = Math.max(...xs);
   let y0 = Math.min(...ys), y1 = Math.max(...ys);
   if (y0 >= 0 && y0 < 0.35 * y1) y0 = 0;
-  if (y1 === y0) y1 = y0 + 1;
+  if (y1 === y0) [y0, y1] = [y0 - 0.5, y1 + 0.5];
   const px = (x) => left + ((scale(x) - x0) / (x1 - x0 || 1)) * (width - left - right);
   const py = (y) => height - bottom - ((y - y0) / (y1 - y0)) * (height - top - bottom);
   const root = svg("svg", { width, height, viewBox: `0 0 ${width} ${height}`, role: "img", "aria-label": title });
@@ -258,13 +259,6 @@ const FIRST = ["eval/accuracy", "rollout/accuracy", "rollout/solved", "rollout/b
 
 function trainingView() {
   const parts = [];
-  const names = [...new Set(DATA.trainings.flatMap((t) => Object.keys(t.curves)))].filter((name) => !/_(low|high)$/.test(name));
-  names.sort((a, b) => (FIRST.indexOf(a) + 99) % 99 - (FIRST.indexOf(b) + 99) % 99 || a.localeCompare(b));
-  const charts = names.map((name) => lineChart(name, DATA.trainings.filter((t) => t.curves[name]).map((t) => {
-    const at = (suffix, x) => ((t.curves[name + suffix] || []).find((p) => p[0] === x) || [])[1];
-    return { name: t.name, points: t.curves[name].map(([x, y]) => ({ x, y, low: at("_low", x), high: at("_high", x) })) };
-  }), { xLabel: /^(rollout|eval)\//.test(name) ? "iteration" : "step" }));
-  parts.push(el("h2", {}, "Curves"), el("div", { class: "row" }, charts.filter(Boolean)));
   for (const training of DATA.trainings) {
     const searched = training.iterations.filter((each) => each.grid), drawn = training.iterations.filter((each) => each.draws["pass@k"]);
     if (searched.length) {
@@ -272,11 +266,19 @@ function trainingView() {
     }
     if (drawn.length) {
       const kinds = [...new Set(drawn.flatMap((each) => Object.keys(each.draws)))];
-      const iterations = kinds.map((kind) => lineChart(`${kind} of the rollouts, by iteration`, kIndex(drawn, kind), { xLabel: "iteration" }));
       parts.push(el("h2", {}, `Samples of the iterations: ${training.name}`), el("div", { class: "row" },
-        lineChart("pass@k, by iteration", drawn.map((each) => ({ name: `iteration ${each.iteration}`, points: each.draws["pass@k"] })), { log: true, xLabel: "k" }), iterations.filter(Boolean)));
+        lineChart("pass@k of the rollouts", drawn.map((each) => ({ name: `iteration ${each.iteration}`, points: each.draws["pass@k"] })), { log: true, xLabel: "k" }),
+        kinds.map((kind) => lineChart(`${kind} by iteration`, kIndex(drawn, kind), { xLabel: "iteration" })).filter(Boolean)));
     }
   }
+  const names = [...new Set(DATA.trainings.flatMap((t) => Object.keys(t.curves)))].filter((name) => !/_(low|high)$/.test(name));
+  const chart = (name) => lineChart(name, DATA.trainings.filter((t) => t.curves[name]).map((t) => {
+    const at = (suffix, x) => ((t.curves[name + suffix] || []).find((p) => p[0] === x) || [])[1];
+    return { name: t.name, points: t.curves[name].map(([x, y]) => ({ x, y, low: at("_low", x), high: at("_high", x) })) };
+  }), { xLabel: /^(rollout|eval)\//.test(name) ? "iteration" : "step" });
+  const first = FIRST.filter((name) => names.includes(name)), rest = names.filter((name) => !FIRST.includes(name));
+  parts.push(el("h2", {}, "Curves"), el("div", { class: "row" }, first.map(chart).filter(Boolean)));
+  if (rest.length) parts.push(el("details", {}, el("summary", {}, `${rest.length} more`), el("div", { class: "row" }, rest.map(chart).filter(Boolean))));
   return parts;
 }
 
