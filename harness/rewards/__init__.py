@@ -3,7 +3,8 @@
 from harness.rewards.likelihood import Likelihood
 from harness.rewards.model import RewardModel
 from harness.rewards.outcome import Outcome
+from harness.rewards.outcome_else_process import OutcomeElseProcess
 from harness.rewards.steps import ArithmeticSteps
 from harness.rewards.weighted import WeightedSum
 
-__all__ = ["ArithmeticSteps", "Likelihood", "Outcome", "RewardModel", "WeightedSum"]
+__all__ = ["ArithmeticSteps", "Likelihood", "Outcome", "OutcomeElseProcess", "RewardModel", "WeightedSum"]

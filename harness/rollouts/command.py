@@ -3,19 +3,22 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from pathlib import Path
 
 from harness.engines.config import EngineConfig
 from harness.errors import InputError
 from harness.protocols import Reward, SearchMethod, Selector
-from harness.types import RolloutConfig, SamplingConfig
+from harness.sandbox import Sandbox
+from harness.types import Problem, Rollout, RolloutConfig, SamplingConfig
 
 
 def rollout(
     model: str,
-    problems: list[str],
     output: Path,
+    problems: list[str] | None = None,
+    start: list[str] | None = None,
     sampling: SamplingConfig = SamplingConfig(n=8),
     template: str = "plain",
     search: SearchMethod | None = None,
@@ -23,6 +26,7 @@ def rollout(
     select: Selector | None = None,
     reward_threshold: float = 0.0,
     rows: Path | None = None,
+    sandbox: Sandbox | None = None,
     engine: EngineConfig = EngineConfig(),
     grader: str = "strict",
     chunk_size: int = 500,
@@ -32,15 +36,18 @@ def rollout(
 
     Args:
         model: checkpoint directory or hub id of the policy.
-        problems: JSONL files of problems with answers.
         output: JSONL file of scored rollouts, one problem a line; appended chunk by chunk.
+        problems: JSONL files of problems with answers; default are those of `start`.
+        start: JSONL files of rollouts that the search extends, of a policy with the same tokenizer.
         sampling: how to sample.
         template: name of the prompt template.
         search: how responses are found; default is independent samples.
         reward: of the responses; default is the outcome alone.
-        select: turns rollouts into training rows (`TopK` for supervised rows, `OutcomePairs` for preference pairs).
+        select: turns rollouts into training rows (`TopK` for supervised rows, `OutcomePairs` for preference pairs,
+            `StepLabels` for process supervision).
         reward_threshold: rewards must be above it to be selected.
         rows: file of the selected rows; goes with `select`.
+        sandbox: runs the programs of searches with code.
         engine: which engine samples, and its memory.
         grader: name of the grader.
         chunk_size: problems sampled in one go.
@@ -51,32 +58,43 @@ def rollout(
     from harness.problems import read_all_problems
     from harness.progress import track
     from harness.prompts import find_template
+    from harness.rewards.outcome import Outcome
     from harness.rollouts.collect import collect
     from harness.rollouts.log import RolloutLog, chunks
     from harness.rollouts.monitors import monitors
     from harness.rollouts.server import Server
-    from harness.store import write_rows
+    from harness.rollouts.step_labels import with_step_ends
+    from harness.store import read_rows, write_rows
 
     if (select is None) != (rows is None):
         raise InputError("select and rows go together: one says what to take, the other where to write it.")
-    wanted = read_all_problems(problems)[:limit]
+    begun = {rollout.problem.id: rollout for path in start or () for rollout in read_rows(path, Rollout)}
+    if not problems and not begun:
+        raise InputError("give problems to sample for, or rollouts to start from.")
+    wanted = (read_all_problems(problems) if problems else [rollout.problem for rollout in begun.values()])[:limit]
     opened = open_engine(model, engine)
     try:
-        server = Server(opened, load_tokenizer(model), find_template(template), reward)
+        server = Server(opened, load_tokenizer(model), find_template(template), reward or Outcome(), sandbox)
         log = RolloutLog(output, opened.version)
-        rollouts = []
+        rollouts: list[Rollout] = []
+
+        def sample(part: Sequence[Problem]) -> Iterable[Rollout]:
+            known = {
+                problem.id: with_step_ends(begun[problem.id], server.prompt_ids(problem), server.tokenizer)
+                for problem in part
+                if problem.id in begun
+            }
+            return collect(part, server, sampling, search=search, reward=reward, grader=grader, start=known)
+
         with track(len(wanted), "rollouts") as progress:
             for chunk in chunks(wanted, chunk_size):
-                rollouts += log.chunk(
-                    chunk,
-                    sampling,
-                    lambda part: collect(part, server, sampling, search=search, reward=reward, grader=grader),
-                )
-                progress.advance(len(chunk), accuracy=monitors(rollouts)["accuracy"])
+                newest = log.chunk(chunk, sampling, sample)
+                rollouts += newest
+                progress.advance(len(chunk), accuracy=monitors(newest)["accuracy"])
     finally:
         opened.close()
-    for name, value in monitors(rollouts).items():
-        print(f"{name:18} {value:.4g}")
+    for name, value in monitors(rollouts, reward or Outcome()).items():
+        print(f"{name:28} {value:.4g}")
     if select is not None and rows is not None:
         config = RolloutConfig(replace(sampling), reward_threshold)
         selected, counts = select(rollouts, config, lambda problem: server.template.render(problem, server.tokenizer))

@@ -8,6 +8,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import replace
 from typing import Any, Protocol, runtime_checkable
 
+from harness.errors import InputError
 from harness.prompts import PromptTemplate
 from harness.protocols import Engine, Reward
 from harness.rollouts.verdicts import grade_pairs
@@ -108,7 +109,7 @@ class Server:
                 self._generate(key, request)
             case Judge():
                 if self.reward is None:
-                    raise ValueError("this search asks for rewards, but no reward was given")
+                    raise InputError("this search asks for rewards; name one (such as --reward Outcome).")
                 self._judgements.append((key, request))
             case Execute():
                 self._execute(key, request)
@@ -187,7 +188,7 @@ class Server:
 
     def _execute(self, key: str, request: Execute) -> None:
         if self.executor is None:
-            raise ValueError("this search runs code, but no executor was given")
+            raise InputError("this search runs code and needs a sandbox; give one (--sandbox Sandbox).")
         if not isinstance(self.executor, BackgroundExecutor) or not request.programs:
             self._answered.append((key, self.executor(request.programs) if request.programs else []))
             return

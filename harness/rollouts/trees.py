@@ -51,14 +51,24 @@ def collect_trees(
     *,
     num_trees: int = 1,
     grader: str = "strict",
-    progress: Callable[[int, int], None] = lambda done, total: None,
+    progress: Callable[[int], None] = lambda count: None,
 ) -> list[SearchTree]:
     """Grow `num_trees` trees for every problem into a file, and return all of them, problem by problem.
 
     Trees that are in the file already are kept, so a run that was killed continues, and so does one that is asked for
     more problems or more trees than before. At the end the file is in the order of the problems, whatever order they
-    finished in, so that a resumed run leaves the same trees as an unbroken one (with some engines but for the last digits
-    of log-probabilities, which depend on the rest of a batch).
+    finished in, so that a resumed run leaves the same trees as an unbroken one (but for the last digits of their
+    log-probabilities, which with some engines depend on the rest of a batch).
+
+    Args:
+        path: JSONL file of trees; it need not exist.
+        problems: their ids must be distinct.
+        server: answers the searches.
+        search: the tree search.
+        sampling: its seed, a problem's id and the index of a tree fix the tree.
+        num_trees: independent trees for each problem.
+        grader: name of the grader of the answers.
+        progress: told how many more trees there are, first those found in the file.
 
     Raises:
         InputError: a tree in the file was grown with other settings or other weights.
@@ -69,13 +79,12 @@ def collect_trees(
     with AppendLog(path) as log:
         found = _read(path, settings, server.engine.version)
         missing = [(problem, index) for problem, index in jobs if (problem.id, index) not in found]
-        total, done = len(jobs), len(jobs) - len(missing)
+        progress(len(jobs) - len(missing))
         for tree in grow_trees(missing, server, search, sampling, grader):
             tree = replace(tree, settings=settings)
             log.extend([tree])
             found[tree.problem.id, tree.index] = tree
-            done += 1
-            progress(done, total)
+            progress(1)
     order = {(problem.id, index): rank for rank, (problem, index) in enumerate(jobs)}
     trees = sorted(found.values(), key=lambda tree: order.get((tree.problem.id, tree.index), len(order)))
     if missing:

@@ -63,8 +63,11 @@ def test_a_stopped_run_continues_to_the_same_file(tiny_model_dir, tmp_path):
     whole, broken = tmp_path / "whole.jsonl", tmp_path / "broken.jsonl"
     collect_trees(whole, PROBLEMS, make_server(tiny_model_dir), SEARCH, SAMPLING)
 
-    def stop(done: int, total: int) -> None:
-        if done == 2:
+    counts: list[int] = []
+
+    def stop(count: int) -> None:
+        counts.append(count)
+        if sum(counts) == 2:
             raise Stopped
 
     with pytest.raises(Stopped):
@@ -72,10 +75,10 @@ def test_a_stopped_run_continues_to_the_same_file(tiny_model_dir, tmp_path):
     with open(broken, "a") as file:
         file.write('{"problem": {"id": "torn')
     assert len(broken.read_text().splitlines()) == 3
-    counts = []
+    counts.clear()
     again = make_server(tiny_model_dir)
-    collect_trees(broken, PROBLEMS, again, SEARCH, SAMPLING, progress=lambda done, total: counts.append(done))
-    assert counts == [3, 4, 5]
+    collect_trees(broken, PROBLEMS, again, SEARCH, SAMPLING, progress=counts.append)
+    assert counts == [2, 1, 1, 1]
     assert without_logps(broken) == without_logps(whole)
 
 

@@ -1,0 +1,101 @@
+"""`harness trees`: search trees for a file of problems, and training rows from them."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from harness.engines.config import EngineConfig
+from harness.protocols import Reward
+from harness.rollouts.tree_rows import StepPairs
+from harness.sandbox import Sandbox
+from harness.search import MCTS
+from harness.types import Problem, SamplingConfig
+
+
+def trees(
+    model: str,
+    problems: list[str],
+    output: Path,
+    search: MCTS = MCTS(),  # noqa: B008 - frozen
+    sampling: SamplingConfig = SamplingConfig(),
+    num_trees: int = 1,
+    template: str = "plain",
+    reward: Reward | None = None,
+    sandbox: Sandbox | None = None,
+    sft_rows: Path | None = None,
+    traces_per_problem: int = 2,
+    pair_rows: Path | None = None,
+    step_pairs: StepPairs = StepPairs(),  # noqa: B008 - frozen
+    answer_pairs_per_side: int = 2,
+    engine: EngineConfig = EngineConfig(),
+    grader: str = "strict",
+    limit: int | None = None,
+) -> int:
+    """Grow search trees over problems and write traces and preference pairs from them; a killed run continues.
+
+    Args:
+        model: checkpoint directory or hub id of the policy.
+        problems: JSONL files of problems with answers.
+        output: JSONL file of the trees, one a line; those it holds already are kept.
+        search: the tree search.
+        sampling: how to sample; `max_tokens` bounds one step.
+        num_trees: independent trees for each problem.
+        template: name of the prompt template.
+        reward: of partial and finished responses; default is the outcome.
+        sandbox: runs the programs of steps with code.
+        sft_rows: file to write the best right traces to.
+        traces_per_problem: traces written for each problem.
+        pair_rows: file to write step pairs and final-answer pairs to.
+        step_pairs: which sibling steps make a pair.
+        answer_pairs_per_side: right and wrong responses of each problem that make final-answer pairs; 0 makes none.
+        engine: which engine samples, and its memory.
+        grader: name of the grader.
+        limit: only the first so many problems.
+    """
+    from harness.engines import open_engine
+    from harness.models import load_tokenizer
+    from harness.problems import read_all_problems
+    from harness.progress import track
+    from harness.prompts import find_template
+    from harness.rewards.outcome import Outcome
+    from harness.rollouts.server import Server
+    from harness.rollouts.tree_rows import answer_pairs, sft_examples
+    from harness.rollouts.tree_rows import step_pairs as step_pairs_of
+    from harness.rollouts.trees import by_problem, collect_trees, coverage
+    from harness.store import write_rows
+
+    wanted = read_all_problems(problems)[:limit]
+    opened = open_engine(model, engine)
+    try:
+        server = Server(opened, load_tokenizer(model), find_template(template), reward or Outcome(), sandbox, grader)
+        with track(len(wanted) * num_trees, "trees") as progress:
+            grown = collect_trees(
+                output,
+                wanted,
+                server,
+                search,
+                sampling,
+                num_trees=num_trees,
+                grader=grader,
+                progress=progress.advance,
+            )
+    finally:
+        opened.close()
+    for level, (solved, total) in coverage(grown).items():
+        print(f"level {level or '-':10} {solved} of {total} problems have a right answer ({solved / total:.1%})")
+    print(f"{server.num_tokens} tokens, {server.mean_pending:.1f} requests pending while the engine worked")
+
+    def render(problem: Problem) -> str:
+        return server.template.render(problem, server.tokenizer)
+
+    groups = by_problem(grown)
+    if sft_rows is not None:
+        rows = [row for group in groups for row in sft_examples(group, render, traces_per_problem)]
+        write_rows(sft_rows, rows)
+        print(f"{sft_rows}: {len(rows)} rows")
+    if pair_rows is not None:
+        pairs = [pair for group in groups for pair in step_pairs_of(group, render, step_pairs)]
+        whole = [pair for group in groups for pair in answer_pairs(group, render, answer_pairs_per_side)]
+        write_rows(pair_rows, [*pairs, *whole])
+        print(f"{pair_rows}: {len(pairs)} step pairs, {len(whole)} final-answer pairs")
+    return 0
