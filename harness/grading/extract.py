@@ -38,7 +38,10 @@ def extract_answer(text: str, protocol: AnswerProtocol = DEFAULT) -> str | None:
             text = rest if rest.strip() else thought
         elif "<think>" in text:
             return None
+    lower = text.lower()
     for rule in protocol.rules:
+        if rule.needs and not any(word in lower for word in rule.needs):
+            continue
         found = _FINDERS[rule.kind](text, rule)
         if found is None:
             continue
@@ -61,10 +64,11 @@ def _after(text: str, position: int) -> str | None:
 
 def boxes(text: str) -> list[tuple[int, int, str]]:
     r"""Start, end and content of every `\boxed{...}` and `\fbox{...}`, outermost ones only; `\boxed 5` gives `5`."""
-    if "\\box" not in text and "box{" not in text and "box " not in text:
+    if "box" not in text:
         return []
     found, position = [], 0
-    pairs = brace_pairs(text)
+    start = text.index("box")
+    pairs = {start + left: start + right for left, right in brace_pairs(text[start:]).items()}
     for match in re.finditer(r"\\(?:boxed|fbox|framebox)\s*", text):
         if match.start() < position:
             continue

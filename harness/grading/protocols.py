@@ -9,9 +9,21 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
-_ANSWER_WORDS = r"(?:answer|réponse|respuesta|resposta|antwort|risposta|ответ|答案|答|答え|정답|الجواب|उत्तर)"
+ANSWER_WORDS = (
+    "answer",
+    "réponse",
+    "respuesta",
+    "resposta",
+    "antwort",
+    "risposta",
+    "ответ",
+    "答",
+    "정답",
+    "الجواب",
+    "उत्तर",
+)
 MARKER = (
-    rf"(?i:\b(?:the\s+)?(?:final|correct|right)?\s*\b{_ANSWER_WORDS}\**\s*(?:\([^)]{{0,20}}\)\s*)?"
+    rf"(?i:\b(?:the\s+)?(?:final|correct|right)?\s*\b(?:{'|'.join(ANSWER_WORDS)}|答案|答え)\**\s*(?:\([^)]{{0,20}}\)\s*)?"
     r"(?:ist\b|is\b(?!\s+not\b)|est\b|es\b|è|é|are\b|should\s+be|must\s+be|would\s+be|will\s+be|was|为|是|應為|：|:|=)[\s:：*]*(?:option|choice)?\s*)"
 )
 FINAL = r"(?i:final answer(?: is)?\**\s*[:：]?\**\s*(?:the\s+(?:final\s+)?answer\s+is\s*)?[:：]?\s*)"
@@ -29,6 +41,8 @@ class Rule:
     """Which occurrence counts."""
     scope: Literal["sentence", "line", "rest", "number"] = "sentence"
     """How far a marker's answer reaches."""
+    needs: tuple[str, ...] = ()
+    """Strings of which the lower-case text must hold one, as a cheap look ahead of the pattern."""
 
 
 @dataclass(frozen=True)
@@ -49,11 +63,11 @@ DEFAULT = AnswerProtocol(
     (
         Rule("tag", "answer"),
         Rule("boxed"),
-        Rule("marker", r"####\s*", scope="line"),
+        Rule("marker", r"####\s*", scope="line", needs=("####",)),
         Rule("marker", r"(?m:^\s*#+\s*(?:Final\s+)?Answer\s*:?\s*$)", scope="rest"),
-        Rule("marker", FINAL),
-        Rule("marker", MARKER),
-        Rule("marker", _CHINESE_MARKER),
+        Rule("marker", FINAL, needs=("final answer",)),
+        Rule("marker", MARKER, needs=ANSWER_WORDS),
+        Rule("marker", _CHINESE_MARKER, needs=("答",)),
         Rule("marker", r"(?m:^A\s*:\s*)", scope="line"),
         Rule("whole"),
         Rule("math"),
@@ -67,7 +81,7 @@ CHOICE = AnswerProtocol(
     (
         Rule("tag", "answer"),
         Rule("boxed"),
-        Rule("choice", MARKER),
+        Rule("choice", MARKER, needs=ANSWER_WORDS),
         Rule("choice", r"(?i:\banswer\s*:?)"),
         Rule("choice"),
     ),

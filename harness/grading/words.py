@@ -67,6 +67,8 @@ _NUMBERS = (
 ).split()
 _ORDINALS = "zeroth first second third fourth fifth sixth seventh eighth ninth tenth".split()
 _ARTICLES = re.compile(r"\b(?:the|a|an)\b")
+for _phrases in (_EMPTY, _UNDEFINED, _INFINITE, _REALS):  # as `plain` leaves them
+    _phrases |= {_ARTICLES.sub(" ", phrase).strip() for phrase in _phrases}
 _CHOICE = re.compile(
     r"^(?:(?i:(?:the\s+)?(?:correct\s+|right\s+|best\s+)?(?:option|choice|answer)\s*(?:is\s*|:\s*)?))?(?:\(([A-J])\)|([A-J])(?:[.):]|\s*[:：]|(?=\s+[A-Z0-9$\\\-(])|$))\s*(.*)$",
     re.DOTALL,
@@ -92,7 +94,7 @@ def meaning(normal: str) -> str:
         ("<infinite>", _INFINITE),
         ("<reals>", _REALS),
     ):
-        if words in phrases or words in {_ARTICLES.sub(" ", p).strip() for p in phrases}:
+        if words in phrases:
             return name
     return words
 
