@@ -15,12 +15,14 @@ from lightning import LightningModule, Trainer
 from lightning.pytorch import Callback
 from lightning.pytorch.utilities.exceptions import SIGTERMException
 from lightning.pytorch.utilities.rank_zero import rank_zero_info
+from torch.distributed.tensor import DTensor
+from transformers import AutoModelForCausalLM
 
 from harness.callbacks.evaluation import Evaluation
 from harness.callbacks.turns import Turns
 from harness.engines import EngineConfig, open_engine, verify_sync
 from harness.errors import InputError
-from harness.models import fingerprint, named_weights
+from harness.models import fingerprint, named_weights, plain_model
 from harness.problems import read_all_problems, shared_questions
 from harness.progress import track
 from harness.prompts import find_template
@@ -118,7 +120,7 @@ class RolloutCallback(Callback):
     def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Measure the policy after the last iteration; the epoch's checkpoint is saved already."""
         iteration = _epochs_trained(trainer)
-        if self.evaluation and not self._evaluation_file(iteration).exists():
+        if self.evaluation and _missing(trainer, self._evaluation_file(iteration)):
             with self._synced(trainer) as server:
                 if server is not None:
                     self._evaluate(trainer, server, iteration)
@@ -165,7 +167,7 @@ class RolloutCallback(Callback):
         # `current_epoch` lags behind by one when a run resumes from a checkpoint of an epoch's end.
         iteration = min(_epochs_trained(trainer) + 1, trainer.max_epochs or 1)
         files = IterationFiles(self.folder, iteration)
-        if not files.manifest.exists():
+        if _missing(trainer, files.manifest):
             with self._synced(trainer) as server:
                 if server is not None:
                     if self.evaluation and not self._evaluation_file(iteration - 1).exists():
@@ -207,40 +209,34 @@ class RolloutCallback(Callback):
 
         The other ranks help to gather the weights and then wait until the first is done.
         """
-        module = trainer.lightning_module
-        version = fingerprint(named_weights(module.model))
-        if not trainer.is_global_zero:
-            for _ in named_weights(module.model):
-                pass
+        module: Any = trainer.lightning_module
+        gathered = _gathered(module.model, trainer.is_global_zero)
         with self._turns.first_rank() as first:
             if not first:
                 yield None
                 return
-            engine = self._open(module)
-            engine.wake()
-            if engine.version != version:
-                engine.sync(named_weights(module.model), version)
-            server = Server(engine, module.tokenizer, self._template, self.reward)
-            self._prove(module, engine, version, server)
+            model = module.model if gathered is None else _whole_copy(module.model, gathered)
+            version = fingerprint(named_weights(model))
+            if self._engine is None:
+                self._engine = open_engine(module.checkpoint, self.engine_config)
+            self._engine.wake()
+            if self._engine.version != version:
+                self._engine.sync(named_weights(model), version)
+            server = Server(self._engine, module.tokenizer, self._template, self.reward)
+            self._prove(model, version, server)
             yield server
-            engine.sleep()
+            self._engine.sleep()
 
-    def _open(self, module: Any) -> Engine:
-        if self._engine is None:
-            self._engine = open_engine(module.checkpoint, self.engine_config)
-        return self._engine
-
-    @torch.no_grad()
-    def _prove(self, module: Any, engine: Engine, version: str, server: Server) -> None:
+    def _prove(self, model: torch.nn.Module, version: str, server: Server) -> None:
         """Raise if the engine does not compute what the training model computes."""
         prompts = [server.prompt_ids(problem) for problem in self._plan.problems[:NUM_SYNC_PROMPTS]]
         tolerance = self.sync_tolerance
         if tolerance is None:
             tolerance = 1e-3 if self.engine_config.dtype == "float32" else 0.3
-        training = module.training
-        module.eval()
-        verify_sync(engine, module.model, prompts, version, tolerance)
-        module.train(training)
+        training = model.training
+        model.eval()
+        verify_sync(server.engine, model, prompts, version, tolerance)
+        model.train(training)
 
     def _log(self, trainer: Trainer, iteration: int, metrics: dict[str, float]) -> None:
         for logger in trainer.loggers:
@@ -271,8 +267,33 @@ class _Phases:
             raise SIGTERMException
 
 
+def _missing(trainer: Trainer, path: Path) -> bool:
+    """Whether a file is not there, as the first rank sees it, so that all ranks do the same."""
+    return trainer.strategy.broadcast(not path.exists())
+
+
+def _gathered(model: torch.nn.Module, keep: bool) -> dict[str, torch.Tensor] | None:
+    """All weights of a sharded model in CPU memory where `keep` is set, by a collective; None if it is not sharded."""
+    if not any(isinstance(parameter, DTensor) for parameter in model.parameters()):
+        return None
+    weights = {}
+    for name, tensor in named_weights(model):
+        if keep:
+            weights[name] = tensor.cpu()
+    return weights
+
+
+def _whole_copy(model: torch.nn.Module, weights: dict[str, torch.Tensor]) -> torch.nn.Module:
+    """An unsharded copy of the model on the CPU, which one rank can run alone."""
+    with torch.random.fork_rng(devices=[]):
+        copy = AutoModelForCausalLM.from_config(plain_model(model).config)
+    copy.load_state_dict(weights)
+    return copy
+
+
 def _epochs_trained(trainer: Trainer) -> int:
-    return trainer.fit_loop.epoch_progress.current.processed
+    progress: Any = trainer.fit_loop.epoch_progress.current
+    return progress.processed
 
 
 def _rollout_metrics(manifest: dict[str, Any], temperature: float, threshold: float) -> dict[str, float]:

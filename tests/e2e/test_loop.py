@@ -1,0 +1,136 @@
+"""The loop of self-improvement through the real command line: several ranks, kills, real data with real vLLM."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+import yaml
+
+from harness.arithmetic.prepare import prepare
+from tests.paths import DATA_DIR, ROOT
+
+RECIPE = ROOT / "configs/recipes/bstar/arithmetic/21_online_rft.yaml"
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("arithmetic")
+    prepare(folder, num_sft=10, num_train=24, num_probe=4, num_test=6)
+    return folder
+
+
+def small_config(folder, data, engine="transformers", batch_size=4):
+    """The shipped recipe with a random model, few problems, and a threshold that keeps all that ends by itself."""
+    config = yaml.safe_load(RECIPE.read_text().replace("runs/arithmetic/data", str(data)))
+    config["run_dir"] = str(folder / "run")
+    config["model"]["init_args"]["checkpoint"] = str(data / "base")
+    config["model"]["init_args"]["optimizer"]["cycle_steps"] = 3
+    config["data"]["init_args"] |= {"batch_size": batch_size, "batches_per_epoch": 3}
+    config["trainer"] |= {"max_epochs": 2, "accelerator": "cpu", "precision": "32-true", "log_every_n_steps": 1}
+    rollout = config["trainer"]["callbacks"][1]["init_args"]
+    rollout |= {"problems_per_iteration": 12, "chunk_size": 4, "replay_share": 0.0}
+    rollout["select"] = {"class_path": "harness.rollouts.TopK", "init_args": {"keep_cut": True}}
+    rollout["scheduler"]["init_args"] = {"sampling": {"n": 2, "max_tokens": 8}, "reward_threshold": -1}
+    rollout["engine"] |= {"kind": engine}
+    path = folder / "config.yaml"
+    path.write_text(yaml.safe_dump(config))
+    return path
+
+
+def start(config, *options):
+    """`harness fit` in a process group of its own."""
+    environment = {**os.environ, "WANDB_MODE": "disabled", "OMP_NUM_THREADS": "1"}
+    return subprocess.Popen(
+        [sys.executable, "-m", "harness", "fit", "--config", str(config), *options],
+        cwd=ROOT,
+        env=environment,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        start_new_session=True,
+    )
+
+
+def fit(config, *options):
+    process = start(config, *options)
+    output, _ = process.communicate(timeout=300)
+    assert process.returncode == 0, output
+    return output
+
+
+def content(folder, name):
+    return (folder / "run/rollouts" / name).read_bytes()
+
+
+@pytest.fixture(scope="module")
+def unbroken(tmp_path_factory, data):
+    folder = tmp_path_factory.mktemp("unbroken")
+    fit(small_config(folder, data))
+    return folder
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("overlay", ["ddp", "fsdp2"])
+def test_two_ranks_run_the_loop_and_the_first_samples_for_both(tmp_path, data, unbroken, overlay):
+    config = small_config(tmp_path, data, batch_size=2)
+    hardware = str(ROOT / f"configs/hardware/{overlay}.yaml")
+    fit(config, "--config", hardware, "--trainer.accelerator", "cpu", "--trainer.devices", "2")
+    assert content(tmp_path, "iter_001.jsonl") == content(unbroken, "iter_001.jsonl")
+    assert content(tmp_path, "iter_001.train.jsonl") == content(unbroken, "iter_001.train.jsonl")
+    for name in ("iter_002.json", "eval_002.json"):
+        assert (
+            json.loads(content(tmp_path, name))["weights"] != json.loads(content(tmp_path, "eval_000.json"))["weights"]
+        )
+    assert not list((tmp_path / "run/rollouts").glob(".turns-*"))
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("kill_after", ["iter_001.jsonl", "iter_002.jsonl", "iter_002.json"])
+def test_a_killed_run_started_again_ends_as_the_unbroken_one(tmp_path, data, unbroken, kill_after):
+    config = small_config(tmp_path, data)
+    process = start(config, "--ckpt_path", "last")
+    deadline = time.monotonic() + 200
+    while not (tmp_path / "run/rollouts" / kill_after).exists():
+        assert process.poll() is None, process.communicate()[0]
+        assert time.monotonic() < deadline
+        time.sleep(0.005)
+    os.killpg(process.pid, signal.SIGKILL)
+    process.communicate()
+    fit(config, "--ckpt_path", "last")
+    for name in ("iter_001.jsonl", "iter_001.train.jsonl", "iter_002.jsonl", "iter_002.train.jsonl", "eval_002.json"):
+        assert content(tmp_path, name) == content(unbroken, name), name
+
+
+@pytest.mark.slow
+@pytest.mark.vllm
+@pytest.mark.skipif(not (DATA_DIR / "gsm8k_train.jsonl.gz").exists(), reason="GSM8K is not on this machine")
+def test_the_loop_runs_on_real_problems_with_real_vllm(tmp_path):
+    pytest.importorskip("vllm")
+    recipe = ROOT / "configs/recipes/bstar/gsm8k_random"
+    data = tmp_path / "data"
+    prepared = [
+        sys.executable,
+        str(recipe / "prepare.py"),
+        str(DATA_DIR / "gsm8k_train.jsonl.gz"),
+        "--output",
+        str(data),
+    ]
+    subprocess.run(prepared, cwd=ROOT, check=True, capture_output=True, env={**os.environ, "PYTHONPATH": str(ROOT)})
+    config = tmp_path / "config.yaml"
+    config.write_text((recipe / "20_bstar.yaml").read_text().replace("runs/gsm8k_random", str(tmp_path)))
+    output = fit(config)
+    assert "vllm" in json.loads((tmp_path / "20_bstar/rollouts/iter_002.json").read_text())["engine"], output
+    assert len((tmp_path / "20_bstar/rollouts/iter_002.jsonl").read_text().splitlines()) == 300
+
+
+def test_a_second_run_in_the_same_directory_is_refused_and_nothing_is_lost(unbroken, data):
+    before = {path: path.stat().st_mtime_ns for path in Path(unbroken / "run/rollouts").iterdir()}
+    process = start(unbroken / "config.yaml", "--ckpt_path", "missing.ckpt")
+    output, _ = process.communicate(timeout=200)
+    assert process.returncode != 0, output
+    assert {path: path.stat().st_mtime_ns for path in Path(unbroken / "run/rollouts").iterdir()} == before
