@@ -7,8 +7,8 @@ from pathlib import Path
 from typing import Any
 
 from harness.errors import InputError
-from harness.store import read_jsonl
-from harness.types import Problem
+from harness.store import from_dict, read_jsonl
+from harness.types import Problem, UnitTest
 
 QUESTION_COLUMNS = ("question", "problem")
 
@@ -39,7 +39,7 @@ def _problem(row: Mapping[str, Any], place: str, name: str, index: int, need_ans
     question = next((row[column] for column in QUESTION_COLUMNS if row.get(column)), None)
     if question is None:
         raise InputError(f"{place}: missing column 'question' (or 'problem'); found {sorted(row)}.")
-    if need_answer and not str(row.get("answer") or "").strip():
+    if need_answer and not row.get("tests") and not str(row.get("answer") or "").strip():
         raise InputError(f"{place}: the column 'answer' is missing or empty; found {sorted(row)}.")
     return Problem(
         id=str(row.get("id", f"{name}/{index}")),
@@ -51,6 +51,7 @@ def _problem(row: Mapping[str, Any], place: str, name: str, index: int, need_ans
         subject=str(row.get("subject") or ""),
         choices=tuple(map(str, row.get("choices") or ())),
         accepted_answers=tuple(map(str, row.get("accepted_answers") or ())),
+        tests=tuple(from_dict(UnitTest, test) for test in row.get("tests") or ()),
     )
 
 

@@ -19,6 +19,7 @@ from harness.types import (
     SamplingConfig,
     Score,
     SFTExample,
+    StepExample,
 )
 
 
@@ -107,7 +108,7 @@ class Selector(Protocol):
         """Return training rows and counts; `render` gives the prompt text of a problem."""
 
 
-Selection = tuple[Sequence[SFTExample | PreferencePair], Mapping[str, float]]
+Selection = tuple[Sequence[SFTExample | PreferencePair | StepExample], Mapping[str, float]]
 """Training rows, and numbers that describe them for the log."""
 
 

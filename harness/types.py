@@ -13,6 +13,18 @@ FinishReason = Literal["stop", "length", "step"]
 
 
 @dataclass(frozen=True)
+class UnitTest:
+    """What a program has to do."""
+
+    input: str = ""
+    """What it reads from standard input; where `function` is given, a JSON list of arguments."""
+    output: str = ""
+    """What it must print; where `function` is given, the result as JSON."""
+    function: str = ""
+    """Name of the function, or of the method of a class `Solution`, to call instead of running the program."""
+
+
+@dataclass(frozen=True)
 class Problem:
     """A question with its gold final answer."""
 
@@ -29,6 +41,8 @@ class Problem:
     """Options of a multiple-choice question, in order."""
     accepted_answers: tuple[str, ...] = ()
     """Further golds, any one of which is right."""
+    tests: tuple[UnitTest, ...] = ()
+    """Of a programming problem; they decide whether a response is right, there is no gold answer."""
 
 
 @dataclass(frozen=True)
@@ -105,6 +119,8 @@ class Response:
     """K process rewards, or none."""
     inserted: tuple[tuple[int, str], ...] = ()
     """Text that no policy sampled, such as a program's output: (number of `token_ids` before it, text)."""
+    step_ends: tuple[int, ...] = ()
+    """How many of `token_ids` make up the first 1, 2, ... steps, -1 where a token crosses the end of a step; or ()."""
 
     @property
     def text(self) -> str:
@@ -114,6 +130,14 @@ class Response:
     def finished(self) -> bool:
         """Whether nothing more can be appended."""
         return self.finish_reason != "step"
+
+    def prefix(self, num_steps: int) -> Response:
+        """The first steps, unfinished: as the tokens that were sampled where `step_ends` tells them, else as text."""
+        steps = self.steps[:num_steps]
+        end = self.step_ends[num_steps - 1] if self.step_ends and num_steps else -1
+        if end < 0 or self.inserted:
+            return Response(steps=steps, inserted=((0, "".join(steps)),) if steps else ())
+        return Response(steps=steps, token_ids=self.token_ids[:end])
 
     def extend(self, completion: Completion) -> Response:
         """Append one sampled completion as the next step."""
@@ -192,6 +216,20 @@ class PreferencePair:
     rejected: str
     weight: float = 1.0
     """Keeps a problem with many pairs from outweighing the others."""
+    problem_id: str = ""
+
+
+@dataclass(frozen=True)
+class StepExample:
+    """One row of pointwise process supervision."""
+
+    prompt: str
+    """The exact text the policy saw."""
+    steps: tuple[str, ...]
+    labels: tuple[float, ...]
+    """For each step from 0 to 1: can the right answer still be reached after it, or how likely is that?"""
+    weight: float = 1.0
+    """Of each step of the row."""
     problem_id: str = ""
 
 

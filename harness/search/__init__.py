@@ -6,9 +6,11 @@ from harness.search.forest import Forest
 from harness.search.mcts import MCTS
 from harness.search.sampling import Sampling
 from harness.search.step_beam import StepBeam
+from harness.search.step_completion import StepCompletion
 from harness.search.step_explore import StepExplore
 from harness.search.steps import CodeSteps, PlainSteps
 
 __all__ = [
-    "MCTS", "Chains", "CodeSteps", "Forest", "PlainSteps", "Sampling", "StepBeam", "StepExplore", "drive",
+    "MCTS", "Chains", "CodeSteps", "Forest", "PlainSteps", "Sampling", "StepBeam", "StepCompletion",
+    "StepExplore", "drive",
 ]  # fmt: skip
