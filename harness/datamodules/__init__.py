@@ -2,5 +2,6 @@
 
 from harness.datamodules.preference import PreferenceDataModule
 from harness.datamodules.sft import SFTDataModule
+from harness.datamodules.steps import StepDataModule
 
-__all__ = ["PreferenceDataModule", "SFTDataModule"]
+__all__ = ["PreferenceDataModule", "SFTDataModule", "StepDataModule"]

@@ -96,6 +96,29 @@ def read_preference_rows(files: Sequence[str], template: PromptTemplate, tokeniz
         yield TextRow(prompt, (_content(chosen, where), _content(rejected, where)), chat, weight, where)
 
 
+def read_rows_of(
+    files: Sequence[str], template: PromptTemplate, tokenizer: Any, column: str
+) -> Iterator[tuple[TextRow, dict[str, Any]]]:
+    """Read rows with a list of texts in `column`, which become the responses, and give each row as it stands too.
+
+    The prompt is "prompt", or a problem that the template renders; "weight" is optional.
+
+    Raises:
+        InputError: as `read_jsonl`, or a row has no prompt or no such list.
+    """
+    for where, row in _rows(files):
+        if "prompt" in row:
+            prompt, chat = _prompt(row["prompt"], template, tokenizer, where)
+        elif "question" in row or "problem" in row:
+            prompt, chat = _render_problem(row, template, tokenizer), template.chat
+        else:
+            raise InputError(f"{where}: missing column 'prompt' (or 'question', 'problem'); found {sorted(row)}.")
+        texts = _column(row, (column,), where)
+        if not isinstance(texts, list) or not texts or not all(isinstance(text, str) and text for text in texts):
+            raise InputError(f"{where}: `{column}` must be a list of texts that are not empty, found {texts!r:.80}.")
+        yield TextRow(prompt, tuple(texts), chat, _weight(row, where), where), row
+
+
 def _rows(files: Sequence[str]) -> Iterator[tuple[str, dict[str, Any]]]:
     for file in files:
         for number, row in read_jsonl(file):

@@ -1,7 +1,8 @@
 """LightningModules: tensors in, loss out."""
 
 from harness.modules.dpo import DPOModule
+from harness.modules.process import ProcessRewardModule
 from harness.modules.reward import RewardModule
 from harness.modules.sft import SFTModule
 
-__all__ = ["DPOModule", "RewardModule", "SFTModule"]
+__all__ = ["DPOModule", "ProcessRewardModule", "RewardModule", "SFTModule"]

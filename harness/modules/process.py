@@ -1,0 +1,63 @@
+"""Pointwise process reward models."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+
+from harness.losses import step_loss
+from harness.models import rewards_at
+from harness.modules.base import DType, LoRAConfig, Sums
+from harness.modules.optimizer import OptimizerConfig
+from harness.modules.reward import RewardModule
+
+IGNORED = -100
+
+
+class ProcessRewardModule(RewardModule):
+    """A scalar head on a language model, whose value after a step is the logit of the step's label.
+
+    Trained by binary cross-entropy against the labels of `StepDataModule` (Math-Shepherd, arXiv:2312.08935, eq. 2;
+    PRM of B-STaR, arXiv:2412.17256, section 4.1). The released code of B-STaR reads the mean over all vocabulary
+    logits instead of a scalar head. Saved as a Hugging Face sequence-classification directory with one label, which
+    `harness.rewards.RewardModel` with `per_step: true` scores by.
+
+    Logs `loss`, `accuracy` (share of steps whose value is on the side of 0 on which the label is of 0.5) and `reward`
+    (mean value) under `train/` and `val/`.
+    """
+
+    def __init__(
+        self,
+        checkpoint: str,
+        dtype: DType = "float32",
+        attn_implementation: str | None = None,
+        gradient_checkpointing: bool = False,
+        compile: bool = False,
+        lora: LoRAConfig | None = None,
+        optimizer: OptimizerConfig | None = None,
+    ) -> None:
+        """
+        Args:
+            checkpoint: directory or hub id of a causal LM, which gets a new head, or of a reward model.
+            dtype: type of the weights; keep float32 and let `trainer.precision: bf16-mixed` compute in bfloat16.
+            attn_implementation: "eager", "sdpa", "flex_attention" and so on; transformers' choice if not given.
+            gradient_checkpointing: recompute activations in the backward pass, for less memory.
+            compile: compile the transformer layers with torch.compile.
+            lora: train low-rank updates, and the head, only.
+            optimizer: optimizer and learning-rate schedule.
+        """
+        super().__init__(checkpoint, dtype, attn_implementation, gradient_checkpointing, compile, lora, optimizer)
+
+    def sums(self, batch: dict[str, Any]) -> Sums:
+        labels = batch["labels"].flatten()
+        positions = (labels != IGNORED).nonzero().flatten()
+        values, targets = rewards_at(self.model, batch["input_ids"], positions), labels[positions]
+        weight = batch["weights"][positions // batch["input_ids"].shape[1]]
+        loss = (step_loss(values, targets) * weight).sum()
+        with torch.no_grad():
+            metrics = {
+                "accuracy": (((values > 0) == (targets > 0.5)).float() * weight).sum(),
+                "reward": (values * weight).sum(),
+            }
+        return Sums(loss, weight.sum(), metrics)
