@@ -88,7 +88,7 @@ def test_dpo_starts_at_ln_2_with_gradient_beta_over_2():
     torch.testing.assert_close(rejected.grad, torch.full((3,), 0.05))
 
 
-@pytest.mark.parametrize("name", sorted(PREFERENCE_LOSSES))
+@pytest.mark.parametrize("name", sorted(PREFERENCE_LOSSES.keys() - {"kto_pair"}))
 def test_gradients_of_preference_losses_equal_finite_differences(name):
     generator = torch.Generator().manual_seed(0)
     logps = [-5 - 5 * torch.rand(1, generator=generator, dtype=torch.float64) for _ in range(4)]
@@ -96,8 +96,6 @@ def test_gradients_of_preference_losses_equal_finite_differences(name):
     chosen, rejected = (x.clone().requires_grad_() for x in logps[:2])
     loss = PREFERENCE_LOSSES[name](PairLogps(chosen, rejected, *logps[2:], *counts), CONFIG)
     grads = torch.autograd.grad(loss, [chosen, rejected], allow_unused=True)
-    if name == "kto_pair":
-        pytest.skip("its batch means carry no gradient by design")
     for side, grad in enumerate(grads):
         ends = []
         for step in (1e-6, -1e-6):
