@@ -100,10 +100,11 @@ class RolloutCallback(Callback):
     def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
         if stage != "fit":
             return
-        if trainer.reload_dataloaders_every_n_epochs != 1:
+        every = getattr(trainer, "reload_dataloaders_every_n_epochs", 0)
+        if every != 1:
             raise InputError(
-                f"trainer.reload_dataloaders_every_n_epochs is {trainer.reload_dataloaders_every_n_epochs}; rollouts "
-                "need 1, or every epoch would train on the first iteration's rows."
+                f"trainer.reload_dataloaders_every_n_epochs is {every}; rollouts need 1, or every epoch would train "
+                "on the first iteration's rows."
             )
         self._template = find_template(self.template)
         self._plan = self._load(pl_module)
