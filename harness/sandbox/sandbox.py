@@ -41,8 +41,15 @@ ENVIRONMENT = {
     "OPENBLAS_NUM_THREADS": "1",
     "OMP_NUM_THREADS": "1",
     "MKL_NUM_THREADS": "1",
+    "PYTHONMALLOC": "malloc",
+    "MALLOC_MMAP_THRESHOLD_": "33554432",
+    "MALLOC_TRIM_THRESHOLD_": "1073741824",
 }
-"""All that a fork server inherits; one thread each, for threads would not survive a fork."""
+"""All that a fork server and programs inherit.
+
+One thread each, for threads would not survive a fork. Memory in one piece, so that nearly all of it fits in huge pages,
+which halves the cost of a fork.
+"""
 
 logger = logging.getLogger(__name__)
 
