@@ -34,7 +34,8 @@ class PromptTemplate:
 
     name: str
     user: str = "{question}\n"
-    """The prompt, or in a chat the user's turn; `{question}` and `{choices}` are filled in, other braces stay."""
+    """The prompt, or in a chat the user's turn; `{question}`, `{choices}` and, in a hint, the gold `{answer}` are filled
+    in, other braces stay."""
     system: str = ""
     """System turn of a chat template."""
     chat: bool = False
@@ -48,8 +49,9 @@ class PromptTemplate:
     answer_protocol: str = "default"
     """Name of the rule by which the grader finds the final answer (`harness.grading.PROTOCOLS`)."""
 
-    def _fill(self, question: str, choices: Sequence[str]) -> str:
-        return self.user.replace("{choices}", "\n".join(choices)).replace("{question}", question)
+    def _fill(self, question: str, choices: Sequence[str], answer: str = "") -> str:
+        filled = {"{choices}": "\n".join(choices), "{question}": question, "{answer}": answer}
+        return re.sub("|".join(filled), lambda match: filled[match[0]], self.user)
 
     def render(self, problem: Problem, tokenizer: Any = None) -> str:
         """The prompt as text. A chat needs the tokenizer.
@@ -58,7 +60,7 @@ class PromptTemplate:
             InputError: `chat` is set and the tokenizer has no chat template.
         """
         turns = [(self._fill(question, ()), response) for question, response in self.few_shot]
-        last = self._fill(problem.question, problem.choices)
+        last = self._fill(problem.question, problem.choices, problem.answer)
         if not self.chat:
             return "".join(prompt + response + self.shot_separator for prompt, response in turns) + last
         if not getattr(tokenizer, "chat_template", None):

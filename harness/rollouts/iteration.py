@@ -4,8 +4,9 @@ An iteration's files lie side by side; `manifest` is written last and marks it c
 
     iter_003.probe.jsonl   scored rollouts of the probe problems, one block per temperature
     iter_003.jsonl         scored rollouts of the training problems
+    iter_003.hinted.jsonl  with a hint only: scored rollouts of the problems without a right response, the answer shown
     iter_003.train.jsonl   the rows to train on
-    iter_003.json          the manifest: decision, monitors, hashes of the three
+    iter_003.json          the manifest: decision, monitors, hashes of the others
 """
 
 from __future__ import annotations
@@ -59,6 +60,9 @@ class Iteration:
     chunk_size: int = 500
     """Problems sampled in one go; a killed run repeats at most the chunk in flight."""
     grader: str = "strict"
+    hint: str = ""
+    """Prompt with `{question}` and `{answer}` by which problems without a right response are sampled again (STaR's
+    rationalisation, arXiv:2203.14465, section 3.2). Right responses to it become rows under the plain prompt."""
     seed: int = 0
 
     def check(self) -> None:
@@ -102,7 +106,15 @@ class Iteration:
         seconds["sample"], tokens["sample"] = time.perf_counter() - started, server.num_tokens - before
 
         config, account = self.scheduler.refine(decision, rollouts)
-        rows, counts = self.select(rollouts, config, lambda problem: server.template.render(problem, server.tokenizer))
+        written = [paths.probe, paths.rollouts, paths.train]
+        known, hints = rollouts, {}
+        if self.hint:
+            started, helper = time.perf_counter(), hinting(server, self.hint)
+            hinted = self._hinted(rollouts, sampling, RolloutLog(paths.hinted, server.engine.version), helper, progress)
+            known, hints = with_hinted(rollouts, hinted), {"rationalized_share": rationalized_share(hinted)}
+            seconds["hint"], tokens["hint"] = time.perf_counter() - started, helper.num_tokens
+            written.append(paths.hinted)
+        rows, counts = self.select(known, config, lambda problem: server.template.render(problem, server.tokenizer))
         if not rows:
             raise InputError(
                 f"iteration {iteration}: no response was kept ({counts}); lower the reward threshold "
@@ -115,10 +127,10 @@ class Iteration:
             "engine": server.engine.name,
             "config": to_dict(config),
             "decision": account,
-            "monitors": {**monitors(rollouts, self.reward or Outcome(), config.reward_threshold), **counts},
+            "monitors": {**monitors(rollouts, self.reward or Outcome(), config.reward_threshold), **hints, **counts},
             "seconds": seconds,
             "tokens": tokens,
-            "hashes": {p.name: file_hash(p) for p in (paths.probe, paths.rollouts, paths.train)},
+            "hashes": {p.name: file_hash(p) for p in written},
         }
         write_json(paths.manifest, manifest)
         return manifest
@@ -144,12 +156,38 @@ class Iteration:
             progress(phase, len(rollouts), len(problems))
         return rollouts
 
+    def _hinted(
+        self, rollouts: Sequence[Rollout], sampling: SamplingConfig, log: RolloutLog, server: Server, progress: Progress
+    ) -> list[Rollout]:
+        """Sample the problems without a right response again, by a server that shows the answer."""
+        failed = [rollout.problem for rollout in rollouts if not any(scored.correct for scored in rollout.responses)]
+        iteration = rollouts[0].iteration if rollouts else 0
+        sampling = replace(sampling, seed=stable_hash(sampling.seed, "hint", bits=31))
+        return self._sample(failed, sampling, log, server, progress, "sample with hints", iteration)
+
     def _with_replay(self, rows: Sequence[Any], iteration: int) -> list[Any]:
         count = round(len(rows) * self.replay.share)
         if not count:
             return list(rows)
         rng = random.Random(stable_hash(self.seed, "replay", iteration))
         return [*rows, *rng.sample(list(self.replay.rows), min(count, len(self.replay.rows)))]
+
+
+def hinting(server: Server, hint: str) -> Server:
+    """A server over the same engine whose prompts are hints."""
+    template = replace(server.template, user=hint)
+    return Server(server.engine, server.tokenizer, template, server.reward, server.executor, server.grader)
+
+
+def with_hinted(rollouts: Sequence[Rollout], hinted: Sequence[Rollout]) -> list[Rollout]:
+    """The rollouts, and beside their responses the right ones to the same problem with a hint."""
+    found = {row.problem.id: tuple(scored for scored in row.responses if scored.correct) for row in hinted}
+    return [replace(row, responses=row.responses + found.get(row.problem.id, ())) for row in rollouts]
+
+
+def rationalized_share(hinted: Sequence[Rollout]) -> float:
+    """Share of the problems sampled with a hint that got a right response."""
+    return sum(any(scored.correct for scored in row.responses) for row in hinted) / max(len(hinted), 1)
 
 
 class _Probe:
@@ -187,6 +225,10 @@ class IterationFiles:
     @property
     def rollouts(self) -> Path:
         return self.folder / f"iter_{self.iteration:03d}.jsonl"
+
+    @property
+    def hinted(self) -> Path:
+        return self.folder / f"iter_{self.iteration:03d}.hinted.jsonl"
 
     @property
     def train(self) -> Path:

@@ -10,7 +10,7 @@ from typing import Any
 
 from harness.errors import InputError
 from harness.protocols import Reward, SamplingScheduler, Selector
-from harness.rollouts.iteration import IterationFiles
+from harness.rollouts.iteration import IterationFiles, with_hinted
 from harness.rollouts.select import TopK
 from harness.store import from_dict, read_rows, write_json
 from harness.types import Rollout, RolloutConfig, SamplingConfig, SFTExample
@@ -93,6 +93,8 @@ def _replay_one(
     }
     # The training problems were sampled at the temperature of the run; another one's rows are not known.
     if config.sampling.temperature == decided.sampling.temperature:
+        if files.hinted.exists():
+            rollouts = with_hinted(rollouts, rescored(read_rows(files.hinted, Rollout), reward))
         rows, counts = select(rollouts, config, lambda problem: problem.id)
         chosen = {(row.problem_id, row.response) for row in rows if isinstance(row, SFTExample)}
         trained = {(row.problem_id, row.response) for row in read_rows(files.train, SFTExample)}
