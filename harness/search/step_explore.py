@@ -66,14 +66,14 @@ class StepExplore:
         successes: list[int] = []
         pit: int | None = len(response.steps) - 1
         for index in range(len(response.steps) - 1):
-            drawn, right = yield from self._draw(problem, response.steps[: index + 1], sampling, (), 0)
+            drawn, right = yield from self._draw(problem, response.prefix(index + 1), sampling, (), 0)
             continuations.append(drawn)
             successes.append(right)
             if not right:
                 pit = index
                 break
         if continuations and pit:
-            before = response.steps[:pit]
+            before = response.prefix(pit)
             drawn, right = continuations[pit - 1], successes[pit - 1]
             drawn, right = yield from self._draw(problem, before, sampling, drawn, right, to_the_end=True)
             continuations[pit - 1], successes[pit - 1] = drawn, right
@@ -82,14 +82,13 @@ class StepExplore:
     def _draw(
         self,
         problem: Problem,
-        steps: tuple[str, ...],
+        prefix: Response,
         sampling: SamplingConfig,
         drawn: tuple[Response, ...],
         right: int,
         to_the_end: bool = False,
     ) -> Generator[Any, Any, tuple[tuple[Response, ...], int]]:
         """Draw continuations until one is right or there are enough; `to_the_end` draws all that are missing."""
-        prefix = Response(steps=steps, inserted=((0, "".join(steps)),))
         while len(drawn) < self.samples and (to_the_end or not right):
             size = min(self.at_once or self.samples, self.samples - len(drawn))
             reply = yield Generate(problem, (prefix,), replace(sampling, n=size))
