@@ -18,6 +18,7 @@ from typing import Any, TypeVar
 from harness.errors import InputError
 
 Row = TypeVar("Row")
+PLAIN = frozenset({int, float, str, bool, type(None)})
 
 
 def to_json(row: Any) -> str:
@@ -27,13 +28,22 @@ def to_json(row: Any) -> str:
 
 def to_dict(row: Any) -> Any:
     """Dataclasses become dicts without the fields that hold their default."""
+    if type(row) in PLAIN:
+        return row
     if is_dataclass(row) and not isinstance(row, type):
-        return {f.name: to_dict(getattr(row, f.name)) for f in fields(row) if getattr(row, f.name) != _default(f)}
+        values = ((name, default, getattr(row, name)) for name, default in _defaults(type(row)))
+        return {name: to_dict(value) for name, default, value in values if value != default}
     if isinstance(row, tuple | list):
-        return [to_dict(item) for item in row]
+        return [item if type(item) in PLAIN else to_dict(item) for item in row]  # token ids are long
     if isinstance(row, Mapping):
         return {str(key): to_dict(value) for key, value in row.items()}
     return row
+
+
+@cache
+def _defaults(kind: type) -> tuple[tuple[str, Any], ...]:
+    """The fields of a dataclass and their defaults."""
+    return tuple((f.name, _default(f)) for f in fields(kind))
 
 
 def _default(f: Any) -> Any:

@@ -59,6 +59,7 @@ class SampleStore:
         """Responses drawn now, not read back."""
         self._independent = isinstance(self.search, Sampling)
         self._rows: dict[str, Sample] = {}
+        self._draws: dict[str, str] = {}
         self._log: AppendLog | None = None
         self._lock: IO[str] | None = None
 
@@ -91,18 +92,22 @@ class SampleStore:
 
     def key(self, problem: Problem, index: int) -> str:
         """The key of a sample: equal keys are the same draw."""
+        if problem.id not in self._draws:
+            self._draws[problem.id] = self._draw(problem)
+        return hashlib.sha256(f"{self._draws[problem.id]}{index}".encode()).hexdigest()[:20]
+
+    def _draw(self, problem: Problem) -> str:
+        """All that decides the samples of a problem but their index."""
         sampling = replace(self.sampling, n=1 if self._independent else self.sampling.n, seed=0)
-        engine = self.server.engine
         parts = [
-            engine.version,
-            engine.name.split()[0],
+            self.server.engine.version,
+            self.server.engine.name.split()[0],
             self.server.prompt_ids(problem),
             asdict(replace(sampling, stop=sampling.stop or self.server.template.stop)),
             "" if self._independent else describe(self.search),
             sample_seed(self.sampling, problem),
-            index,
         ]
-        return hashlib.sha256(json.dumps(parts).encode()).hexdigest()[:20]
+        return hashlib.sha256(json.dumps(parts).encode()).hexdigest()
 
     def stored(self, problem: Problem) -> Rollout:
         """The problem with the responses that are on disk already, as many as are complete from the first on."""
