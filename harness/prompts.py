@@ -34,8 +34,8 @@ class PromptTemplate:
 
     name: str
     user: str = "{question}\n"
-    """The prompt, or in a chat the user's turn; `{question}`, `{choices}` and, in a hint, the gold `{answer}` are filled
-    in, other braces stay."""
+    """The prompt, or in a chat the user's turn; `{question}`, `{choices}` and (for hints) the gold `{answer}` are filled
+    in; other braces stay."""
     system: str = ""
     """System turn of a chat template."""
     chat: bool = False
@@ -96,9 +96,20 @@ TEMPLATES: dict[str, PromptTemplate] = {
         PromptTemplate(
             "bstar",
             user="# Question\n\n{question}\n\n# Solution\n\n",
-            steps=PARAGRAPHS,
+            # The answer part belongs to the last step.
+            steps=StepFormat(r"(?<!# Answer)\n\n(?!# Answer)"),
             answer_protocol="bstar",
         ),
+        PromptTemplate(
+            "arc",
+            user="Answer the question. Reason step by step, then give the letter of the answer in the form "
+            "'Final answer: (A)'.\n\nQuestion: {question}\n{choices}\nSolution:",
+            stop=("Question:", "\n\n"),
+            steps=LINES,
+            answer_protocol="final_answer",
+        ),
+        # What follows is the program, with or without a fence; unit tests judge it.
+        PromptTemplate("apps", user="# Question\n\n{question}\n\n# Solution\n\n", steps=LINES),
         PromptTemplate("self_explore", steps=LINES, answer_protocol="self_explore"),
         PromptTemplate(
             "boxed",

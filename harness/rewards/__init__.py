@@ -5,6 +5,7 @@ from harness.rewards.model import RewardModel
 from harness.rewards.outcome import Outcome
 from harness.rewards.outcome_else_process import OutcomeElseProcess
 from harness.rewards.steps import ArithmeticSteps
+from harness.rewards.unit_tests import UnitTests
 from harness.rewards.weighted import WeightedSum
 
-__all__ = ["ArithmeticSteps", "Likelihood", "Outcome", "OutcomeElseProcess", "RewardModel", "WeightedSum"]
+__all__ = ["ArithmeticSteps", "Likelihood", "Outcome", "OutcomeElseProcess", "RewardModel", "UnitTests", "WeightedSum"]

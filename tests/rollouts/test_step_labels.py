@@ -31,6 +31,11 @@ def test_the_ends_of_steps_are_counted_in_sampled_tokens():
     assert step_ends(response, (0,), Decoder(Pieces(), frozenset())) == (2, -1, 4)
 
 
+def test_the_answer_part_of_a_bstar_response_belongs_to_its_last_step():
+    text = "First.\n\nThen.\n\n# Answer\n\n42"
+    assert find_template("bstar").steps.split(text) == ("First.\n\n", "Then.\n\n# Answer\n\n42")
+
+
 @pytest.fixture(scope="module")
 def data(tmp_path_factory):
     folder = tmp_path_factory.mktemp("arithmetic")
