@@ -34,7 +34,10 @@ def test_a_chat_is_rendered_by_the_tokenizers_template(tiny_tokenizer):
     import copy
 
     tokenizer = copy.deepcopy(tiny_tokenizer)
-    tokenizer.chat_template = "{% for m in messages %}<|{{ m.role }}|>{{ m.content }}\n{% endfor %}{% if add_generation_prompt %}<|assistant|>{% endif %}"
+    tokenizer.chat_template = (
+        "{% for m in messages %}<|{{ m.role }}|>{{ m.content }}\n{% endfor %}"
+        "{% if add_generation_prompt %}<|assistant|>{% endif %}"
+    )
     template = PromptTemplate("t", user="{question}", system="Be brief.", chat=True, few_shot=(("1+1?", "2"),))
     assert template.render(PROBLEM, tokenizer) == (
         "<|system|>Be brief.\n<|user|>1+1?\n<|assistant|>2\n<|user|>What is {x}?\n<|assistant|>"
