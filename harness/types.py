@@ -22,6 +22,8 @@ class UnitTest:
     """What it must print; where `function` is given, the result as JSON."""
     function: str = ""
     """Name of the function, or of the method of a class `Solution`, to call instead of running the program."""
+    check: str = ""
+    """Source of assertions about what the program defines; they run after it, in its scope, and must not raise."""
 
 
 @dataclass(frozen=True)

@@ -6,7 +6,7 @@ import inspect
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, is_dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 from harness.engines.config import EngineConfig
 from harness.errors import InputError
@@ -42,6 +42,7 @@ def eval_tasks(
     grader: str = "",
     search: SearchMethod | None = None,
     reward: Reward | None = None,
+    sandbox: Literal["strict", "standard"] = "strict",
     training_files: list[str] | None = None,
     export: str = "",
     wandb_project: str = "",
@@ -69,6 +70,8 @@ def eval_tasks(
         grader: name of the grader; default is each task's own.
         search: how responses are found; default is independent samples.
         reward: ranks the responses, for best-of-k and weighted votes.
+        sandbox: coding tasks run generated programs; "strict" refuses them where a layer of isolation is missing,
+            "standard" runs them behind those there are.
         training_files: JSONL files that the model was trained on; what they share with the tasks is reported.
         export: formats in which the samples are written as well, separated by commas: lm_eval, inspect.
         wandb_project: Weights & Biases project that gets a line for each task; default is none.
@@ -83,6 +86,7 @@ def eval_tasks(
     writers = exporters(export)
     plans = make_plans(task, protocol, numbers(k, "k") or tuple(sorted({1, n})), numbers(s, "s"), limit, data_dir)
     plans = with_contamination(plans, training_files or [])
+    check_sandbox(plans, sandbox)
     tokenizer = load_tokenizer(model)
     check_chat(model, tokenizer, [plan.template for plan in plans])
     opened = open_engine(model, engine)
@@ -161,6 +165,19 @@ def exporters(names: str) -> list[Callable[[Path, Path], Path]]:
     if bad := [name for name in wanted if name not in known]:
         raise InputError(f"unknown export '{bad[0]}'; known: {', '.join(known)}.")
     return [known[name] for name in wanted]
+
+
+def check_sandbox(plans: Sequence[Plan], level: Literal["strict", "standard"]) -> None:
+    """Raise `InputError` if a task runs programs and a layer of isolation that the level wants is missing."""
+    coding = [plan.evaluation.task.name for plan in plans if plan.evaluation.task.kind == "code"]
+    if not coding:
+        return
+    from harness.sandbox import Sandbox
+
+    try:
+        Sandbox(level=level).close()
+    except InputError as error:
+        raise InputError(f"task '{coding[0]}' runs generated programs; {error}") from None
 
 
 def check_chat(model: str, tokenizer: Any, templates: Sequence[PromptTemplate]) -> None:

@@ -10,6 +10,7 @@ from typing import Any
 
 from harness.errors import InputError
 from harness.evals.task import DATA_DIR, Task, data_folder
+from harness.evals.unit_tests import unit_tests
 from harness.store import file_hash, read_jsonl, stable_hash
 from harness.types import Problem
 
@@ -74,7 +75,7 @@ def _read(task: Task, data_dir: str | Path | None) -> TaskData:
         )
     places = [place for place, _ in rows]
     check_rows(task, problems, places, origin)
-    return TaskData(tuple(problem for problem in problems if problem.answer), origin, sha256)
+    return TaskData(tuple(problem for problem in problems if problem.answer or problem.tests), origin, sha256)
 
 
 def task_file(task: Task, data_dir: str | Path | None = None) -> Path | None:
@@ -99,7 +100,7 @@ def check_rows(task: Task, problems: Sequence[Problem], places: Sequence[str], o
         )
     if not problems:
         raise InputError(f"{origin}: holds no rows; a task needs at least one.")
-    empty = [place for place, problem in zip(places, problems, strict=True) if not problem.answer]
+    empty = [place for place, problem in zip(places, problems, strict=True) if not (problem.answer or problem.tests)]
     if len(empty) != task.num_unanswered:
         raise InputError(
             f"{empty[0] if empty else origin}: {len(empty)} rows have an empty answer, "
@@ -128,11 +129,14 @@ def to_problem(row: Mapping[str, Any], place: str, index: int, task: Task, colum
     question = text("question") or text("problem")
     if not question:
         raise InputError(f"{place}: missing column 'question' (or 'problem'); found {sorted(row)}.")
-    if columns.get("answer", "answer") not in row:
+    tests = unit_tests(row, place) if task.kind == "code" else ()
+    if columns.get("answer", "answer") not in row and not tests:
         raise InputError(f"{place}: missing column 'answer'; found {sorted(row)}.")
     answer = text("answer")
     choices = row.get(columns.get("choices", "choices")) or ()
     options: tuple[str, ...] = ()
+    if tests and row.get("test_list"):  # only the tests name the function
+        question = "\n".join([question, "It must pass these tests:", *row["test_list"]])
     if choices:
         options, answer = lettered(choices, answer, place)
         question = "\n".join([question, *options])
@@ -146,6 +150,7 @@ def to_problem(row: Mapping[str, Any], place: str, index: int, task: Task, colum
         subject=text("subject"),
         choices=options,
         accepted_answers=tuple(map(str, row.get("accepted_answers") or ())),
+        tests=tests,
     )
 
 

@@ -66,6 +66,18 @@ _CHOICE_SHOTS = (
     ),
 )
 
+_CODE_SHOTS = (
+    (
+        'def count_vowels(text: str) -> int:\n    """How many of the letters a, e, i, o, u a text holds."""\n',
+        '\n```python\ndef count_vowels(text: str) -> int:\n    return sum(letter in "aeiou" for letter in text)\n```',
+    ),
+    (
+        "Read whole numbers from one line and print the largest.",
+        "\n```python\nprint(max(map(int, input().split())))\n```",
+    ),
+)
+_CODE = "{question}\n\nSolve this in Python. Give the whole program, with its imports, in one ```python block."
+
 _ZERO_SHOT = "{question}\n\nReason step by step and put the final answer in \\boxed{}."
 _ZERO_SHOT_ZH = "{question}\n\n请逐步推理，并把最终答案放在 \\boxed{} 中。"
 
@@ -102,6 +114,13 @@ EVAL_TEMPLATES: dict[str, PromptTemplate] = {
             stop=("\n\nQuestion:",),
             steps=LINES,
             answer_protocol="final_answer",
+        ),
+        PromptTemplate("code", user=_CODE, chat=True),
+        PromptTemplate(
+            "code_few_shot",
+            user="Problem: {question}\nSolution:",
+            few_shot=_CODE_SHOTS,
+            stop=("\n\nProblem:",),
         ),
         PromptTemplate(
             "choice",

@@ -1,0 +1,50 @@
+"""The unit tests of coding benchmarks, from the columns in which each publishes them."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from typing import Any
+
+from harness.errors import InputError
+from harness.store import from_dict
+from harness.types import UnitTest
+
+
+def unit_tests(row: Mapping[str, Any], place: str) -> tuple[UnitTest, ...]:
+    """The tests of a row of HumanEval, MBPP or APPS, or of one in the project's own form (`tests`).
+
+    Raises:
+        InputError: the row has none of the known columns, or they cannot be read.
+    """
+    if "tests" in row:
+        return tuple(from_dict(UnitTest, test) for test in row["tests"] or ())
+    if "entry_point" in row and "test" in row:  # HumanEval: the test defines check(candidate)
+        return (UnitTest(check=f"{row['test']}\ncheck({row['entry_point']})\n"),)
+    if "test_list" in row:  # MBPP
+        setup = "\n".join(row.get("test_imports") or ()) or str(row.get("test_setup_code") or "")
+        return (UnitTest(check="\n".join([setup, *row["test_list"]])),)
+    if "input_output" in row:
+        return _apps(row["input_output"], place)
+    raise InputError(f"{place}: no unit tests (columns tests, test, test_list or input_output); found {sorted(row)}.")
+
+
+def _apps(text: Any, place: str) -> tuple[UnitTest, ...]:
+    """APPS: JSON with `inputs`, `outputs` and, where a function is called, `fn_name`."""
+    try:
+        data = json.loads(text) if isinstance(text, str) else text
+        pairs = list(zip(data["inputs"], data["outputs"], strict=True))
+    except (TypeError, KeyError, ValueError) as error:
+        raise InputError(f"{place}: the column 'input_output' cannot be read ({error!r}).") from None
+    if name := data.get("fn_name"):
+        # The one result stands in a list of its own in most rows.
+        results = [out[0] if isinstance(out, list) and len(out) == 1 else out for _, out in pairs]
+        return tuple(
+            UnitTest(json.dumps(given), json.dumps(result), name)
+            for (given, _), result in zip(pairs, results, strict=True)
+        )
+    return tuple(UnitTest(_lines(given), _lines(wanted)) for given, wanted in pairs)
+
+
+def _lines(value: Any) -> str:
+    return "\n".join(map(str, value)) if isinstance(value, list) else str(value)

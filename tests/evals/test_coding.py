@@ -1,0 +1,83 @@
+"""Coding tasks: rows in the published forms, and programs judged in the sandbox through the real path."""
+
+import json
+
+import pytest
+
+from harness.errors import InputError
+from harness.evals.evaluation import Evaluation
+from harness.evals.rows import TaskData, to_problem
+from harness.evals.run import run
+from harness.evals.task import shipped_tasks
+from harness.evals.templates import find_protocol
+from harness.evals.unit_tests import unit_tests
+from harness.rollouts.server import Server
+from harness.types import UnitTest
+from tests.evals.conftest import oracle
+
+ROWS = {
+    "humaneval": {
+        "task_id": "toy/0",
+        "prompt": 'def double(x):\n    """Twice x."""\n',
+        "canonical_solution": "    return 2 * x\n",
+        "test": "def check(candidate):\n    assert candidate(3) == 6\n    assert candidate(-1) == -2\n",
+        "entry_point": "double",
+    },
+    "mbpp": {
+        "task_id": 7,
+        "text": "Write a function that doubles a number.",
+        "code": "def double(x): return 2 * x",
+        "test_setup_code": "",
+        "test_list": ["assert double(3) == 6", "assert double(0) == 0"],
+    },
+    "apps": {
+        "problem_id": 1,
+        "question": "Read a number and print twice its value.",
+        "solutions": "[]",
+        "difficulty": "introductory",
+        "input_output": json.dumps({"inputs": ["3\n", "4\n"], "outputs": ["6\n", "8\n"]}),
+    },
+}
+RIGHT = {
+    "humaneval": "def double(x):\n    return x + x",
+    "mbpp": "def double(x):\n    return x + x",
+    "apps": "print(2 * int(input()))",
+}
+WRONG = {
+    "humaneval": "import sys\nsys.exit(0)",
+    "mbpp": "def double(x):\n    return 6",
+    "apps": "print(6)",
+}
+
+
+@pytest.mark.parametrize("name", list(ROWS))
+def test_programs_are_right_if_they_pass_every_test(name, byte_tokenizer, tmp_path):
+    task, template = shipped_tasks()[name], find_protocol("code")
+    problem = to_problem(ROWS[name], "row", 0, task, task.columns)
+    evaluation = Evaluation(task, TaskData((problem,), "here", "0"))
+    prompt = template.encode(problem, byte_tokenizer)
+    accuracies = []
+    for i, program in enumerate((RIGHT[name], WRONG[name], "")):
+        text = f"Here it is.\n```python\n{program}\n```" if program else ""
+        server = Server(oracle(byte_tokenizer, {prompt: text}), byte_tokenizer, template)
+        results = run(evaluation, server, tmp_path / str(i), {})
+        accuracies.append(results["metrics"]["accuracy"]["value"])
+    assert accuracies == [1.0, 0.0, 0.0]
+    assert results["counts"]["no_answer"] == 1
+
+
+def test_the_tests_of_mbpp_are_shown_because_they_name_the_function():
+    task = shipped_tasks()["mbpp"]
+    assert "assert double(0) == 0" in to_problem(ROWS["mbpp"], "row", 0, task, task.columns).question
+
+
+def test_a_call_based_row_of_apps_names_its_function():
+    data = {"fn_name": "add", "inputs": [[1, 2]], "outputs": [[3]]}
+    assert unit_tests({"input_output": json.dumps(data)}, "row") == (UnitTest("[1, 2]", "3", "add"),)
+
+
+def test_rows_without_tests_are_named():
+    with pytest.raises(InputError, match="row 3: no unit tests"):
+        unit_tests({"question": "x"}, "row 3")
+    with pytest.raises(InputError, match="row 3: the column 'input_output' cannot be read"):
+        unit_tests({"input_output": "{"}, "row 3")
