@@ -60,7 +60,7 @@ def cpu_seconds() -> float:
 def report(name: str, count: int, seconds: float, cpu: float) -> None:
     rate, cost = count / seconds, 1000 * cpu / count
     print(
-        f"{name:34} {rate:8.1f} /s by the clock {cost:8.2f} ms of CPU each = {1000 / cost:7.1f} /s on one core of its own"
+        f"{name:34} {rate:8.1f} /s by the clock {cost:8.2f} ms of CPU each = {1000 / cost:7.1f} /s on a core of its own"
     )
 
 

@@ -156,4 +156,5 @@ def coverage(trees: Iterable[SearchTree]) -> dict[str, tuple[int, int]]:
             count = counts.setdefault(name, [0, 0])
             count[0] += solved
             count[1] += 1
-    return {name: (solved, total) for name, (solved, total) in counts.items()}
+    levels = sorted(counts.keys() - {"all"})
+    return {name: (counts[name][0], counts[name][1]) for name in (*levels, "all") if name in counts}
