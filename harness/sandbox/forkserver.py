@@ -9,7 +9,6 @@ from __future__ import annotations
 import contextlib
 import math
 import os
-import re
 import select
 import shutil
 import signal
@@ -28,45 +27,17 @@ from harness.sandbox import namespaces, seccomp, zygote
 from harness.sandbox.kernel import PR_SET_PDEATHSIG, prctl
 from harness.sandbox.limits import Limits
 from harness.sandbox.output import CappedOutput
+from harness.sandbox.snapshot import Snapshot, ended, report
 from harness.sandbox.wire import Closed, receive, send
 
 STARTUP_TIMEOUT = 120.0
-KILL_TIMEOUT = 5.0
 WORTH_KEEPING = 0.002
 """Seconds of running from which a state is kept; below, a fork and the page faults it causes cost more."""
 REMEMBERED = 4096
-STATUSES = ("ok", "error", "memory", "incomplete", "syntax")
-"""What a process may report of itself."""
 CREDENTIALS = struct.calcsize("3i")
 
 
 Steps = tuple[str, ...]
-
-
-class Snapshot:
-    """A process that stands by in the state it reached, and what the program had printed until there."""
-
-    def __init__(self, control: socket.socket, pid: int, output: CappedOutput) -> None:
-        self.control, self.pid, self.output = control, pid, output
-        self.seconds = 0.0
-        try:
-            self.handle = os.pidfd_open(pid)
-        except ProcessLookupError:  # it has ended already
-            self.handle = -1
-
-    def kill(self, wait: bool = True) -> None:
-        """End the process and its group, even if it does not cooperate, and `wait` until it is gone."""
-        if self.handle >= 0:
-            # The group is the process and, only where seccomp is missing, what it started.
-            with contextlib.suppress(ProcessLookupError, PermissionError):
-                os.killpg(self.pid, signal.SIGKILL)
-            with contextlib.suppress(ProcessLookupError):
-                signal.pidfd_send_signal(self.handle, signal.SIGKILL)
-            if wait:
-                select.select([self.handle], [], [], KILL_TIMEOUT)
-            os.close(self.handle)
-            self.handle = -1
-        self.control.close()
 
 
 class ForkServer:
@@ -310,18 +281,6 @@ class ForkServer:
 
 def ended_line(step: str) -> str:
     return step if step.endswith("\n") else step + "\n"
-
-
-def ended(status: str, error: str, seconds: float = 0.0) -> dict[str, Any]:
-    return {"status": status, "error": error, "seconds": seconds}
-
-
-def report(data: bytes) -> dict[str, Any]:
-    """Read the report of a process that ran generated code; raises `Closed` for anything but a whole, valid one."""
-    status, seconds, error = [*data.decode("utf-8", "replace").split("\n", 2), "", ""][:3]
-    if status not in STATUSES or not re.fullmatch(r"\d+\.\d+(e-\d+)?", seconds):
-        raise Closed("not a report")
-    return ended(status, error[: 2 * zygote.MAX_ERROR], float(seconds))
 
 
 def main(descriptor: int, base: str) -> None:
