@@ -18,6 +18,7 @@ from harness.evals.evaluation import Evaluation, describe
 from harness.evals.metrics import PROCESS_REWARD, evaluate
 from harness.evals.samples import SampleStore
 from harness.evals.stats import Estimate, mean_interval
+from harness.grading.graders import named as find_grader
 from harness.progress import track
 from harness.rollouts.collect import collect, score
 from harness.rollouts.server import Server
@@ -57,6 +58,7 @@ def run(evaluation: Evaluation, server: Server, output: Path, config: Mapping[st
 def check(evaluation: Evaluation, server: Server) -> None:
     """Refuse what cannot be answered, before anything is drawn."""
     n, sampling = evaluation.sampling.n, evaluation.sampling
+    find_grader(evaluation.grader)
     if n < 1:
         raise InputError(f"n is {n}; draw at least one sample.")
     if evaluation.search is None:
@@ -144,7 +146,7 @@ def summarize_run(
         "sampling": {**asdict(evaluation.sampling), "stop": list(evaluation.sampling.stop or template.stop)},
         "search": describe(evaluation.search) if evaluation.search else "independent samples",
         "reward": describe(evaluation.reward) if evaluation.reward else "",
-        "grader": {"name": evaluation.grader, "version": grader_version()},
+        "grader": {"name": evaluation.grader, "version": find_grader(evaluation.grader).version},
         "engine": server.engine.name,
         "versions": versions(),
         "git_commit": git_commit(),
@@ -183,12 +185,6 @@ def as_json(estimate: Estimate) -> dict[str, Any]:
         "high": rounded(estimate.high),
         "problems": estimate.count,
     }
-
-
-def grader_version() -> str:
-    from harness import grading
-
-    return str(getattr(grading, "VERSION", harness.__version__))
 
 
 def versions() -> dict[str, str]:

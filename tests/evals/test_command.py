@@ -75,6 +75,7 @@ def test_training_rows_that_hold_the_problems_are_reported(byte_model_dir, tmp_p
         ({"task": "arithmetic", "k": "1,x"}, "'x' is not a whole number"),
         ({"task": "arithmetic", "export": "excel"}, "unknown export 'excel'"),
         ({"task": "arithmetic", "limit": 0}, "limit is 0"),
+        ({"task": "arithmetic", "grader": "lenient"}, "Unknown grader 'lenient'; the graders are strict"),
         ({"task": "arithmetic", "training_files": ["none.jsonl"]}, "none.jsonl: no such file"),
         ({"task": "missing.jsonl"}, "missing.jsonl: no such file"),
     ],
