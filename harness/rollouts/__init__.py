@@ -1,8 +1,12 @@
 """Problems become scored rollouts, and rollouts become training rows."""
 
 from harness.rollouts.balance import BalancedSampling, FixedSampling
-from harness.rollouts.pairs import OutcomePairs
+from harness.rollouts.distinct import AnswerLine, DistinctEquations, DistinctTexts
+from harness.rollouts.pairs import DistancePairs, OutcomePairs
 from harness.rollouts.select import TopK
 from harness.rollouts.step_labels import StepLabels
 
-__all__ = ["BalancedSampling", "FixedSampling", "OutcomePairs", "StepLabels", "TopK"]
+__all__ = [
+    "AnswerLine", "BalancedSampling", "DistancePairs", "DistinctEquations", "DistinctTexts", "FixedSampling",
+    "OutcomePairs", "StepLabels", "TopK",
+]  # fmt: skip
