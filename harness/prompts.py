@@ -34,8 +34,8 @@ class PromptTemplate:
 
     name: str
     user: str = "{question}\n"
-    """The prompt, or in a chat the user's turn; `{question}`, `{choices}` and (for hints) the gold `{answer}` are filled
-    in; other braces stay."""
+    """The prompt, or in a chat the user's turn; `{question}`, `{choices}` and, for hints, the gold `{answer}` are
+    filled in; other braces stay."""
     system: str = ""
     """System turn of a chat template."""
     chat: bool = False
@@ -100,10 +100,11 @@ TEMPLATES: dict[str, PromptTemplate] = {
             steps=StepFormat(r"(?<!# Answer)\n\n(?!# Answer)"),
             answer_protocol="bstar",
         ),
+        # The question lists its options, as in the tasks of `harness.evals`.
         PromptTemplate(
             "arc",
             user="Answer the question. Reason step by step, then give the letter of the answer in the form "
-            "'Final answer: (A)'.\n\nQuestion: {question}\n{choices}\nSolution:",
+            "'Final answer: (A)'.\n\nQuestion: {question}\nSolution:",
             stop=("Question:", "\n\n"),
             steps=LINES,
             answer_protocol="final_answer",
