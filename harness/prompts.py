@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from harness.errors import InputError
+from harness.math_steps import MathSteps
 from harness.types import Problem
 
 
@@ -45,7 +46,7 @@ class PromptTemplate:
     shot_separator: str = "\n\n"
     stop: tuple[str, ...] = ()
     """Strings that end a response, besides the tokenizer's EOS."""
-    steps: StepFormat = StepFormat()
+    steps: StepFormat | MathSteps = StepFormat()
     answer_protocol: str = "default"
     """Name of the rule by which the grader finds the final answer (`harness.grading.PROTOCOLS`)."""
 
@@ -86,6 +87,8 @@ def encode_prompt(text: str, tokenizer: Any, chat: bool = False) -> tuple[int, .
 
 LINES = StepFormat(r"\n")
 PARAGRAPHS = StepFormat(r"\n\n")
+WRITTEN_LINES = StepFormat(r"(?<=\S)(?:[ \t]*\n)+")
+"""Lines that are not blank; blank ones belong to the line before."""
 
 TEMPLATES: dict[str, PromptTemplate] = {
     template.name: template
@@ -111,7 +114,8 @@ TEMPLATES: dict[str, PromptTemplate] = {
         ),
         # What follows is the program, with or without a fence; unit tests judge it.
         PromptTemplate("apps", user="# Question\n\n{question}\n\n# Solution\n\n", steps=LINES),
-        PromptTemplate("self_explore", steps=LINES, answer_protocol="self_explore"),
+        PromptTemplate("self_explore", steps=WRITTEN_LINES, answer_protocol="self_explore"),
+        PromptTemplate("self_explore_math", steps=MathSteps(), answer_protocol="self_explore_math"),
         PromptTemplate(
             "boxed",
             user="{question}",

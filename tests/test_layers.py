@@ -12,8 +12,8 @@ import pytest
 ROOT = Path(__file__).parent.parent / "harness"
 
 WORDS = ("types", "protocols", "errors", "environment")
-TEXT = ("store", "prompts", "problems", "progress", "grading", "sandbox", "arithmetic.problems")
-TENSORS = ("losses", "models", "arithmetic.model")
+TEXT = ("store", "prompts", "math_steps", "problems", "progress", "grading", "sandbox", "arithmetic.problems")
+TENSORS = ("losses", "models", "shared_prefix", "reward_head", "arithmetic.model")
 POWERS = ("engines", "rewards")
 # Package or module -> what it may import of the package besides itself. The longest name that fits counts.
 MAY_IMPORT: dict[str, tuple[str, ...]] = {

@@ -101,7 +101,8 @@ class Distinct(ABC):
         ended = [scored for scored in usable if scored.response.text and (self.reject_cut or not _cut(scored))]
         reasons = Counter(num_without_end=len(rollout.responses) - len(ended))
         seen: set[str] = set()
-        right, wrong = [], []
+        right: list[ScoredResponse] = []
+        wrong: list[ScoredResponse] = []
         for scored in ended:
             if scored.response.text not in seen:
                 seen.add(scored.response.text)
