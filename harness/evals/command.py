@@ -105,6 +105,7 @@ def eval_tasks(
                 plan.evaluation,
                 sampling=sampling,
                 search=search,
+                metrics=replace(plan.evaluation.metrics, searched=search is not None),
                 reward=reward,
                 grader=grader or each.grader,
             )

@@ -22,6 +22,8 @@ class MetricConfig:
     """Distinct correct responses wanted, for pass@k-s and reward@k-s."""
     votes: bool = True
     """Whether answers are sorted into classes, which maj@k needs and which may take the grader's time."""
+    searched: bool = False
+    """The responses are a search's, best first and of any number: `first` is added, and k is at most their number."""
 
 
 @dataclass(frozen=True)

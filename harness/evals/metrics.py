@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
@@ -59,6 +60,8 @@ def evaluate(
         one), `answer_entropy` (nats), `entropy` (nats per token, estimated from the samples' log-probabilities),
         `tokens`, `steps`; and the shares `truncated`, `no_answer`, `parse_failure`, `timeout`.
 
+        Of searches also `first`: the response that a search puts first is right.
+
     Raises:
         ValueError: some k is more than the number of responses of some problem.
     """
@@ -92,6 +95,8 @@ def problem_metrics(
     """The metrics of one problem, by the names of `evaluate`; None where one is not defined for it."""
     rows = rollout.responses
     n, num_correct = len(rows), sum(row.correct for row in rows)
+    if config.searched:
+        return _searched(rollout, config, rankings or {})
     if n == 0:
         raise ValueError(f"problem '{rollout.problem.id}' has no responses")
     found: dict[str, float | None] = {"accuracy": num_correct / n}
@@ -110,6 +115,21 @@ def problem_metrics(
     for name, ranking in (rankings or {}).items():
         found |= _rewards(rows, classes, config, name, ranking)
     return found | _diversity(rows) | _shares(rows)
+
+
+def _searched(rollout: Rollout, config: MetricConfig, rankings: Mapping[str, Ranking]) -> dict[str, float | None]:
+    """The metrics of what a search returned; where that is fewer than k responses, it is taken for k."""
+    rows, n = rollout.responses, len(rollout.responses)
+    if n == 0:
+        silent = {"accuracy": 0.0, "first": 0.0, "no_answer": 1.0}
+        return silent | {f"{name}@{k}": 0.0 for k in config.k for name in ("pass", "maj") if name == "pass" or k > 1}
+    found: dict[str, float | None] = {"first": float(rows[0].correct)}
+    for k in config.k:
+        part = problem_metrics(rollout, replace(config, k=(min(k, n),), searched=False), rankings)
+        found |= {re.sub(r"@\d+", f"@{k}", name): value for name, value in part.items()}
+        if n == 1 and k > 1:
+            found[f"maj@{k}"] = found["accuracy"]
+    return found
 
 
 def _pairs(config: MetricConfig) -> list[tuple[int, int]]:

@@ -284,3 +284,26 @@ def test_prompts_are_built_once_and_do_not_depend_on_the_engine(byte_tokenizer, 
     problem = sums(1)[0]
     assert servers[0].prompt_ids(problem) is servers[0].prompt_ids(problem)
     assert servers[0].prompt_ids(problem) == servers[1].prompt_ids(problem)
+
+
+class SometimesNothing:
+    """A search that gives up on every other problem and else returns a wrong and a right response, best first."""
+
+    def __call__(self, rollout, sampling):
+        def search():
+            from harness.types import Completion, Generate, Response
+
+            [[completion]] = yield Generate(rollout.problem, (Response(),), replace(sampling, n=1))
+            number = int(rollout.problem.id.rpartition("/")[2])
+            right = Response().extend(replace(completion, text=f"#### {number + 1}"))
+            return [right, Response().extend(Completion("#### x"))] if number % 2 else []
+
+        return search()
+
+
+def test_a_search_is_judged_by_its_first_response_and_by_giving_up(byte_tokenizer, tmp_path):
+    searched = evaluation(search=SometimesNothing(), k=(1, 2))
+    searched = replace(searched, metrics=replace(searched.metrics, searched=True))
+    results = run(searched, served(half_right(byte_tokenizer), byte_tokenizer), tmp_path, {})
+    values = {name: metric["value"] for name, metric in results["metrics"].items()}
+    assert (values["first"], values["accuracy"], values["pass@2"], values["no_answer"]) == (0.5, 0.25, 0.5, 0.5)
