@@ -16,7 +16,7 @@ def prepare(
     seed: int = 0,
     num_sft: int = 2000,
     num_train: int = 6000,
-    num_probe: int = 200,
+    num_probe: int = 100,
     num_test: int = 500,
     levels: tuple[int, ...] = (2, 3, 4, 5),
 ) -> None:
