@@ -242,6 +242,9 @@ class Generate:
     problem: Problem
     prefixes: tuple[Response, ...]
     sampling: SamplingConfig
+    number: int | None = None
+    """Which request of its search this is, for the seed of its samples; counted if not given. Requests that share a
+    number draw on from one another by `sampling.first`."""
 
 
 @dataclass(frozen=True)

@@ -116,6 +116,7 @@ class Server:
 
     def _generate(self, key: str, request: Generate) -> None:
         number = self._num_requests[key] = self._num_requests.get(key, -1) + 1
+        number = number if request.number is None else request.number
         prompt = self.prompt_ids(request.problem)
         samples = self._samples[key] = [None] * len(request.prefixes)
         for index, prefix in enumerate(request.prefixes):

@@ -20,7 +20,9 @@ METHODS = (
     MCTS(3, 4, 5, steps=LINES),
     MCTS.repo("later_rounds", candidates=3, rollouts=4, max_depth=5),
     Forest(MCTS(2, 3, 4, steps=LINES), 3),
-    StepExplore(2, 1),
+    StepExplore(2).explore,
+    StepExplore(2, at_once=2, skip_answer=False, share_prefixes=False).explore,
+    StepExplore(2, order="binary").explore,
 )
 
 
