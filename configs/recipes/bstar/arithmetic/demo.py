@@ -1,6 +1,6 @@
 """The whole loop on this machine: SFT, reward model, B-STaR and its controls, evaluation, a table and a plot.
 
-    python configs/recipes/bstar/arithmetic/demo.py [--seed 0] [--output runs/arithmetic]
+    python configs/recipes/bstar/arithmetic/demo.py [--seed 0] [--output runs/arithmetic] [--online_rft]
 
 Every stage is a `harness` command that is printed before it runs. Two lanes run side by side, one thread each. Run it
 again after an interruption: finished stages are skipped, the others continue where they stopped.
@@ -37,7 +37,7 @@ class Stage:
     done: Path
 
 
-def stages(output: Path, seed: int) -> tuple[list[Stage], list[list[Stage]]]:
+def stages(output: Path, seed: int, online_rft: bool) -> tuple[list[Stage], list[list[Stage]]]:
     """The stages that come first, and the lanes that then run side by side."""
     configs = own_configs(output)
 
@@ -59,13 +59,11 @@ def stages(output: Path, seed: int) -> tuple[list[Stage], list[list[Stage]]]:
 
     prepare = ("prepare", "--output", str(output / "data"), "--seed", str(seed))
     first = [Stage("data", prepare, output / "data/base/config.json"), fit("10_sft")]
-    lanes = [
-        [fit("20_bstar"), fit("22_more_sft"), evaluate("22_more_sft", "22_more_sft")],
-        [
-            *(rollout("13_rollout_held_out"), rollout("12_rollout"), fit("15_reward")),
-            *(evaluate("15_reward", "10_sft", *best_of_8), fit("21_online_rft")),
-        ],
-    ]
+    control = [fit("22_more_sft"), evaluate("22_more_sft", "22_more_sft")]
+    reward_model = [rollout("13_rollout_held_out"), rollout("12_rollout"), fit("15_reward")]
+    lanes = [[fit("20_bstar")], [*reward_model, evaluate("15_reward", "10_sft", *best_of_8), *control]]
+    if online_rft:
+        lanes[0].append(fit("21_online_rft"))
     return first, lanes
 
 
@@ -192,7 +190,8 @@ def plot(output: Path) -> Path:
 
     figure, axes = pyplot.subplots(figsize=(6, 4), constrained_layout=True)
     for name, label in (("20_bstar", "B-STaR"), ("21_online_rft", "Online RFT")):
-        rows = iterations(output / name)
+        if not (rows := iterations(output / name)):
+            continue
         x, y = [row["iteration"] for row in rows], [row["accuracy"] for row in rows]
         low = [row["accuracy"] - row["accuracy_low"] for row in rows]
         high = [row["accuracy_high"] - row["accuracy"] for row in rows]
@@ -211,10 +210,11 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--output", type=Path, default=Path(DEFAULT_OUTPUT))
+    parser.add_argument("--online_rft", action="store_true", help="also run the fixed sampling setting beside B-STaR")
     options = parser.parse_args()
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
     started = time.monotonic()
-    first, lanes = stages(options.output, options.seed)
+    first, lanes = stages(options.output, options.seed, options.online_rft)
     try:
         run([first], options.output)
         run(lanes, options.output)
