@@ -6,7 +6,7 @@ import inspect
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, is_dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any
 
 from harness.engines.config import EngineConfig
 from harness.errors import InputError
@@ -17,6 +17,7 @@ from harness.evals.task import GROUPS, data_folder, find_tasks, shipped_tasks
 from harness.evals.templates import find_protocol
 from harness.prompts import PromptTemplate
 from harness.protocols import Reward, SearchMethod
+from harness.sandbox import Sandbox
 from harness.types import SamplingConfig
 
 if TYPE_CHECKING:
@@ -42,7 +43,7 @@ def eval_tasks(
     grader: str = "",
     search: SearchMethod | None = None,
     reward: Reward | None = None,
-    sandbox: Literal["strict", "standard"] = "strict",
+    sandbox: Sandbox | None = None,
     training_files: list[str] | None = None,
     export: str = "",
     wandb_project: str = "",
@@ -70,8 +71,8 @@ def eval_tasks(
         grader: name of the grader; default is each task's own.
         search: how responses are found; default is independent samples.
         reward: ranks the responses, for best-of-k and weighted votes.
-        sandbox: coding tasks run generated programs; "strict" refuses them where a layer of isolation is missing,
-            "standard" runs them behind those there are.
+        sandbox: runs the programs of searches that write code. Coding tasks run their unit tests in one of their own
+            and refuse where a layer of isolation is missing; giving a sandbox here accepts the layers there are.
         training_files: JSONL files that the model was trained on; what they share with the tasks is reported.
         export: formats in which the samples are written as well, separated by commas: lm_eval, inspect.
         wandb_project: Weights & Biases project that gets a line for each task; default is none.
@@ -109,7 +110,7 @@ def eval_tasks(
                 reward=reward,
                 grader=grader or each.grader,
             )
-            server = Server(opened, tokenizer, plan.template, reward, grader=evaluation.grader)
+            server = Server(opened, tokenizer, plan.template, reward, sandbox, evaluation.grader)
             folder = output_folder(output, len(plans) > 1, model, server, evaluation)
             results = run(evaluation, server, folder, options)
             record(results, folder, wandb_project)
@@ -168,17 +169,17 @@ def exporters(names: str) -> list[Callable[[Path, Path], Path]]:
     return [known[name] for name in wanted]
 
 
-def check_sandbox(plans: Sequence[Plan], level: Literal["strict", "standard"]) -> None:
-    """Raise `InputError` if a task runs programs and a layer of isolation that the level wants is missing."""
+def check_sandbox(plans: Sequence[Plan], sandbox: Sandbox | None) -> None:
+    """Raise `InputError` if a task runs programs, isolation is incomplete, and no sandbox was given to accept that."""
     coding = [plan.evaluation.task.name for plan in plans if plan.evaluation.task.kind == "code"]
-    if not coding:
+    if not coding or sandbox is not None:
         return
-    from harness.sandbox import Sandbox
-
     try:
-        Sandbox(level=level).close()
+        Sandbox(level="strict").close()
     except InputError as error:
-        raise InputError(f"task '{coding[0]}' runs generated programs; {error}") from None
+        raise InputError(
+            f"task '{coding[0]}' runs generated programs, and {error} Here that is --sandbox Sandbox."
+        ) from None
 
 
 def check_chat(model: str, tokenizer: Any, templates: Sequence[PromptTemplate]) -> None:

@@ -121,7 +121,7 @@ def _searched(rollout: Rollout, config: MetricConfig, rankings: Mapping[str, Ran
     """The metrics of what a search returned; where that is fewer than k responses, it is taken for k."""
     rows, n = rollout.responses, len(rollout.responses)
     if n == 0:
-        silent = {"accuracy": 0.0, "first": 0.0, "no_answer": 1.0}
+        silent: dict[str, float | None] = {"accuracy": 0.0, "first": 0.0, "no_answer": 1.0}
         return silent | {f"{name}@{k}": 0.0 for k in config.k for name in ("pass", "maj") if name == "pass" or k > 1}
     found: dict[str, float | None] = {"first": float(rows[0].correct)}
     for k in config.k:

@@ -40,6 +40,7 @@ def test_real_rows_are_evaluated_and_reported(byte_model_dir, data_dir, tmp_path
 
 
 @pytest.mark.vllm
+@pytest.mark.slow
 def test_both_engines_give_the_same_greedy_answers_in_float32(byte_model_dir, data_dir, tmp_path):
     pytest.importorskip("vllm")
     for kind in ("transformers", "vllm"):
@@ -89,6 +90,25 @@ def test_a_mistake_in_the_options_is_one_sentence(byte_model_dir, tmp_path, opti
 def test_a_chat_protocol_needs_a_chat_template(tiny_model_dir, tmp_path):
     with pytest.raises(InputError, match="protocol 'boxed' is a chat, but the tokenizer has no chat template"):
         evaluate(tiny_model_dir, tmp_path, task="arithmetic", protocol="boxed")
+
+
+def test_coding_tasks_want_complete_isolation_unless_told_otherwise(tmp_path, byte_model_dir):
+    from harness.evals.command import Plan, check_sandbox
+    from harness.evals.evaluation import Evaluation
+    from harness.evals.rows import TaskData
+    from harness.evals.task import shipped_tasks
+    from harness.evals.templates import find_protocol
+    from harness.sandbox import Sandbox
+
+    plans = [Plan(Evaluation(shipped_tasks()["mbpp"], TaskData((), "", "")), find_protocol("code"))]
+    with Sandbox() as sandbox:
+        complete = not any(sandbox.layers.values())
+        check_sandbox(plans, sandbox)
+    if complete:
+        check_sandbox(plans, None)
+    else:
+        with pytest.raises(InputError, match=r"task 'mbpp' runs generated programs.*--sandbox Sandbox"):
+            check_sandbox(plans, None)
 
 
 def test_a_model_that_is_not_there_is_one_sentence(tmp_path):
