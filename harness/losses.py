@@ -46,6 +46,16 @@ def token_logps(logits: Tensor, targets: Tensor) -> Tensor:
     return -F.cross_entropy(logits.float(), targets, reduction="none")
 
 
+def token_entropies(logits: Tensor, chunk: int = 1024) -> Tensor:
+    """Entropy in nats of the distribution over the vocabulary, (N, V) -> (N,), `chunk` rows at a time; no gradient."""
+    found = []
+    with torch.no_grad():
+        for part in logits.split(chunk):
+            logps = part.float().log_softmax(-1)
+            found.append(-(logps.exp() * logps).sum(-1))
+    return torch.cat(found) if found else logits.new_zeros(0, dtype=torch.float32)
+
+
 def sum_by_row(values: Tensor, rows: Tensor, num_rows: int) -> Tensor:
     """Sum the values (N,) that belong to each of the rows (N,) -> (num_rows,)."""
     return torch.zeros(num_rows, dtype=values.dtype, device=values.device).index_add(0, rows, values)

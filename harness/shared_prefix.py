@@ -1,8 +1,8 @@
 """Pairs laid out so that the tokens both sides begin with are computed once.
 
-A pair becomes `prefix | rest of chosen | rest of rejected` in one sequence, position ids restart after the prefix, and a
-block mask lets each rest see the prefix and itself. Several pairs may share a row. Logits equal those of the two plain
-sequences up to rounding.
+A pair becomes `prefix | rest of chosen | rest of rejected` in one sequence, position ids restart after the prefix, and
+a block mask lets each rest see the prefix and itself. Several pairs may share a row. Logits equal those of the two
+plain sequences up to rounding.
 """
 
 from __future__ import annotations

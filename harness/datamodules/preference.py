@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
 from typing import Any, Literal
 
 import numpy as np
@@ -15,6 +15,9 @@ from harness.datamodules.batches import Item
 from harness.datamodules.tokenize import Tokens, encode_rows, read_preference_rows
 
 IGNORED = -100
+
+ScoreSides = Callable[[Sequence[tuple[Tokens, int]]], np.ndarray]
+"""(tokens, start of the response) of each side -> its reference log-probability."""
 
 
 @dataclass(frozen=True)
@@ -35,13 +38,18 @@ class Pair:
     start: int
     """Where the responses begin."""
     weight: float
+    reference: tuple[float, float] | None = None
+    """Reference's summed log-probabilities of the chosen and the rejected response."""
 
 
 class PreferenceDataModule(JSONLDataModule):
     """JSONL rows of preference pairs, with the responses labelled and the prompts not.
 
     Batches hold `input_ids`, `labels` (2B, T), padded on the right, the B chosen sides first, `lengths` (2B,) and
-    `weight` (B,).
+    `weight` (B,); also `reference_logps` (2B,) if the training module asked for them.
+
+    Pairs of one problem whose weights sum to 1, as the pair miners write them, give the mean over all its pairs of a
+    right and a wrong response.
     """
 
     def __init__(
@@ -83,6 +91,12 @@ class PreferenceDataModule(JSONLDataModule):
             batches_per_epoch, seed, num_workers, tokenizer,
         )  # fmt: skip
         self.long_pairs, self.append_eos = long_pairs, append_eos
+        self._reference: ScoreSides | None = None
+
+    def attach_reference(self, score: ScoreSides | None) -> None:
+        """Have the sides of all pairs scored when files are read; None stops it."""
+        if score != self._reference:
+            self._reference, self._cache = score, {}
 
     def load(self, files: Sequence[str]) -> tuple[Rows, Counts]:
         texts = list(read_preference_rows(files, self.template, self.tokenizer))
@@ -109,6 +123,8 @@ class PreferenceDataModule(JSONLDataModule):
                     text.weight,
                 )
             )
+        if self._reference is not None:
+            pairs = with_reference(pairs, self._reference)
         lengths = [max(len(pair.chosen), len(pair.rejected)) for pair in pairs]
         tokens = sum(len(pair.chosen) + len(pair.rejected) for pair in pairs)
         counts = Counts(len(texts), len(pairs), tokens, max(lengths, default=0), truncated, dropped)
@@ -147,6 +163,13 @@ class PreferenceDataModule(JSONLDataModule):
         return "identical sides" if np.array_equal(cut_chosen, cut_rejected) else ""
 
 
+def with_reference(pairs: Sequence[Pair], score: ScoreSides) -> list[Pair]:
+    """The pairs with their reference log-probabilities."""
+    sides = [(side, pair.start) for pair in pairs for side in (pair.chosen, pair.rejected)]
+    values = iter(score(sides).tolist())
+    return [replace(pair, reference=(next(values), next(values))) for pair in pairs]
+
+
 def pair_rows(pairs: Sequence[Pair], pad_token_id: int) -> Rows:
     """Pairs as items of a plan, each with its weight as denominator."""
     items = [
@@ -165,9 +188,12 @@ def collate_pairs(pairs: Sequence[Pair], placeholder: Pair, pad_token_id: int) -
     labels = [side.copy() for side in sides]
     for label, pair in zip(labels, [*pairs, *pairs], strict=True):
         label[: pair.start] = IGNORED
-    return {
+    batch = {
         "input_ids": pad(sides, pad_token_id, width),
         "labels": pad(labels, IGNORED, width),
         "lengths": torch.tensor([len(side) for side in sides]),
         "weight": weight,
     }
+    if pairs[0].reference is not None:
+        batch["reference_logps"] = torch.tensor([pair.reference for pair in pairs]).T.flatten()
+    return batch

@@ -11,6 +11,7 @@ from typing import Any, Literal
 
 import lightning as L
 import torch
+from lightning.pytorch.callbacks import GradientAccumulationScheduler
 from torch import Tensor
 from torch.distributed.device_mesh import DeviceMesh
 
@@ -43,6 +44,8 @@ class Sums:
     """Its denominator: the batch's part of `step_denominator`."""
     metrics: dict[str, Tensor] = field(default_factory=dict)
     """Sums to be divided by the same denominator."""
+    rows: Tensor | None = None
+    """(B, C), what `summarise` wants to know of every row in validation; the second column is the row's weight."""
 
 
 class TrainingModule(L.LightningModule):
@@ -71,6 +74,7 @@ class TrainingModule(L.LightningModule):
         """Tokens trained on so far, prompts included and padding not, on all devices."""
         self._step_sums: dict[str, Tensor] = {}
         self._val_sums: dict[str, Tensor] = {}
+        self._val_rows: list[Tensor] = []
         self._due = True
         self._clock: float | None = None
         self._clock_tokens = 0
@@ -88,13 +92,25 @@ class TrainingModule(L.LightningModule):
     def sums(self, batch: dict[str, Any]) -> Sums:
         """Loss and metrics of a batch, as sums."""
 
+    def summarise(self, rows: Tensor) -> dict[str, float]:
+        """Metrics that are not means, from `Sums.rows` of the whole validation on all devices."""
+        return {}
+
+    def setup(self, stage: str) -> None:
+        trainer: Any = self.trainer
+        if any(isinstance(callback, GradientAccumulationScheduler) for callback in trainer.callbacks):
+            raise InputError(
+                "GradientAccumulationScheduler is not supported, as batches are planned for whole optimizer steps; set "
+                "trainer.accumulate_grad_batches to one number."
+            )
+
     def configure_model(self) -> None:
         if self.model is not None:
             return
         model = self.build_model()
         if self.lora is not None:
             model = _with_lora(model, self.lora)
-        self._prepare_blocks(model)
+        self._prepare_blocks(model, self.compile_blocks)
         self.model = model
 
     def load_options(self) -> dict[str, Any]:
@@ -105,10 +121,10 @@ class TrainingModule(L.LightningModule):
             "gradient_checkpointing": self.gradient_checkpointing,
         }
 
-    def _prepare_blocks(self, model: Any) -> None:
+    def _prepare_blocks(self, model: Any, compile_blocks: bool) -> None:
         """Compile and shard a model layer by layer: layers are alike, so one compilation serves them all."""
         blocks = transformer_blocks(model)
-        if self.compile_blocks:
+        if compile_blocks:
             for block in blocks:
                 block.compile(dynamic=True)
         if self.device_mesh is not None:
@@ -174,12 +190,14 @@ class TrainingModule(L.LightningModule):
 
     def on_validation_epoch_start(self) -> None:
         # Time spent in validation is not training time.
-        self._clock, self._val_sums = None, {}
+        self._clock, self._val_sums, self._val_rows = None, {}, []
 
     def validation_step(self, batch: dict[str, Any], batch_idx: int) -> None:
         sums = self.sums(batch)
         self._add_to(self._val_sums, sums, 1.0)
         self._val_sums["weight"] = self._val_sums.get("weight", 0) + sums.weight.detach().double()
+        if sums.rows is not None:
+            self._val_rows.append(sums.rows.detach().float().cpu())
 
     def on_validation_epoch_end(self) -> None:
         if not self._val_sums:
@@ -188,6 +206,17 @@ class TrainingModule(L.LightningModule):
         weight = totals.pop("weight")
         for name, value in totals.items():
             self.log(f"val/{name}", (value / weight).float(), prog_bar=name == "loss")
+        if self._val_rows:
+            rows = self._gathered(torch.cat(self._val_rows))
+            self.log_dict({f"val/{name}": value for name, value in self.summarise(rows[rows[:, 1] > 0]).items()})
+
+    def _gathered(self, rows: Tensor) -> Tensor:
+        """The rows (B, C) of all ranks, which may hold different numbers of them."""
+        if self.trainer.world_size == 1:
+            return rows
+        parts: list[Any] = [None] * self.trainer.world_size
+        torch.distributed.all_gather_object(parts, rows)
+        return torch.cat(parts)
 
     def _add_to(self, totals: dict[str, Tensor], sums: Sums, denominator: float) -> None:
         for name, value in {"loss": sums.loss, **sums.metrics}.items():
@@ -217,7 +246,7 @@ def _with_lora(model: Any, config: LoRAConfig) -> Any:
     if hasattr(plain_model(model), "enable_input_require_grads"):
         # Gradient checkpointing needs a graph that begins at its inputs; frozen embeddings would cut it off.
         plain_model(model).enable_input_require_grads()
-    head = getattr(model, "score", None)
+    head = getattr(model, "score", None) or getattr(model, "reward_head", None)
     adapted = get_peft_model(
         model,
         LoraConfig(

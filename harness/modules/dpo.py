@@ -2,9 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
+from collections.abc import Iterator, Sequence
+from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
+from lightning.pytorch.utilities import rank_zero_info
 from torch import Tensor
 
 from harness.errors import InputError
@@ -15,19 +20,39 @@ from harness.losses import (
     PreferenceLossConfig,
     preference_loss,
     sum_by_row,
-    supervised_positions,
+    token_entropies,
     token_logps,
 )
 from harness.models import check_checkpoint, load_causal_lm, logits_at
-from harness.modules.base import DType, LoRAConfig, Sums, TrainingModule
+from harness.modules.base import DType, LoRAConfig, Sums
 from harness.modules.optimizer import OptimizerConfig
+from harness.modules.pairs import PairModule
+from harness.modules.reference import (
+    ReferenceCache,
+    Side,
+    chunks,
+    default_cache_dir,
+    length_batches,
+    logps_of_sides,
+    reference_key,
+    side_key,
+)
+from harness.progress import track
+from harness.shared_prefix import attention_inputs, supervised_tokens
+
+BATCHES_PER_FILE = 64
+"""Batches of each rank after which precomputed log-probabilities are written to disk."""
 
 
-class DPOModule(TrainingModule):
-    """Learns from preference pairs without a reward model, against a frozen reference.
+class DPOModule(PairModule):
+    """Learns from preference pairs without a reward model, against a fixed reference.
 
-    Logs `loss`, `rewards/chosen`, `rewards/rejected` (beta times the log-ratio to the reference), `rewards/margins`,
-    `rewards/accuracies`, `logps/chosen`, `logps/rejected` under `train/` and `val/`, and `val/accuracy`.
+    Logs under `train/` and `val/`, averaged over pairs: `loss`; `rewards/chosen`, `rewards/rejected` (beta times the
+    log-ratio to the reference); `rewards/margins`, `rewards/accuracies`; `logps/chosen`, `logps/rejected`, summed over
+    a response; `lengths/chosen`, `lengths/rejected` in tokens; `entropy`, of the policy's next token, mean over the
+    tokens of both responses; and `kl`, the mean per token of log ref - log policy over both responses, which estimates
+    KL(reference || policy) where the reference drew them. Validation adds `val/accuracy` and the metrics of
+    `harness.modules.pairs.margin_metrics` on the implicit rewards.
     """
 
     def __init__(
@@ -41,7 +66,10 @@ class DPOModule(TrainingModule):
         optimizer: OptimizerConfig | None = None,
         losses: dict[str, float] | None = None,
         loss: PreferenceLossConfig = PreferenceLossConfig(),  # noqa: B008 - frozen
-        reference: str | None = None,
+        reference: str = "precomputed",
+        reference_cache: str | None = None,
+        reference_batch_tokens: int = 16384,
+        share_prefix: bool = True,
     ) -> None:
         """
         Args:
@@ -55,10 +83,19 @@ class DPOModule(TrainingModule):
             losses: name -> weight of the losses to sum, `{sigmoid: 1.0}` if not given; `{sigmoid: 1.0, nll: 1.0}` adds
                 the likelihood of the chosen responses.
             loss: constants of the losses.
-            reference: directory or hub id of the reference; the initial weights if not given, which with `lora` cost no
-                memory.
+            reference: "precomputed" takes the initial weights, whose log-probabilities of all responses are computed
+                before training and kept on disk, so no second model stays in memory; "frozen" keeps a copy of the
+                initial weights; a directory or hub id is another model, precomputed. With `lora` the initial weights
+                are the model's own without its updates.
+            reference_cache: folder of precomputed log-probabilities; `harness/reference_logps` in the user's cache
+                folder if not given. They are found again by the content of weights and tokens.
+            reference_batch_tokens: padded tokens per batch and device while log-probabilities are precomputed.
+            share_prefix: compute the tokens that both sides of a pair begin with once, in batches where that saves a
+                tenth or more. Same result up to rounding; ignored where the architecture does not allow it.
         """
-        super().__init__(checkpoint, dtype, attn_implementation, gradient_checkpointing, compile, lora, optimizer)
+        super().__init__(
+            checkpoint, dtype, attn_implementation, gradient_checkpointing, compile, lora, optimizer, share_prefix
+        )
         self.losses = dict(losses or {"sigmoid": 1.0})
         self.loss_config = loss
         unknown = self.losses.keys() - PREFERENCE_LOSSES.keys()
@@ -66,7 +103,14 @@ class DPOModule(TrainingModule):
             raise InputError(f"unknown preference loss {sorted(unknown)}; known: {', '.join(PREFERENCE_LOSSES)}.")
         if not 0 <= loss.label_smoothing < 0.5:
             raise InputError(f"label_smoothing must be in [0, 0.5), found {loss.label_smoothing}.")
-        self.reference = None if reference is None else check_checkpoint(reference)
+        if reference_batch_tokens < 1:
+            raise InputError(f"reference_batch_tokens must be at least 1, found {reference_batch_tokens}.")
+        self.frozen = reference == "frozen"
+        own = reference in ("precomputed", "frozen")
+        self.reference = self.checkpoint if own else check_checkpoint(reference)
+        self.reference_cache = Path(reference_cache).expanduser() if reference_cache else default_cache_dir()
+        self.reference_batch_tokens = reference_batch_tokens
+        self.adapter_off = own and lora is not None
         # In a list, lest the frozen weights become part of the module's parameters and checkpoints.
         self._reference_model: list[Any] = []
 
@@ -74,50 +118,132 @@ class DPOModule(TrainingModule):
         return load_causal_lm(self.checkpoint, **self.load_options())
 
     @property
-    def needs_reference_model(self) -> bool:
-        shares_base = self.lora is not None and self.reference is None
-        return not shares_base and not self.losses.keys() <= REFERENCE_FREE
+    def needs_reference(self) -> bool:
+        return not self.losses.keys() <= REFERENCE_FREE
+
+    @property
+    def wants_reference(self) -> bool:
+        return self.needs_reference and not self.frozen
 
     def configure_model(self) -> None:
         super().configure_model()
-        if self._reference_model or not self.needs_reference_model:
-            return
+        if self.needs_reference and self.frozen and not self.adapter_off and not self._reference_model:
+            self._reference_model.append(self._load_reference(compile_blocks=self.compile_blocks))
+
+    def _load_reference(self, compile_blocks: bool) -> Any:
         options = self.load_options() | {"gradient_checkpointing": False}
-        model: Any = load_causal_lm(self.reference or self.checkpoint, **options)
+        model: Any = load_causal_lm(self.reference, **options)
         model.requires_grad_(False).eval()
-        self._prepare_blocks(model)
-        self._reference_model.append(model)
+        self._prepare_blocks(model, compile_blocks)
+        return model
+
+    @torch.no_grad()
+    def score_sides(self, sides: Sequence[Side]) -> np.ndarray:
+        """Log-probability of each side's response under the reference, from disk where it is known.
+
+        All ranks must call it with the same sides: each computes a share of what is missing, the first writes it.
+        """
+        strategy = self.trainer.strategy
+        precision = f"{self.dtype_name} {self.trainer.precision}"
+        key = strategy.broadcast(reference_key(self.reference, precision) if self.trainer.is_global_zero else "")
+        cache = ReferenceCache(self.reference_cache / key)
+        keys = [side_key(side) for side in sides]
+        wanted = dict(zip(keys, sides, strict=True))
+        known: dict[bytes, float] = {}
+        if self.trainer.is_global_zero:
+            known = {k: v for k, v in cache.read().items() if k in wanted}
+        known = strategy.broadcast(known)
+        missing = [k for k in wanted if k not in known]
+        rank_zero_info(
+            f"reference {self.reference}: log-probabilities of {len(known)} responses reused from {cache.folder}, "
+            f"{len(missing)} to compute"
+        )
+        if missing:
+            known |= self._compute(missing, [wanted[k] for k in missing], cache)
+        return np.array([known[k] for k in keys])
+
+    def _compute(self, keys: Sequence[bytes], sides: Sequence[Side], cache: ReferenceCache) -> dict[bytes, float]:
+        trainer = self.trainer
+        found: dict[bytes, float] = {}
+        batches = length_batches(sides, self.reference_batch_tokens)
+        with self._reference_in_memory() as model, track(len(sides), "reference log-probabilities") as progress:
+            for part in chunks(batches, BATCHES_PER_FILE * trainer.world_size):
+                members = [i for batch in part for i in batch]
+                place = {i: n for n, i in enumerate(members)}
+                values = torch.zeros(len(members), dtype=torch.float64, device=self.device)
+                for group in chunks(part, trainer.world_size):
+                    # Sharded weights are gathered by all ranks together, so a rank without a batch repeats one.
+                    mine = group[min(trainer.global_rank, len(group) - 1)]
+                    with trainer.precision_plugin.forward_context():
+                        logps = logps_of_sides(model, [sides[i] for i in mine], self.device)
+                    if trainer.global_rank < len(group):
+                        values[[place[i] for i in mine]] = logps.double()
+                    progress.advance(sum(len(batch) for batch in group))
+                total = trainer.strategy.reduce(values, reduce_op="sum").tolist()
+                new = {keys[i]: value for i, value in zip(members, total, strict=True)}
+                if trainer.is_global_zero:
+                    cache.add(new)
+                found |= new
+        return found
+
+    @contextlib.contextmanager
+    def _reference_in_memory(self) -> Iterator[Any]:
+        """The reference, on the device for as long as it is needed."""
+        if self.adapter_off:
+            with self.model.disable_adapter():
+                yield self.model
+            return
+        model = self._load_reference(compile_blocks=False).to(self.device)
+        try:
+            yield model
+        finally:
+            del model
+            if self.device.type == "cuda":
+                torch.cuda.empty_cache()
 
     def sums(self, batch: dict[str, Any]) -> Sums:
-        positions, targets, rows = supervised_positions(batch["labels"])
+        sources, targets, sides = supervised_tokens(batch)
+        num_sides = len(batch["lengths"])
 
-        def logps(model: Any) -> Tensor:
-            values = token_logps(logits_at(model, batch["input_ids"], positions), targets)
-            return sum_by_row(values, rows, len(batch["labels"]))
+        def tokens(model: Any) -> tuple[Tensor, Tensor]:
+            logits = logits_at(model, batch["input_ids"], sources, **attention_inputs(batch, model))
+            return sum_by_row(token_logps(logits, targets), sides, num_sides), logits
 
-        policy = logps(self.model)
+        policy, logits = tokens(self.model)
         with torch.no_grad():
-            reference = self._reference_logps(logps, policy)
-        lengths = sum_by_row(torch.ones_like(rows, dtype=policy.dtype), rows, len(batch["labels"]))
+            reference = self._reference_logps(batch, tokens, policy)
+        lengths = sum_by_row(torch.ones_like(sides, dtype=policy.dtype), sides, num_sides)
         pairs = PairLogps(*policy.chunk(2), *reference.chunk(2), *lengths.chunk(2))
         weight = batch["weight"]
         loss = (preference_loss(pairs, self.losses, self.loss_config) * weight).sum()
-        return Sums(loss, weight.sum(), self._metrics(pairs, weight))
+        if self.training and not self._due:
+            return Sums(loss, weight.sum())
+        entropy = sum_by_row(token_entropies(logits), sides, num_sides) / lengths
+        rows = torch.stack([self.loss_config.beta * pairs.delta, weight, pairs.num_chosen - pairs.num_rejected], 1)
+        return Sums(loss, weight.sum(), self._metrics(pairs, entropy, weight), rows.detach())
 
-    def _reference_logps(self, logps: Any, policy: Tensor) -> Tensor:
-        if self.losses.keys() <= REFERENCE_FREE:
+    def _reference_logps(self, batch: dict[str, Any], tokens: Any, policy: Tensor) -> Tensor:
+        if not self.needs_reference:
             return torch.zeros_like(policy)
-        if not self.needs_reference_model:
+        if not self.frozen:
+            if "reference_logps" not in batch:
+                raise InputError(
+                    "the batches lack `reference_logps`; precomputed references need PreferenceDataModule, set "
+                    "`reference: frozen` with other data."
+                )
+            return batch["reference_logps"].to(policy.dtype)
+        if self.adapter_off:
             with self.model.disable_adapter():
-                return logps(self.model)
+                return tokens(self.model)[0]
         model = self._reference_model[0]
         if model.device != self.device:
             self._reference_model[0] = model = model.to(self.device)
-        return logps(model)
+        return tokens(model)[0]
 
     @torch.no_grad()
-    def _metrics(self, pairs: PairLogps, weight: Tensor) -> dict[str, Tensor]:
+    def _metrics(self, pairs: PairLogps, entropy: Tensor, weight: Tensor) -> dict[str, Tensor]:
         beta, margin = self.loss_config.beta, self.loss_config.beta * pairs.delta
+        drift = pairs.chosen_ratio / pairs.num_chosen + pairs.rejected_ratio / pairs.num_rejected
         values = {
             "rewards/chosen": beta * pairs.chosen_ratio,
             "rewards/rejected": beta * pairs.rejected_ratio,
@@ -125,6 +251,11 @@ class DPOModule(TrainingModule):
             "rewards/accuracies": (margin > 0).float() + 0.5 * (margin == 0),
             "logps/chosen": pairs.chosen,
             "logps/rejected": pairs.rejected,
+            "lengths/chosen": pairs.num_chosen,
+            "lengths/rejected": pairs.num_rejected,
+            "entropy": torch.stack(entropy.chunk(2)).mean(0),
         }
+        if self.needs_reference:
+            values["kl"] = -drift / 2
         sums = {name: (value.detach() * weight).sum() for name, value in values.items()}
         return sums | {"accuracy": sums["rewards/accuracies"]}

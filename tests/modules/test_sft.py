@@ -27,7 +27,7 @@ class Gradients(L.Callback):
         self.steps = []
 
     def on_before_optimizer_step(self, trainer, module, optimizer):
-        self.steps.append({name: p.grad.clone() for name, p in module.named_parameters()})
+        self.steps.append({name: p.grad.clone() for name, p in module.named_parameters() if p.grad is not None})
 
 
 def gradients(trainer, model_dir, files, batch_size, accumulate, **options):
