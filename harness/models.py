@@ -22,6 +22,8 @@ from harness.errors import InputError
 if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
+REWARD_HEAD_FILE = "reward_head.safetensors"
+"""Holds a causal language model's `reward_head`, which transformers has no place for."""
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
 
 
@@ -292,6 +294,13 @@ def save_checkpoint(model: nn.Module, tokenizer: PreTrainedTokenizerBase, folder
         torch.distributed.barrier()
 
 
+def _save_reward_head(head: Any, weights: dict[str, Tensor], path: Path) -> None:
+    from safetensors.torch import save_file
+
+    plain = {name.removeprefix("reward_head."): tensor.contiguous() for name, tensor in weights.items()}
+    save_file(plain, path, metadata={"likelihood": head.likelihood})
+
+
 def _write_checkpoint(base: Any, tokenizer: Any, weights: dict[str, Tensor], folder: Path) -> None:
     from transformers.utils import logging
 
@@ -303,7 +312,10 @@ def _write_checkpoint(base: Any, tokenizer: Any, weights: dict[str, Tensor], fol
         shutil.rmtree(new, ignore_errors=True)
         folder.parent.mkdir(parents=True, exist_ok=True)
         logging.disable_progress_bar()
+        head = {name: weights.pop(name) for name in list(weights) if name.startswith("reward_head.")}
         base.save_pretrained(new, state_dict=weights)
+        if head:
+            _save_reward_head(base.reward_head, head, new / REWARD_HEAD_FILE)
         tokenizer.save_pretrained(new)
         if folder.exists():
             os.replace(folder, old)

@@ -3,24 +3,32 @@
 from __future__ import annotations
 
 from functools import cached_property
-from typing import Any
+from typing import Any, Literal
 
 import torch
+from torch import Tensor
 
 from harness.losses import bradley_terry_loss
 from harness.models import load_reward_model, load_tokenizer, rewards_at
-from harness.modules.base import DType, LoRAConfig, Sums, TrainingModule
+from harness.modules.base import DType, LoRAConfig, Sums
 from harness.modules.optimizer import OptimizerConfig
+from harness.modules.pairs import PairModule
+from harness.reward_head import likelihood_rewards, load_likelihood_reward
+from harness.shared_prefix import attention_inputs, last_tokens, supervised_tokens
 
 
-class RewardModule(TrainingModule):
+class RewardModule(PairModule):
     """A scalar head on a language model, trained so that chosen responses score above rejected ones (Bradley-Terry).
 
     The reward of a sequence is read at its last token. Where pairs end after a step, it is the value of that step (a
-    process preference model). Saved as a Hugging Face sequence-classification directory with one label.
+    process preference model). Saved as a Hugging Face sequence-classification directory with one label; with
+    `likelihood` as a causal language model's directory that holds `reward_head.safetensors` too.
+    `harness.rewards.RewardModel` scores by either.
 
     Logs `loss`, `accuracy` (share of pairs ranked right, ties half), `margin` and `reward` (the mean over both sides)
-    under `train/` and `val/`.
+    under `train/` and `val/`; with `likelihood` also `alpha`. Validation adds the metrics of
+    `harness.modules.pairs.margin_metrics`: calibration, accuracy by margin, and the correlation with length, with a
+    warning where rewards follow length more than the labels do.
     """
 
     def __init__(
@@ -34,6 +42,9 @@ class RewardModule(TrainingModule):
         optimizer: OptimizerConfig | None = None,
         margin: float = 0.0,
         centring: float = 0.0,
+        likelihood: Literal["none", "sum", "mean"] = "none",
+        alpha: float = 0.5,
+        share_prefix: bool = True,
     ) -> None:
         """
         Args:
@@ -46,9 +57,17 @@ class RewardModule(TrainingModule):
             optimizer: optimizer and learning-rate schedule.
             margin: reward difference demanded of every pair.
             centring: weight of the penalty that keeps rewards around zero.
+            likelihood: add the model's own log-probability of the response to the head's value, summed over tokens or
+                their mean, times a learned factor; the head then starts at zero.
+            alpha: start value of that factor.
+            share_prefix: compute the tokens that both sides of a pair begin with once, in batches where that saves a
+                tenth or more. Same result up to rounding; ignored where the architecture does not allow it.
         """
-        super().__init__(checkpoint, dtype, attn_implementation, gradient_checkpointing, compile, lora, optimizer)
+        super().__init__(
+            checkpoint, dtype, attn_implementation, gradient_checkpointing, compile, lora, optimizer, share_prefix
+        )
         self.margin, self.centring = margin, centring
+        self.likelihood, self.alpha = likelihood, alpha
 
     @cached_property
     def tokenizer(self) -> Any:
@@ -56,13 +75,22 @@ class RewardModule(TrainingModule):
         return load_tokenizer(self.checkpoint, distinct_pad=True)
 
     def build_model(self) -> Any:
-        return load_reward_model(self.checkpoint, **self.load_options())
+        if self.likelihood == "none":
+            return load_reward_model(self.checkpoint, **self.load_options())
+        return load_likelihood_reward(
+            self.checkpoint, likelihood=self.likelihood, alpha=self.alpha, **self.load_options()
+        )
+
+    def rewards(self, batch: dict[str, Any]) -> Tensor:
+        """Reward of each side (2B,)."""
+        ids, ends, inputs = batch["input_ids"], last_tokens(batch), attention_inputs(batch, self.model)
+        if self.likelihood == "none":
+            return rewards_at(self.model, ids, ends, **inputs)
+        return likelihood_rewards(self.model, ids, supervised_tokens(batch), ends, **inputs)
 
     def sums(self, batch: dict[str, Any]) -> Sums:
-        ids, weight = batch["input_ids"], batch["weight"]
-        starts = torch.arange(len(ids), device=ids.device) * ids.shape[1]
-        rewards = rewards_at(self.model, ids, starts + batch["lengths"] - 1)
-        chosen, rejected = rewards.chunk(2)
+        weight = batch["weight"]
+        chosen, rejected = self.rewards(batch).chunk(2)
         loss = (bradley_terry_loss(chosen, rejected, self.margin, self.centring) * weight).sum()
         with torch.no_grad():
             difference = chosen - rejected
@@ -71,4 +99,6 @@ class RewardModule(TrainingModule):
                 "margin": (difference * weight).sum(),
                 "reward": ((chosen + rejected) / 2 * weight).sum(),
             }
-        return Sums(loss, weight.sum(), metrics)
+            long, short = batch["lengths"].chunk(2)
+            rows = torch.stack([difference, weight, (long - short).float()], 1)
+        return Sums(loss, weight.sum(), metrics, rows)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from typing import Any, Literal
 
 from harness.errors import InputError
@@ -25,14 +26,24 @@ ACTIVATIONS: dict[str, Callable[[float], float]] = {
 }
 
 
+@dataclass(frozen=True)
+class _Encoded:
+    ids: list[int]
+    start: int
+    """Where the response begins."""
+    ends: list[int]
+    """Positions to score."""
+
+
 class RewardModel:
-    """Scores by a sequence-classification checkpoint directory, as `RewardModule` writes it.
+    """Scores by a checkpoint directory as `RewardModule` writes it: a sequence classifier, or a language model with a
+    `reward_head.safetensors`, whose log-probability of the response counts too.
 
     Sequences are sorted by length and batched by a budget of tokens. A response is scored at its EOS, which is added if
     the response is finished and does not show it; a step is scored at its last token.
 
     Args:
-        checkpoint: directory of a one-label sequence classifier with its tokenizer.
+        checkpoint: directory of a one-label sequence classifier, or of a language model with a reward head.
         template: name of the prompt template the model was trained with.
         per_step: score the end of every step (PRM, PPM) instead of the end of the response.
         aggregation: how step scores become the response's score.
@@ -72,9 +83,11 @@ class RewardModel:
             import torch
 
             from harness.models import load_reward_model, load_tokenizer
+            from harness.reward_head import has_reward_head, load_likelihood_reward
 
             device = self.device or ("cuda" if torch.cuda.is_available() else "cpu")
-            model = load_reward_model(self.checkpoint, dtype=self.dtype).eval().to(device)
+            load = load_likelihood_reward if has_reward_head(self.checkpoint) else load_reward_model
+            model = load(self.checkpoint, dtype=self.dtype).eval().to(device)
             self._loaded = model, load_tokenizer(self.checkpoint, distinct_pad=True)
         return self._loaded
 
@@ -84,11 +97,11 @@ class RewardModel:
         _, tokenizer = self._load()
         encoded = [self._encode(p, r, tokenizer) for p, r in zip(problems, responses, strict=True)]
         values: list[list[float]] = [[] for _ in encoded]
-        order = sorted(range(len(encoded)), key=lambda i: len(encoded[i][0]))
+        order = sorted(range(len(encoded)), key=lambda i: len(encoded[i].ids))
         start = 0
         while start < len(order):
             stop = start + 1
-            while stop < len(order) and (stop + 1 - start) * len(encoded[order[stop]][0]) <= self.batch_tokens:
+            while stop < len(order) and (stop + 1 - start) * len(encoded[order[stop]].ids) <= self.batch_tokens:
                 stop += 1
             batch = order[start:stop]
             for i, found in zip(batch, self._score([encoded[i] for i in batch]), strict=True):
@@ -98,37 +111,60 @@ class RewardModel:
             return [Score(_AGGREGATE[self.aggregation](steps), tuple(steps)) for steps in values]
         return [Score(steps[-1]) for steps in values]
 
-    def _encode(self, problem: Problem, response: Response, tokenizer: Any) -> tuple[list[int], list[int]]:
-        """Token ids and the positions to score."""
+    def _encode(self, problem: Problem, response: Response, tokenizer: Any) -> _Encoded:
         ids = list(self.template.encode(problem, tokenizer))
-        ends = []
+        start, ends = len(ids), []
         for step in response.steps if self.per_step else (response.text,):
             ids += tokenizer(step, add_special_tokens=False)["input_ids"]
             ends.append(len(ids) - 1)
         if response.finish_reason == "stop":
             ids.append(tokenizer.eos_token_id)
             ends = [*ends[:-1], len(ids) - 1]
-        return ids, ends or [len(ids) - 1]
+        return _Encoded(ids, start, ends or [len(ids) - 1])
 
-    def _score(self, batch: Sequence[tuple[list[int], list[int]]]) -> list[list[float]]:
+    def _score(self, batch: Sequence[_Encoded]) -> list[list[float]]:
         """Raw scores at the asked positions of right-padded sequences; padding is never attended to."""
         import torch
 
         from harness.models import rewards_at
+        from harness.reward_head import likelihood_rewards
 
         model, tokenizer = self._load()
-        width = max(len(ids) for ids, _ in batch)
+        width = max(len(row.ids) for row in batch)
         padded = torch.full((len(batch), width), tokenizer.pad_token_id)
         mask = torch.zeros_like(padded)
-        for row, (ids, _) in enumerate(batch):
-            padded[row, : len(ids)], mask[row, : len(ids)] = torch.tensor(ids), 1
-        positions = torch.tensor([row * width + end for row, (_, ends) in enumerate(batch) for end in ends])
+        for line, seen, row in zip(padded, mask, batch, strict=True):
+            line[: len(row.ids)], seen[: len(row.ids)] = torch.tensor(row.ids), 1
+        device = next(model.parameters()).device
+        ids, seen = padded.to(device), mask.to(device)
+        positions = torch.tensor([n * width + end for n, row in enumerate(batch) for end in row.ends], device=device)
         with torch.no_grad():
-            device = next(model.parameters()).device
-            flat = rewards_at(model, padded.to(device), positions.to(device), attention_mask=mask.to(device))
+            if hasattr(model, "reward_head"):
+                spans, before = _spans(batch, width)
+                sides = torch.repeat_interleave(torch.arange(len(spans)), torch.tensor([b - a for a, b in spans]))
+                at = torch.tensor([t for a, b in spans for t in range(a, b)], dtype=torch.long)
+                tokens = ((at - 1).to(device), padded.flatten()[at].to(device), sides.to(device))
+                flat = likelihood_rewards(
+                    model, ids, tokens, positions, before=torch.tensor(before), attention_mask=seen
+                )
+            else:
+                flat = rewards_at(model, ids, positions, attention_mask=seen)
         values = iter(flat.tolist())
-        return [[next(values) for _ in ends] for _, ends in batch]
+        return [[next(values) for _ in row.ends] for row in batch]
 
     def _transform(self, value: float) -> float:
         value = ACTIVATIONS[self.activation](value / self.scale)
         return value if self.bounds is None else min(max(value, self.bounds[0]), self.bounds[1])
+
+
+def _spans(batch: Sequence[_Encoded], width: int) -> tuple[list[tuple[int, int]], list[int]]:
+    """The flat positions that each scored place adds to its response, and the place before it (or itself)."""
+    spans: list[tuple[int, int]] = []
+    before: list[int] = []
+    for number, row in enumerate(batch):
+        done = row.start
+        for place, end in enumerate(row.ends):
+            spans.append((number * width + done, number * width + max(done, end + 1)))
+            before.append(len(before) - bool(place))
+            done = max(done, end + 1)
+    return spans, before
