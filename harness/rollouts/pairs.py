@@ -78,44 +78,42 @@ class DistancePairs:
         counts: Counter[str] = Counter()
         for rollout in rollouts:
             right, wrong, _ = self.distinct.sides(rollout, config)
-            if self.max_wrong is not None:
-                wrong = far_apart(wrong, 0.2)[: self.max_wrong]
-            pairs = self._paired(right, wrong)
+            pairs = self._matched(right, wrong)
             counts["num_without_right"] += not right
             counts["num_without_wrong"] += not wrong
             counts["num_paired"] += bool(pairs)
             prompt = render(rollout.problem)
-            rows += [
-                PreferencePair(prompt, a, before_phrase(b, self.cut_answer), problem_id=rollout.problem.id)
-                for a, b in pairs
-            ]
+            for chosen, rejected in pairs:
+                text = before_phrase(rejected.response.text, self.cut_answer)
+                rows.append(PreferencePair(prompt, chosen.response.text, text, problem_id=rollout.problem.id))
         return rows, {"num_rows": len(rows), **counts}
 
-    def _paired(self, right: Sequence[ScoredResponse], wrong: Sequence[ScoredResponse]) -> list[tuple[str, str]]:
-        unused = [scored.response.text for scored in wrong]
+    def matched(self, rollout: Rollout, config: RolloutConfig) -> list[tuple[ScoredResponse, ScoredResponse]]:
+        """The right and the wrong response of each pair, whole, in the order of the rows."""
+        right, wrong, _ = self.distinct.sides(rollout, config)
+        return self._matched(right, wrong)
+
+    def _matched(
+        self, right: Sequence[ScoredResponse], wrong: Sequence[ScoredResponse]
+    ) -> list[tuple[ScoredResponse, ScoredResponse]]:
+        unused = list(wrong) if self.max_wrong is None else far_apart(wrong, 0.2)[: self.max_wrong]
         pairs = []
-        for scored in right:
+        for chosen in right:
             if not unused:
                 break
-            chosen = scored.response.text
-            rejected = self._rejected(chosen, unused)
-            unused.remove(rejected)
-            pairs.append((chosen, rejected))
+            index = self._rejected(chosen.response.text, [scored.response.text for scored in unused])
+            pairs.append((chosen, unused.pop(index)))
         return pairs
 
-    def _rejected(self, chosen: str, unused: Sequence[str]) -> str:
+    def _rejected(self, chosen: str, unused: Sequence[str]) -> int:
         distances = [Levenshtein.distance(chosen, text) for text in unused]
+        places = range(len(unused))
         if self.rejected == "farthest":
-            return unused[max(range(len(unused)), key=distances.__getitem__)]
+            return max(places, key=distances.__getitem__)
         for bound in self.beyond:
-            far = [
-                text
-                for text, distance in zip(unused, distances, strict=True)
-                if distance > bound * (len(chosen) + len(text))
-            ]
-            if far:
-                return min(far, key=len)
-        return min(unused, key=len)
+            if far := [i for i in places if distances[i] > bound * (len(chosen) + len(unused[i]))]:
+                return min(far, key=lambda i: len(unused[i]))
+        return min(places, key=lambda i: len(unused[i]))
 
 
 def before_phrase(text: str, phrase: str) -> str:

@@ -6,13 +6,13 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 
-from harness.errors import InputError
+from harness.rollouts.keyed_log import complete
 from harness.rollouts.server import Server
 from harness.rollouts.verdicts import grade_pairs
 from harness.search import MCTS, drive
 from harness.search.driver import own_seed
 from harness.search.tree import SearchTree
-from harness.store import AppendLog, from_dict, read_jsonl, read_rows, stable_hash, write_rows
+from harness.store import read_rows, stable_hash
 from harness.types import Problem, Rollout, SamplingConfig, ScoredResponse
 
 
@@ -73,42 +73,26 @@ def collect_trees(
     Raises:
         InputError: a tree in the file was grown with other settings or other weights.
     """
-    path = Path(path)
-    settings = settings_of(search, sampling)
-    jobs = [(problem, index) for problem in problems for index in range(num_trees)]
-    with AppendLog(path) as log:
-        found = _read(path, settings, server.engine.version)
-        missing = [(problem, index) for problem, index in jobs if (problem.id, index) not in found]
-        progress(len(jobs) - len(missing))
-        for tree in grow_trees(missing, server, search, sampling, grader):
-            tree = replace(tree, settings=settings)
-            log.extend([tree])
-            found[tree.problem.id, tree.index] = tree
-            progress(1)
-    order = {(problem.id, index): rank for rank, (problem, index) in enumerate(jobs)}
-    trees = sorted(found.values(), key=lambda tree: order.get((tree.problem.id, tree.index), len(order)))
-    if missing:
-        write_rows(path, trees)
-    return [tree for tree in trees if (tree.problem.id, tree.index) in order]
+    by_id = {problem.id: problem for problem in problems}
+
+    def grow(missing: list[tuple[str, int]]) -> Iterator[SearchTree]:
+        return grow_trees([(by_id[name], index) for name, index in missing], server, search, sampling, grader)
+
+    return complete(
+        path,
+        SearchTree,
+        lambda tree: (tree.problem.id, tree.index),
+        [(problem.id, index) for problem in problems for index in range(num_trees)],
+        grow,
+        settings=settings_of(search, sampling),
+        weights=server.engine.version,
+        progress=progress,
+    )
 
 
 def settings_of(search: MCTS, sampling: SamplingConfig) -> str:
     """A fingerprint of all that decides how a tree grows, apart from the weights."""
     return f"{stable_hash(repr(search), sampling):016x}"
-
-
-def _read(path: Path, settings: str, weights: str) -> dict[tuple[str, int], SearchTree]:
-    found: dict[tuple[str, int], SearchTree] = {}
-    for number, row in read_jsonl(path):
-        tree = from_dict(SearchTree, row)
-        for what, wanted, has in (("settings", settings, tree.settings), ("weights", weights, tree.weights)):
-            if wanted != has:
-                raise InputError(
-                    f"{path}:{number}: this tree was grown with other {what} ({has}, now {wanted}); "
-                    "write to another file, or delete this one to grow it again."
-                )
-        found[tree.problem.id, tree.index] = tree
-    return found
 
 
 def read_trees(path: str | Path) -> list[SearchTree]:

@@ -85,7 +85,7 @@ def test_a_stopped_run_continues_to_the_same_file(tiny_model_dir, tmp_path):
 def test_trees_of_other_settings_are_refused(server, tmp_path):
     path = tmp_path / "trees.jsonl"
     collect_trees(path, PROBLEMS[:1], server, SEARCH, SAMPLING)
-    with pytest.raises(InputError, match=r"trees.jsonl:1: this tree was grown with other settings"):
+    with pytest.raises(InputError, match=r"trees.jsonl:1: this row was made with other settings"):
         collect_trees(path, PROBLEMS, server, SEARCH, SamplingConfig(max_tokens=8, seed=2))
 
 
