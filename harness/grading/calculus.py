@@ -1,10 +1,12 @@
-"""Sums, products, integrals and derivatives by numbers, where the limits are numbers; the rest is left to algebra."""
+"""Sums, products, integrals, derivatives and limits by numbers, where nothing else is free; the rest is for algebra."""
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
-from harness.grading.tree import Node, TooCostly
+from harness.grading.tree import Node, TooCostly, walk
 
 if TYPE_CHECKING:
     from harness.grading.numeric import Evaluator
@@ -13,6 +15,10 @@ MAX_TERMS = 2000
 """Terms of a sum or product that are added one by one."""
 MAX_INTEGRAND = 40
 """Nodes of an integrand that is integrated by quadrature."""
+ROUGH_DIGITS = 20
+"""Digits to which limits are first taken: most wrong values differ in fewer."""
+MAX_EVALUATIONS = 400
+"""Values of a term or function from which a limit is extrapolated."""
 
 
 class NeedsAlgebra(ArithmeticError):
@@ -49,6 +55,10 @@ def _series(evaluator: Evaluator, node: Node) -> Any:
         raise NeedsAlgebra
     mp = evaluator.mp
     first, last = evaluator.value(node.args[1].args[1]), evaluator.value(node.args[2])
+    if mp.isint(first) and last == mp.inf:
+        name = str(node.args[1].args[0].value)
+        accumulate = mp.nsum if node.op == "sum" else mp.nprod
+        return _extrapolated(evaluator, node.args[0], name, lambda term: accumulate(term, [int(first), mp.inf]))
     if not (mp.isfinite(first) and mp.isfinite(last) and mp.isint(first) and mp.isint(last)):
         raise NeedsAlgebra
     if last - first > MAX_TERMS:
@@ -62,8 +72,6 @@ def _series(evaluator: Evaluator, node: Node) -> Any:
 
 def _integral(evaluator: Evaluator, node: Node) -> Any:
     """Definite integrals by quadrature, trusted only if its error estimate leaves 38 digits."""
-    from harness.grading.tree import walk
-
     if len(node.args) != 4 or node.value != "int" or len(walk(node.args[0])) > MAX_INTEGRAND:
         raise NeedsAlgebra
     mp = evaluator.mp
@@ -74,8 +82,10 @@ def _integral(evaluator: Evaluator, node: Node) -> Any:
     except ArithmeticError as failure:
         raise NeedsAlgebra from failure
     evaluator.used_quadrature = True
-    if error > mp.mpf(10) ** -38 * max(abs(value), mp.mpf(10) ** -5):
+    size = max(abs(value), mp.mpf(10) ** -5)
+    if error > mp.mpf(10) ** -8 * size:
         raise NeedsAlgebra
+    evaluator.rough = evaluator.rough or error > mp.mpf(10) ** -38 * size
     return value
 
 
@@ -86,4 +96,51 @@ def _derivative(evaluator: Evaluator, node: Node) -> Any:
 
 
 def _limit(evaluator: Evaluator, node: Node) -> Any:
-    raise NeedsAlgebra
+    """A limit extrapolated from both sides of a finite point."""
+    if len(node.args) != 2 or node.args[1].op != "rel" or node.args[1].args[0].op != "sym":
+        raise NeedsAlgebra
+    mp = evaluator.mp
+    name, target = str(node.args[1].args[0].value), evaluator.value(node.args[1].args[1])
+    if mp.im(target):
+        raise NeedsAlgebra
+    if not mp.isfinite(target):
+        return _extrapolated(evaluator, node.args[0], name, lambda f: mp.limit(f, target))
+    right, left = (
+        _extrapolated(evaluator, node.args[0], name, partial(_one_sided, mp, target, side)) for side in (1, -1)
+    )
+    if abs(right - left) > mp.mpf(10) ** -8 * (1 + abs(right)):
+        raise ZeroDivisionError("the sides have different limits")
+    return right
+
+
+def _one_sided(mp: Any, target: Any, side: int, function: Callable[[Any], Any]) -> Any:
+    return mp.limit(function, target, direction=side)
+
+
+def _extrapolated(evaluator: Evaluator, body: Node, name: str, limit: Callable[[Any], Any]) -> Any:
+    """A limit by extrapolation, believed only if fewer digits lead to the same value; at first a rough one."""
+    if any(n.op in {"sym", "call"} and n.value != name and n.value not in evaluator.bound for n in walk(body)):
+        raise NeedsAlgebra
+    mp, values, evaluations = evaluator.mp, [], 0
+
+    def at(x: Any) -> Any:
+        nonlocal evaluations
+        evaluations += 1
+        if evaluations > MAX_EVALUATIONS:
+            raise NeedsAlgebra
+        return _at(evaluator, body, name, x)
+
+    digits = mp.dps
+    evaluator.rough = evaluator.rough or digits <= ROUGH_DIGITS
+    for precision in (15, digits):
+        mp.dps = precision
+        try:
+            values.append(limit(at))
+        except (ArithmeticError, ValueError, TypeError, mp.NoConvergence) as failure:
+            raise NeedsAlgebra from failure
+        finally:
+            mp.dps = digits
+    if not all(mp.isfinite(v) for v in values) or abs(values[0] - values[1]) > 1e-10 * (1 + abs(values[1])):
+        raise NeedsAlgebra
+    evaluator.used_quadrature = True
+    return values[1]

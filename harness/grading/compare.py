@@ -34,6 +34,7 @@ class Comparison(Quantities):
         if time.monotonic() > self.deadline:
             raise TimeoutError
         gold, answer = _bare(gold), _bare(answer)
+        gold, answer = _point(gold, answer), _point(answer, gold)
         for kind, applies, decide in _KINDS:
             if applies(gold, answer):
                 self.rule = kind
@@ -187,6 +188,12 @@ def _bare(node: Node) -> Node:
     return node
 
 
+def _point(node: Node, other: Node) -> Node:
+    """The coordinates of a named point such as `P(1,2)`, where the other side has no name."""
+    named = node.op == "call" and len(node.args) > 1 and str(node.value)[:1].isupper()
+    return Node("paren", node.args, ("(", ")")) if named and other.op == "paren" else node
+
+
 def _all_equations(*nodes: Node) -> bool:
     return all(node.op == "rel" and set(node.value) == {"="} for node in nodes)
 
@@ -238,7 +245,10 @@ _KINDS = (
     ("tuple", _either("paren"), Comparison.collection),
     (
         "unit",
-        lambda g, a: g.op == "unit" or a.op == "unit" or {split_unit(g)[1], split_unit(a)[1]} == {"unit"},
+        lambda g, a: (
+            any(n.op == "unit" or (n.op == "neg" and n.args[0].op == "unit") for n in (g, a))
+            or {split_unit(g)[1], split_unit(a)[1]} == {"unit"}
+        ),
         Comparison.quantity,
     ),
     ("base", _either("based"), Comparison.based),

@@ -21,10 +21,10 @@ _STATES = re.compile(
     r"^(?!.*\b(?:not|no|or|either|maybe|if|than|between)\b).*\b[a-z]{3,} .*\b(?:is|are|equals)\b.*\d", re.IGNORECASE
 )
 _ALTERNATIVE = r"(?:\\?(?:or|and)\b|,|/)\s*\(?[A-J]\b"
-_SIMPLE = re.compile(r"([-+]?)(\d{1,3}(?:,\d{3})+|\d{0,300})(\.\d{1,300})?")
+_SIMPLE = re.compile(r"([-+]?)([1-9]\d{0,2}(?:,\d{3})+|\d{0,300})(\.\d{1,300})?")
 MAX_OPEN = 4
 """Pairs of one comparison that go to computer algebra."""
-ALGEBRA_SECONDS = 0.7
+ALGEBRA_SECONDS = 0.4
 """Deadline of computer algebra on one pair of answers; what it has not proved by then it rarely proves."""
 
 

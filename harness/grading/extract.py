@@ -16,12 +16,13 @@ MAX_ANSWER_LENGTH = 20_000
 _NUMBER = r"(?:\d{1,3}(?:,\d{3})+|\d+)(?:\.\d+)?|\.\d+"
 _EXPRESSION = re.compile(
     r"[-−]?\s?(?:[$€£¥]\s?)?(?:\\[dt]?frac\s*\{[^{}]*\}\s*\{[^{}]*\}"
-    rf"|(?:\\sqrt\s*\{{[^{{}}]*\}})|(?:{_NUMBER})(?:\s?/\s?(?:{_NUMBER}))?(?:[eE][-+]?\d+)?)\s?(?:\\?%)?"
+    rf"|(?:\\sqrt\s*\{{[^{{}}]*\}})|(?:{_NUMBER})?\s?(?:√\s?\d+|π)(?:\s?/\s?\d+)?|(?:{_NUMBER})(?:\s?/\s?(?:{_NUMBER}))?(?:[eE][-+]?\d+)?)\s?(?:\\?%)?"
 )
 _MATH = re.compile(
     r"\$\$(.{1,2000}?)\$\$|\\\[(.{1,2000}?)\\\]|\\\((.{1,2000}?)\\\)|(?<![\\$])\$(?!\$)([^$\n]{1,2000}?)(?<!\\)\$",
     re.DOTALL,
 )
+_NEGATED = re.compile(r"(?:\bnot|n't)(?:\s+(?:equal to|be))?\s*\$?$", re.IGNORECASE)
 _BARE = re.compile(r"[^\s${}\\]+")
 _CONNECTOR = re.compile(
     r"(?:\s|\\[()\[\],;:!]|\\q?quad|[$,;&*.]|\\text\s*\{[^{}]{0,40}\}|\b(?:and|or|for part \(\w\))\b"
@@ -33,9 +34,9 @@ def extract_answer(text: str, protocol: AnswerProtocol = DEFAULT) -> str | None:
     """The final answer of a response as the protocol reads it; None if there is none."""
     text = text[-MAX_RESPONSE_LENGTH:]
     if protocol.skip_thinking:
-        thought, closed, rest = text.rpartition("</think>")
+        _, closed, rest = text.rpartition("</think>")
         if closed:
-            text = rest if rest.strip() else thought
+            text = rest
         elif "<think>" in text:
             return None
     lower = text.lower()
@@ -175,18 +176,36 @@ def _math(text: str, rule: Rule) -> tuple[int, str] | None:
     if not found:
         return None
     last = found[-1]
+    if _NEGATED.search(text[: last.start()]) or _box_is_cut_off(text):
+        return None
     tail = text[last.end() :]
     if _EXPRESSION.search(tail) and (re.search(r"[.。!?]\s", tail) or len(re.findall(r"[a-z]{2,}", tail)) > 4):
         return None
-    content = next(group for group in last.groups() if group is not None)
-    return (last.end(), content.strip()) if re.search(r"[\w\\]", content) else None
+    contents = [_content(last)]
+    for before, after in zip(reversed(found[:-1]), reversed(found), strict=False):
+        if not re.fullmatch(r"\s*(?:,|,?\s*(?:and|or))\s*", text[before.end() : after.start()]):
+            break
+        contents.insert(0, _content(before))
+    answer = ", ".join(contents)
+    return (last.end(), answer) if re.search(r"[\w\\]", answer) else None
+
+
+def _content(math: re.Match[str]) -> str:
+    return next(group for group in math.groups() if group is not None).strip()
+
+
+def _box_is_cut_off(text: str) -> bool:
+    r"""Whether the text ends inside the only `\boxed{`, so that part of the answer is missing."""
+    return "\\boxed" in text and not boxes(text)
 
 
 def _number(text: str, rule: Rule) -> tuple[int, str] | None:
-    found = [m for m in _EXPRESSION.finditer(text) if re.search(r"\d", m[0])]
+    found = [m for m in _EXPRESSION.finditer(text) if re.search(r"[\dπ]", m[0])]
     if not found:
         return None
     match = found[-1] if rule.which == "last" else found[0]
+    if _NEGATED.search(text[: match.start()]) or _box_is_cut_off(text):
+        return None
     answer = match[0].strip()
     if answer[:1] in "-−" and match.start() and re.match(r"[\w)\]}]", text[match.start() - 1]):
         answer = answer[1:].strip()  # a difference or a range, not a sign
@@ -234,6 +253,15 @@ def _choice(text: str, rule: Rule) -> tuple[int, str] | None:
     return None
 
 
+def _json(text: str, rule: Rule) -> tuple[int, str] | None:
+    """The value under the key "answer" of the last object that has one."""
+    found = list(re.finditer(r'"(?:final[_ ]?)?answer"\s*:\s*(?:"((?:[^"\\]|\\.)*)"|([^\s,}"]+))', text, re.IGNORECASE))
+    if not found:
+        return None
+    quoted, bare = found[-1].groups()
+    return found[-1].end(), (bare if bare is not None else re.sub(r'\\([\\"])', r"\1", quoted)).strip()
+
+
 _FINDERS = {
     "boxed": _boxed,
     "tag": _tag,
@@ -243,4 +271,5 @@ _FINDERS = {
     "bold": _bold,
     "whole": _whole,
     "choice": _choice,
+    "json": _json,
 }

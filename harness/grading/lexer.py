@@ -75,7 +75,7 @@ _TOKEN = re.compile(
     r"|\\text ?\{(?P<text>[^{}]*)\}"
     r"|\\begin ?\{(?P<begin>[a-zA-Z]+\*?)\}(?:\[\w\])?(?:\{[lcr| ]*\})?"
     r"|\\end ?\{(?P<end>[a-zA-Z]+\*?)\}"
-    r"|\\math(?:bb|bf) ?\{?(?P<blackboard>[RZNQC])\}?(?P<sign>\^?\{?[+*-]\}?)?"
+    r"|\\math(?:bb|bf) ?\{?(?P<blackboard>[RZNQC])\}?(?P<sign>[\^_]\{?[+*-]\}?)?"
     r"|\\(?P<command>[a-zA-Z]+)"
     r"|(?P<symbol>\\\\|\\[{}$]|<=|>=|!=|==|<>|\*\*|[-+*/=<>^_(){}\[\],;:|&!'%~])"
     r"|(?P<letters>[A-Za-z]+)"
@@ -100,7 +100,9 @@ def tokenize(text: str) -> list[Token]:
     position = 0
     while position < len(text):
         if depth == 0 and (
-            grouped := re.match(r"\s*(\d{1,3}(?:,\d{3})+)(?![\d,])(\.\d+)?(?!,\d)", text[position : position + 200])
+            grouped := re.match(
+                r"\s*([1-9]\d{0,2}(?:,\d{3})+)(?![\d,])(\.\d+)?(?!,\d)", text[position : position + 200]
+            )
         ):
             tokens.append(Token("number", grouped[1].replace(",", "") + (grouped[2] or ""), text[position] == " "))
             position += grouped.end()
@@ -137,13 +139,13 @@ def _tokens(kind: str, match: re.Match[str], spaced: bool, previous: Token | Non
     if kind == "text":
         return _text(text, previous)
     if kind == "blackboard":
-        return [Token("name", "bb" + text + re.sub(r"[\^{}]", "", match["sign"] or ""), spaced)]
+        return [Token("name", "bb" + text + re.sub(r"[\^_{}]", "", match["sign"] or ""), spaced)]
     if kind == "command":
         return [Token("command", FUNCTIONS.get(text, text), spaced)]
     if kind == "symbol":
         return [Token("symbol", {"**": "^", "==": "=", "<>": "!="}.get(text, text), spaced)]
     if kind == "letters":
-        return _letters(text, spaced, previous)
+        return _letters(text, spaced, previous, match.string[match.end() : match.end() + 1])
     if kind == "other":
         return [Token("word", text, spaced)]
     if kind == "unknown":
@@ -164,9 +166,13 @@ def _text(text: str, previous: Token | None) -> list[Token]:
     return [Token("word", text, True)]
 
 
-def _letters(text: str, spaced: bool, previous: Token | None) -> list[Token]:
+def _letters(text: str, spaced: bool, previous: Token | None, following: str = "") -> list[Token]:
     """A run of letters: a function, a connective, a unit, a word, or a product of one-letter symbols."""
-    if previous is not None and previous.text in {"/", "per"} and is_unit_word(text):
+    if (
+        previous is not None
+        and is_unit_word(text)
+        and (previous.text in {"/", "per"} or (text, previous.kind) == ("min", "number"))
+    ):
         return [Token("word", text, spaced)]
     if text in FUNCTIONS and (len(text) > 2 or text in {"ln", "lg", "tg", "Re", "Im"}):
         return [Token("command", FUNCTIONS[text], spaced)]
@@ -182,6 +188,11 @@ def _letters(text: str, spaced: bool, previous: Token | None) -> list[Token]:
         return [Token("command", "in", spaced)]
     if len(text) == 1:
         return [Token("name", text, spaced)]
+    operators = "+-*/=^_("
+    if text in {"am", "an", "as", "at", "by", "pm"} and (
+        previous.text in operators if previous is not None else following[:1] in set(operators)
+    ):
+        return [Token("name", c, spaced and i == 0) for i, c in enumerate(text)]
     behind = previous is not None and (
         previous.kind in {"number", "word"}
         or previous.text in {")", "}", "/", "%"}

@@ -31,6 +31,8 @@ def as_matrix(node: Node) -> Node | None:
             return _matrix(rows)
         case "mul" | "div":
             return _product(node)
+        case "pow" if node.args[1] == Node("sym", (), "T"):
+            return _transposed(node.args[0])
     return None
 
 
@@ -54,6 +56,14 @@ def _product(node: Node) -> Node | None:
     if right is not None and left is None and node.op == "mul":
         return _map(lambda cell: Node("mul", (node.args[0], cell)), right)
     return None
+
+
+def _transposed(node: Node) -> Node | None:
+    inner = node if node.op == "paren" else as_matrix(node)
+    if inner is None:
+        return None
+    rows = [inner.args] if inner.op == "paren" else [row.args for row in inner.args]
+    return _matrix([list(column) for column in zip(*rows, strict=True)])
 
 
 def _shape(matrix: Node) -> tuple[int, int]:

@@ -33,6 +33,7 @@ class Members:
                 and (value := _decimal_comma(a)) is not None
                 and rational(b) is not None
                 and b.op != "num"
+                and value.denominator > 10
             ):
                 return rational(b) == value
         gold_items, answer_items = self.items(gold), self.items(answer)
@@ -107,6 +108,10 @@ class Members:
         shared = [
             len({n for n in side if n is not None}) <= 1 or len({_letter(n) for n in side}) == 1 for side in names
         ]
+        letters = [{_letter(n) for n in side} for side in names]
+        subscripted = [any("_" in str(n.value) for n in side if n is not None) for side in names]
+        if letters[0] == letters[1] and len(letters[0]) == 1 and subscripted[0] != subscripted[1]:
+            return self.unordered(tuple(values[0]), tuple(values[1]))  # `x_1=1, x_2=2` and `x=1, x=2`
         if all(shared) and (one_sided[0] or one_sided[1] or _partial(names)):
             return self.unordered(tuple(values[0]), tuple(values[1]))
         return False
@@ -158,12 +163,12 @@ def _ends_match(node: Node) -> bool:
 
 
 def _decimal_comma(node: Node) -> Fraction | None:
-    """`1,22` as some countries write 1.22."""
+    """`1,22` as some countries write 1.22; `1,2` is rather a list of two."""
     parts = [rational(arg) for arg in node.args]
     if len(parts) != 2 or any(p is None or p.denominator != 1 for p in parts) or node.value != ",":
         return None
     whole, places = int(parts[0] or 0), int(parts[1] or 0)
-    return Fraction(f"{whole}.{places}") if places >= 0 and len(str(places)) != 3 else None
+    return Fraction(f"{whole}.{places}") if places >= 0 and whole and len(str(places)) != 3 else None
 
 
 def _integer_condition(node: Node) -> bool:

@@ -9,6 +9,7 @@ import re
 import unicodedata
 from functools import lru_cache
 
+from harness.grading import spellings
 from harness.grading.brackets import matching_brace
 from harness.grading.extract import boxes, last_boxes
 from harness.grading.vocabulary import CHARACTERS, DROPPED, KNOWN, SUBSCRIPTS, SUPERSCRIPTS, SYNONYMS, VULGAR
@@ -17,6 +18,9 @@ _SPACES = {"quad", "qquad", " ", ",", ";", ":", "!", "~", "enspace", "thinspace"
 _TEXT_COMMANDS = "text|textbf|textit|textrm|textsf|texttt|textnormal|mbox|hbox|mathrm|emph|operatorname|mathtt|bf|rm"
 _LEAD = re.compile(
     r"^\**(?i:(?:the\s+)?(?:final\s+|correct\s+)?(?:answer|solutions?)\s*(?:is|are|:)?\**\s*:?\s+(?=[\\$\d(\[{+-]|[A-J]\b))"
+)
+_OPENING = re.compile(
+    r"^(?:(?i:so|thus|hence|therefore|(?:I|we) (?:get|have)|it(?: is|'s)),?\s+(?=[\\$\d(\[{+-]|[a-zA-Z]\s*=)|=\s*)"
 )
 _BUILDER = re.compile(r"\{\s*\(?[a-zA-Z](?:\s*,\s*[a-zA-Z]\s*\))?[^{}|:]{0,20}(?:[|:]|\\mid|\\vert)")
 _COMMAND = re.compile(r"\\([a-zA-Z]+\*?|.|\n)\s*", re.DOTALL)
@@ -33,6 +37,7 @@ def normalize(text: str) -> str:
     if len(text) > MAX_LENGTH:
         return text.strip()
     text = unwrap(from_unicode(text))
+    text = spellings.before_commands(text)
     if "\\\\" in text and "\\begin" not in text:
         text = re.sub(r"\\\\(?=[a-zA-Z{}%$])", r"\\", text)
     text = _math_delimiters(text)
@@ -44,10 +49,10 @@ def normalize(text: str) -> str:
     text = re.sub(r"(\d)\\[,!;:]\s*(?=\d{3}(?!\d))", r"\1", text)
     text = re.sub(r"\\(?:hspace|vspace|label|phantom|tag)\*?\s*\{[^{}]*\}", " ", text)
     text = re.sub(r"\\(?:color|textcolor)\s*\{[^{}]*\}", " ", text)
-    text = _COMMAND.sub(_command, text)
+    text = spellings.repeating(_COMMAND.sub(_command, text))
     text = re.sub(r"^(?:Rs|INR|USD|EUR|GBP|RMB)\.?\s*(?=\\?\$?\d)", "", text)
     text = re.sub(r"(?:\{\}_\{?(\d+)\}?\s*C_\{?(\d+)\}?|C_\{?(\d+)\}?\^\{?(\d+)\}?)", _binomial, text)
-    text = re.sub(r"^\s*(\d+)\s+to\s+(\d+)\s*$", r"\1:\2", text)
+    text = re.sub(r"^\s*(\d+)\s*(?:\bto\b|\\text ?\{\s*to\s*\})\s*(\d+)\s*$", r"\1:\2", text)
     text = (
         re.sub(r"\{?\s*([^{}\s]+)\s*\\choose\b\s*([^{}\s]+)\s*\}?", r"\\binom{\1}{\2}", text)
         if "\\choose" in text
@@ -60,7 +65,7 @@ def normalize(text: str) -> str:
     if set_builder := re.match(r"\{(\(?[a-zA-Z](?:,[a-zA-Z]\))?[^{}|:]{0,20}[|:].*)\}$", text):
         text = rf"\{{{set_builder[1]}\}}"
     text = re.sub(r"\{?([^{}]+)\\over\b([^{}]+)\}?", r"\\frac{\1}{\2}", text) if "\\over " in text else text
-    text = _TEXT.sub(_text, text)
+    text = _TEXT.sub(_text, spellings.units_in_braces(text))
     text = re.sub(r"\^\s*\{?\s*\\circ\s*\}?|\\degree\b|\^\s*\\degree\b|\\circ\b(?=\s*(?:$|[,)\]}]))", r"\\deg ", text)
     text = re.sub(r"(?<=\d)\s*\\deg\s*(?=\d+\s*')", r"\\deg ", text)
     text = re.sub(r"\(\s*(?:\\bmod|mod)\s*([^()]*)\)", r"\\pmod{\1}", text)
@@ -69,7 +74,7 @@ def normalize(text: str) -> str:
     )
     text = re.sub(r"\s+", " ", text).strip()
     text = re.sub(r" ?([-+*/=<>^_(){}\[\],;|&]) ?", r"\1", text)
-    return unwrap(text)
+    return spellings.units_of_letters(unwrap(text))
 
 
 def _command(match: re.Match[str]) -> str:
@@ -120,6 +125,7 @@ def from_unicode(text: str) -> str:
     """LaTeX and ASCII for the unicode signs of mathematics; invisible characters go, foreign digits become ASCII."""
     if text.isascii():
         return text
+    text = "".join(unicodedata.normalize("NFKC", c) if "\U0001d400" <= c <= "\U0001d7ff" else c for c in text)
     text = "".join(c for c in text if unicodedata.category(c) not in {"Cf", "Mn"} or c == "\u0338")
     text = re.sub(
         "[" + "".join(SUPERSCRIPTS) + "]+", lambda m: "^{" + "".join(SUPERSCRIPTS[c] for c in m[0]) + "}", text
@@ -129,18 +135,24 @@ def from_unicode(text: str) -> str:
     text = text.translate(CHARACTERS)
     if text.isascii():
         return text
-    text = "".join(unicodedata.normalize("NFKC", c) if "\uff00" <= c <= "\uffef" or "\U0001d400" <= c <= "\U0001d7ff"
-                   else " " if unicodedata.category(c) == "Zs" else c for c in text)  # fmt: skip
+    text = "".join(_ascii_form(c) for c in text)
     return "".join(
         str(unicodedata.decimal(c)) if not c.isascii() and unicodedata.decimal(c, None) is not None else c for c in text
     )
+
+
+def _ascii_form(char: str) -> str:
+    """Full-width forms as plain ones, every space as a space."""
+    if "\uff00" <= char <= "\uffef":
+        return unicodedata.normalize("NFKC", char)
+    return " " if unicodedata.category(char) == "Zs" else char
 
 
 def unwrap(text: str) -> str:
     """The text without the delimiters, box, markup and punctuation around it."""
     for _ in range(12):
         before = text
-        text = _LEAD.sub("", text.strip())
+        text = _OPENING.sub("", _LEAD.sub("", text.strip()))
         if text.endswith("..."):
             text = text[:-3] + "\\ldots"
         text = (
@@ -182,7 +194,7 @@ def _math_delimiters(text: str) -> str:
     text = re.sub(r"(?<!\\)\\[()\[\]]", " ", text)
     signs = [m.start() for m in re.finditer(r"(?<!\\)\$", text)]
     if len(signs) % 2:
-        first = next((i for i in signs if re.match(r"\s*\d|\s*\.\d", text[i + 1 :])), None)
+        first = next((i for i in signs if re.match(r"\s*-?\.?\d", text[i + 1 :])), None)
         if first is not None:
             text = text[:first] + r"\$" + text[first + 1 :]
     return re.sub(r"(?<!\\)\$", " ", text)

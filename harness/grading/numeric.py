@@ -12,7 +12,7 @@ from collections.abc import Callable
 from functools import lru_cache
 from typing import Any
 
-from harness.grading.calculus import NeedsAlgebra, evaluate
+from harness.grading.calculus import ROUGH_DIGITS, NeedsAlgebra, evaluate
 from harness.grading.exact import digits_in_base
 from harness.grading.tree import Node, TooCostly, walk
 
@@ -50,7 +50,9 @@ class Evaluator:
         self.bound: dict[str, Any] = {}
         self.inside_calculus = False
         self.used_quadrature = False
-        """Whether an integral was taken by numbers, good to few digits where it is singular at an end."""
+        """Whether an integral or limit was taken by numbers, good to few digits where it is singular at an end."""
+        self.rough = False
+        """Whether an integral is known to 8 digits only, enough to tell it from other values."""
 
     def value(self, node: Node) -> Any:
         operation = _OPERATIONS.get(node.op)
@@ -252,12 +254,16 @@ def real_value(node: Node) -> Any:
 
 def agree(a: Node, b: Node, point: int = 0, signs: str = "+", log10: bool = False, digits: int = DIGITS) -> bool:
     """Whether two trees have the same value at one point. Raises ArithmeticError where that cannot be told."""
+    if digits == DIGITS and _differ_roughly(a, b, point, signs, log10):
+        return False
     evaluator = Evaluator(digits, point, signs, log10)
     mp = evaluator.mp
     x, y = evaluator.value(a), evaluator.value(b)
     if mp.isinf(x) or mp.isinf(y):
         return bool(x == y)
     difference, size = abs(x - y), max(abs(x), abs(y))
+    if evaluator.rough and difference < size * mp.mpf(10) ** -4:
+        raise NeedsAlgebra
     if evaluator.used_quadrature and size * mp.mpf(10) ** -38 < difference < size * mp.mpf(10) ** -12:
         raise NeedsAlgebra
     if difference > size * mp.mpf(10) ** (12 - digits):
@@ -271,6 +277,20 @@ def agree(a: Node, b: Node, point: int = 0, signs: str = "+", log10: bool = Fals
         if digits < needed:
             return agree(a, b, point, signs, log10, needed)
     return True
+
+
+def _infinite(node: Node) -> bool:
+    return node.op == "lim" or (node.op in {"sum", "prod"} and node.args[-1] == Node("const", (), "inf"))
+
+
+def _differ_roughly(a: Node, b: Node, point: int, signs: str, log10: bool) -> bool:
+    """Whether limits and series, costly to many digits, already differ in the first few."""
+    if not any(_infinite(n) for node in (a, b) for n in walk(node)):
+        return False
+    try:
+        return not agree(a, b, point, signs, log10, ROUGH_DIGITS)
+    except NeedsAlgebra:
+        return False
 
 
 def _vanishes(a: Node, b: Node, point: int, signs: str, log10: bool, difference: Any) -> bool:

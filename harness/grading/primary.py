@@ -72,6 +72,7 @@ class Primaries:
     def sum(self) -> Node: ...  # type: ignore[empty-body]
     def term(self) -> Node: ...  # type: ignore[empty-body]
     def power(self) -> Node: ...  # type: ignore[empty-body]
+    def signed(self) -> Node: ...  # type: ignore[empty-body]
     def exponent(self) -> Node: ...  # type: ignore[empty-body]
     def set_expression(self) -> Node: ...  # type: ignore[empty-body]
 
@@ -128,7 +129,7 @@ class Primaries:
                 return self.absolute()
             if token.text == "\\$":
                 self.advance()
-                return Node("unit", (self.power(),), "$")
+                return Node("unit", (self.signed(),), "$")
         raise ParseError(f"unexpected {token.text!r}")
 
     def number(self) -> Node:

@@ -34,7 +34,7 @@ _CHINESE_MARKER = r"(?:答案|答)\**\s*[:：是为]+\s*"
 class Rule:
     """One way of finding an answer."""
 
-    kind: Literal["boxed", "tag", "marker", "math", "number", "bold", "whole", "choice"]
+    kind: Literal["boxed", "tag", "marker", "math", "number", "bold", "whole", "choice", "json"]
     pattern: str = ""
     """The regular expression after which the answer stands (marker), or the tag's name (tag)."""
     which: Literal["first", "last"] = "last"
@@ -65,6 +65,7 @@ DEFAULT = AnswerProtocol(
         Rule("boxed"),
         Rule("marker", r"####\s*", scope="line", needs=("####",)),
         Rule("marker", r"(?m:^\s*#+\s*(?:Final\s+)?Answer\s*:?\s*$)", scope="rest"),
+        Rule("json", needs=('answer"',)),
         Rule("marker", FINAL, needs=("final answer",)),
         Rule("marker", MARKER, needs=ANSWER_WORDS),
         Rule("marker", _CHINESE_MARKER, needs=("答",)),

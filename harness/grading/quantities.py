@@ -55,6 +55,8 @@ class Quantities(Members):
             value_g, unit_g = _trailing_unit(value_g)
         if "degree" in {unit_g, unit_a} and {unit_g, unit_a} & {"celsius", "fahrenheit"}:
             unit_g = unit_a = ""
+        if ("pct" in {value_g.op, value_a.op}) and value_g.op != value_a.op:
+            return False  # a percent sign and another unit contradict each other
         factor = conversion(unit_g, unit_a)
         if factor is None:
             return False
@@ -105,6 +107,8 @@ def _nested_rows(node: Node) -> Node:
 def split_unit(node: Node) -> tuple[Node, str]:
     if node.op == "unit":
         inner, unit = split_unit(node.args[0])
+        if unit in {"$", "€", "£", "¥"}:  # `$2.5 million`
+            return inner, f"{node.value} {unit}"
         return inner, f"{unit} {node.value}".strip()
     if node.op == "deg":
         return node.args[0], "degree"

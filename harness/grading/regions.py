@@ -104,6 +104,8 @@ def _pieces(node: Node) -> list[Piece]:
             opening, closing = node.value
             return [Piece(low, high, opening == "[", closing == "]")]
         case "set":
+            if Node("const", (), "empty") in node.args:
+                raise NoRegion("a set of sets")
             points = [real_value(arg) for arg in node.args]
             return [Piece(p, p, True, True) for p in points]
         case "const" if node.value == "bbR":

@@ -116,6 +116,8 @@ def _decimal_against_irrational(gold: Node, answer: Node, decimals: int | None) 
 
 
 def _same_numerically(gold: Node, answer: Node) -> bool:
+    if any(_is_antiderivative(a) and _derivative_differs(a, b) for a, b in ((gold, answer), (answer, gold))):
+        return False
     names = symbols(gold) | symbols(answer)
     if _same_at_points(gold, answer, names, log10=False):
         return True
@@ -123,13 +125,35 @@ def _same_numerically(gold: Node, answer: Node) -> bool:
     return has_log and _same_at_points(gold, answer, names, log10=True)
 
 
+def _is_antiderivative(node: Node) -> bool:
+    return node.op == "int" and len(node.args) == 2 and node.value == "int"
+
+
+def _derivative_differs(integral: Node, other: Node) -> bool:
+    """Whether the derivative of an expression is not the integrand: then algebra need not find the integral."""
+    body, variable = integral.args
+    derivative = Node("diff", (other, variable)) if not _is_antiderivative(other) else other.args[0]
+    if other.op == "int" and other.args[1] != variable:
+        return False
+    try:
+        return not agree(body, derivative, digits=25)
+    except ArithmeticError:
+        return False
+
+
 def _same_at_points(gold: Node, answer: Node, names: frozenset[str], log10: bool) -> bool:
     agreed = 0
     for point in range(1 if not names else 4 * _POINTS):
         try:
             if not agree(gold, answer, point, "+", log10):
-                return bool(names) and _parity(gold, answer) and _same_at_integers(gold, answer, log10)
+                if names and _parity(gold, answer):
+                    return _same_at_integers(gold, answer, log10)
+                if not names or not _beyond_reals(gold, answer, point, log10):
+                    return False
+                continue
         except NeedsAlgebra as error:
+            if _counts_terms(gold, answer):
+                return _same_at_integers(gold, answer, log10)
             raise Undecided("algebra") from error
         except Undefined:
             continue
@@ -139,6 +163,37 @@ def _same_at_points(gold: Node, answer: Node, names: frozenset[str], log10: bool
     if not agreed:
         return False
     return not names or not _sign_matters(gold, answer) or _same_at_negatives(gold, answer, log10)
+
+
+def _beyond_reals(gold: Node, answer: Node, point: int, log10: bool) -> bool:
+    """Whether a point lies outside the real domain of a side, where branches differ: `artanh x` for x > 1."""
+    if any(n == Node("const", (), "i") for node in (gold, answer) for n in walk(node)):
+        return False
+    try:
+        values = [Evaluator(point=point, log10=log10).value(node) for node in (gold, answer)]
+    except ArithmeticError:
+        return False
+    return any(abs(v.imag) > 1e-30 for v in values)
+
+
+def _counts_terms(gold: Node, answer: Node) -> bool:
+    """Whether the variables are numbers of terms, as in `\\sum_{k=1}^n k`."""
+    ends = {n.args[2] for node in (gold, answer) for n in walk(node) if n.op in {"sum", "prod"} and len(n.args) == 3}
+    return (
+        bool(ends)
+        and {n.op for n in ends} == {"sym"}
+        and symbols(gold) | symbols(answer)
+        <= {str(n.value) for n in ends}
+        | {str(n.value) for node in (gold, answer) for n in walk(node) if n.op == "sym" and _bound_in(n, gold, answer)}
+    )
+
+
+def _bound_in(name: Node, *nodes: Node) -> bool:
+    return any(
+        n.op in {"sum", "prod"} and len(n.args) == 3 and n.args[1].op == "rel" and n.args[1].args[0] == name
+        for node in nodes
+        for n in walk(node)
+    )
 
 
 def _sign_matters(gold: Node, answer: Node) -> bool:
@@ -157,11 +212,20 @@ def _same_at_negatives(gold: Node, answer: Node, log10: bool) -> bool:
             for node in (gold, answer):
                 evaluator = Evaluator(point=point, signs=signs, log10=log10)
                 values.append(evaluator.value(node))
-            if all(abs(v.imag) < 1e-30 for v in values) and not agree(gold, answer, point, signs, log10):
+            real = [abs(v.imag) < 1e-30 for v in values]
+            if all(real) and not agree(gold, answer, point, signs, log10):
+                return False
+            if real[0] != real[1] and _only_one_has_bars(gold, answer):
                 return False
         except ArithmeticError:
             continue
     return True
+
+
+def _only_one_has_bars(gold: Node, answer: Node) -> bool:
+    """`\\ln|x|` is defined where `\\ln x` is not; the author of the bars meant them."""
+    kinds = [{n.op for n in walk(node)} for node in (gold, answer)]
+    return all("log" in k for k in kinds) and ("abs" in kinds[0]) != ("abs" in kinds[1])
 
 
 def _parity(gold: Node, answer: Node) -> bool:

@@ -61,10 +61,22 @@ _REALS = {
     "set of all real numbers",
     "全体实数",
 }
-_NUMBERS = (
+_UNITS = (
     "zero one two three four five six seven eight nine ten eleven twelve thirteen fourteen fifteen sixteen seventeen "
-    "eighteen nineteen twenty"
+    "eighteen nineteen"
 ).split()
+_TENS = "twenty thirty forty fifty sixty seventy eighty ninety".split()
+_NUMBERS = {word: value for value, word in enumerate(_UNITS)} | {
+    "one hundred": 100,
+    "hundred": 100,
+    "one thousand": 1000,
+}
+for _value, _word in enumerate(_TENS, 2):
+    _NUMBERS |= {_word: 10 * _value} | {f"{_word} {unit}": 10 * _value + i for i, unit in enumerate(_UNITS[:10]) if i}
+_INFINITIES = {
+    "infinity": "\\infty", "positive infinity": "\\infty", "plus infinity": "\\infty", "negative infinity": "-\\infty",
+    "minus infinity": "-\\infty",
+}  # fmt: skip
 _ORDINALS = "zeroth first second third fourth fifth sixth seventh eighth ninth tenth".split()
 _ARTICLES = re.compile(r"\b(?:the|a|an)\b")
 for _phrases in (_EMPTY, _UNDEFINED, _INFINITE, _REALS):  # as `plain` leaves them
@@ -88,6 +100,8 @@ def plain(normal: str) -> str:
 def meaning(normal: str) -> str:
     """A canonical word for phrases of one meaning; for the rest the plain words themselves."""
     words = plain(normal)
+    if words == "emptyset" and normal.startswith("\\{"):
+        return words  # the set of the empty set
     for name, phrases in (
         ("<empty>", _EMPTY),
         ("<undefined>", _UNDEFINED),
@@ -100,9 +114,12 @@ def meaning(normal: str) -> str:
 
 
 def as_number(normal: str) -> str | None:
-    """The numeral for a number word up to twenty."""
+    """The numeral for a number word up to a hundred, the sign for an infinity in words."""
+    if not re.fullmatch(r"[A-Za-z -]+", re.sub(r"\\text\{([^{}]*)\}", r"\1", normal)) or normal.startswith("-"):
+        return None
     words = plain(normal)
-    return str(_NUMBERS.index(words)) if words in _NUMBERS else None
+    size = re.sub(r"^(?:minus|negative) ", "", words)
+    return f"{'-' if size != words else ''}{_NUMBERS[size]}" if size in _NUMBERS else _INFINITIES.get(words)
 
 
 def same_words(gold: str, answer: str) -> bool:

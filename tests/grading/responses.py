@@ -12,9 +12,11 @@ RIGHT = [
     ("3", "The answer is 3 apples."), ("50%", "The answer is 50%."), ("0.5", "That gives 0.5"), ("2", "The answer is $\\sqrt{4}$."), ("7", "Total: 7"), ("42", "答案是42。"), ("42", "所以答案为：42"), ("42", "La réponse est 42."), ("42", "Die Antwort ist 42."), ("42", "La respuesta es 42."),
     (r"x^2+1", "The answer is $x^2+1$."), (r"x^2+1", "f(x) = x^2+1"), ("2", "Hence the answer is therefore 2"), ("12", "Area = 12 square cm"), ("A", "A. because the others fail"), ("C", "Let me see. The answer must be C"), ("42", "The answer is \\(42\\)."), ("42", "\\[\n\\boxed{42}\n\\]\n\nDone."), ("1,2,3", "The answer is 1, 2, and 3."),
     ("11", "```python\nprint(5+6)\n```\nThe output is 11"), ("8", "Answer:\n8"), ("8", "The answer is\n\n8"), ("8", "The answer is:\n$$8$$"), ("3.5", "The answer is 3.5."), ("1000000", "The answer is 1,000,000."), ("42", "The answer is **42**."), ("6", "Therefore $x=6$."), (r"\{1,2\}", "The answer is $\\{1,2\\}$."),
+    ('42', '{"answer": 42}'), ('42', '```json\n{"reasoning": "6*7", "answer": "42"}\n```'), ('1,2', 'The solutions are $x = 1$ and $x = 2$.'), ('\\sqrt{2}', 'The length is √2.'), ('4\\pi', 'The area is 4π square units.'),
 ]  # fmt: skip
 
 WRONG = [
     ("42", r"So the total is $\boxed{41}$."), ("42", "The answer is 41, not 42."), ("4", "The answer is 4 or 5."), ("4", r"\boxed{4 \text{ or } 5}"), ("42", "<think>it is \\boxed{42}"), ("42", ""), ("42", "I do not know."), ("B", "The answer is C."), ("B", "A or B"), ("3,4", r"\boxed{3}"), ("3", r"\boxed{3} and \boxed{4}"),
     ("5", r"\boxed{5} is what I first thought, but it is \boxed{6}."), ("5", r"\boxed{}"), ("42", "<think>42</think> The answer is 43"), ("1/3", "The answer is 0.33."), ("B", "not sure"), ("(1,2)", r"\boxed{(2,1)}"), ("42", "#### 24"), ("1", "\\boxed{\\text{All of 1, 2, 3}}"), ("5", "The answer is -5."), ("12", "#### 1\n#### 2"),
+    ('42', 'The answer is not 42.'), ('42', 'so we get \\boxed{42'), ('42', '<think>\\boxed{42}</think>'), ('42', '{"answer": 43}'), ('4', 'The area is 4π square units.'),
 ]  # fmt: skip

@@ -1,0 +1,64 @@
+"""Rewriting of single notations on the way to the normal form: spaces, repeating decimals, rows of matrices, units."""
+
+from __future__ import annotations
+
+import re
+
+_UNIT = r"(?:[kcmdn]?m|[km]?g|m?s|h|hr|min|mi|ft|m?L|m?mol|[kM]?[NJW]|[kMG]?Hz|[km]?V|m?A|k?Pa|[kMG]?eV|K|C|rad)"
+_POWER = r"(?:\^\{?-?\d\}?)?"
+_NUMBER = r"-?\d[\d.,]*(?:\*10\^\{?-?\d+\}?)?"
+_COMPOUND = re.compile(rf"({_NUMBER}) ?({_UNIT}{_POWER}(?:[ */]{_UNIT}{_POWER})+)")
+_LETTER = re.compile(rf"({_NUMBER}) ([mgshLNJWVK])")
+_NEGATIVE_POWER = re.compile(r"\\(mathrm|text)\s*\{([^{}]*)\^\s*\{\s*(-?\d)\s*\}([^{}]*)\}")
+_QUOTIENT = re.compile(
+    r"\\frac\s*\{\s*\\(?:text|mathrm)\s*\{([^{}]*)\}\s*\}\s*\{\s*\\(?:text|mathrm)\s*\{([^{}]*)\}\s*(\^\s*\{?\d\}?)?\s*\}"
+)
+
+
+def before_commands(text: str) -> str:
+    r"""Spaces, matrices and signs as typed: `~`, `\\[2pt]`, `\cr`, `Matrix([[1,2],[3,4]])`, `[1,2;3,4]`, `3 x 10^5`."""
+    if "~" in text:
+        text = re.sub(r"(?<=[\w)}{])\s*~\s*", " ", text)
+    if "\\begin" in text:
+        text = re.sub(r"\\\\\s*\[\s*-?[\d.]+\s*(?:pt|em|ex|mm|cm)\s*\]|\\cr(?![a-zA-Z])", r"\\\\", text)
+    if array := re.fullmatch(r"(?:\w{2,5}\.)?(?:[Mm]atrix|array)\((\[.*\])\)", text, re.DOTALL):
+        text = array[1]
+    if (rows := re.fullmatch(r"\[([^][(){}\\;]+(?:;[^][(){}\\;]+)+)\]", text)) and (cells := _cells(rows[1])):
+        text = r"\begin{pmatrix}" + r" \\ ".join(" & ".join(row) for row in cells) + r"\end{pmatrix}"
+    text = re.sub(r"(?i:\bper ?cent(?:age)?\b)", "percent", text)
+    text = re.sub(r"(?<=\d)\s*[xX]\s*(?=10\s*\^)", r"\\times ", text)
+    text = re.sub(r"\^\s*\{?\s*\\(?:top|intercal|mathsf\s*\{?T\}?|mathrm\s*\{T\}|text\s*\{T\})\s*\}?", "^T", text)
+    return re.sub(r"(?<=\d)\s*\^\s*(?:o|\{\s*o\s*\})(?=\s*(?:$|[,)\]}CF]))", r"^\\circ ", text)
+
+
+def _cells(rows: str) -> list[list[str]]:
+    """The entries between commas and semicolons, if they fill at least two columns."""
+    cells = [[cell.strip() for cell in row.split(",")] for row in rows.split(";")]
+    return cells if len(cells[0]) > 1 and len({len(row) for row in cells}) == 1 else []
+
+
+def repeating(text: str) -> str:
+    r"""`0.\bar{3}` and `0.\dot{3}` as `0.\overline{3}`."""
+    return re.sub(r"(\d*\.\d*)\\(?:bar|dot|overline) ?(?:\{\s*(\d+)\s*\}|(\d)(?!\d))", _overline, text)
+
+
+def _overline(match: re.Match[str]) -> str:
+    return rf"{match[1]}\overline{{{match[2] or match[3]}}}"
+
+
+def units_in_braces(text: str) -> str:
+    r"""`\frac{\text{m}}{\text{s}}` and `\mathrm{m s^{-1}}` as one row of units."""
+    text = _QUOTIENT.sub(lambda m: rf"\text{{{m[1]}}}/\text{{{m[2]}}}{(m[3] or '').replace(' ', '')}", text)
+    return _NEGATIVE_POWER.sub(r"\\\1{\2^\3\4}", text)
+
+
+def units_of_letters(text: str) -> str:
+    """`9.8 m/s^2` and `5 m` as a number with a unit; `5m` stays a product."""
+    if len(text) > 80:
+        return text
+    if found := _COMPOUND.fullmatch(text):
+        unit = re.sub(r"[{}]", "", found[2]).replace("*", " ")
+        return rf"{found[1]}\text{{{unit}}}"
+    if found := _LETTER.fullmatch(text):
+        return rf"{found[1]}\text{{{found[2]}}}"
+    return text
