@@ -8,7 +8,7 @@ from collections.abc import Iterator, Sequence
 import numpy as np
 
 from harness.protocols import Reward
-from harness.rewards import Outcome, WeightedSum
+from harness.rewards import Outcome, OutcomeElseProcess, UnitTests, WeightedSum
 from harness.rollouts import batched
 from harness.rollouts.diversity import distinct_equation_ratio
 from harness.types import Rollout, ScoredResponse
@@ -26,7 +26,8 @@ def monitors(
         rollouts: scored.
         reward: what scored them. A `WeightedSum` with a positive weight gives two rankings, `answer+prm` (by the
             reward) and `prm` (by its process part, the only one there is at test time); a process reward alone gives
-            `prm` and, with 1 added for a right answer, `answer+prm`; the outcome gives `answer`; None gives none.
+            `prm` and, with 1 added for a right answer, `answer+prm`; the outcome, by whatever
+            judge, gives `answer`; None gives none.
         threshold: rewards above it are selected; without it there are no generation-verification gaps.
 
     Returns:
@@ -106,7 +107,7 @@ def _rankings(reward: Reward | None, rewards: np.ndarray, correct: np.ndarray) -
     match reward:
         case None:
             return {}
-        case Outcome():
+        case Outcome() | OutcomeElseProcess() | UnitTests():
             return {"answer": rewards}
         case WeightedSum():
             return {"answer+prm": rewards, "prm": rewards - correct} if reward.process_weight > 0 else {}
