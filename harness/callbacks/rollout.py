@@ -51,6 +51,8 @@ class RolloutCallback(Callback):
         search: how responses are found; default is independent samples.
         probe_problems: files of problems on which the scheduler compares settings.
         problems_per_iteration: training problems sampled in an iteration; default all.
+        hint: prompt with {question} and {answer} by which problems without a right response are sampled again, as
+            STaR's rationalisation (arXiv:2203.14465); "" does not.
         replay_files: JSONL files of `prompt` and `response` rows to mix into every iteration.
         replay_share: replayed rows for each selected row.
         evaluation: problems on which the policy is measured before the first and after every iteration.
@@ -72,6 +74,7 @@ class RolloutCallback(Callback):
         search: SearchMethod | None = None,
         probe_problems: list[str] | None = None,
         problems_per_iteration: int | None = None,
+        hint: str = "",
         replay_files: list[str] | None = None,
         replay_share: float = 0.0,
         evaluation: Evaluation | None = None,
@@ -86,6 +89,7 @@ class RolloutCallback(Callback):
         self.scheduler, self.select = scheduler, select or TopK()
         self.reward, self.search = reward, search
         self.problems_per_iteration = problems_per_iteration
+        self.hint = hint
         self.replay_files, self.replay_share = replay_files or [], replay_share
         self.evaluation = evaluation
         self.engine_config = engine or EngineConfig()
@@ -150,6 +154,7 @@ class RolloutCallback(Callback):
             reward=self.reward,
             search=self.search,
             problems_per_iteration=self.problems_per_iteration,
+            hint=self.hint,
             replay=Replay(replay, self.replay_share),
             chunk_size=self.chunk_size,
             grader=self.grader,
