@@ -17,7 +17,7 @@ MAX_INTEGRAND = 40
 """Nodes of an integrand that is integrated by quadrature."""
 ROUGH_DIGITS = 20
 """Digits to which limits are first taken: most wrong values differ in fewer."""
-MAX_EVALUATIONS = 400
+MAX_EVALUATIONS = 250
 """Values of a term or function from which a limit is extrapolated."""
 
 
