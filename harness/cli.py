@@ -55,6 +55,10 @@ COMMANDS: dict[str, Command] = {
     "trees": Command(
         "Grow search trees over problems; write traces and preference pairs.", "harness.rollouts.tree_command:trees"
     ),
+    "explore": Command(
+        "Find the steps at which wrong responses go wrong; write preference pairs.",
+        "harness.rollouts.explore_command:explore",
+    ),
     "replay": Command("Say what other choices a run's samples would have led to.", "harness.rollouts.replay:replay"),
     "prepare": Command("Write the built-in task's data and base model.", "harness.arithmetic.prepare:prepare"),
     "doctor": Command("Say what works on this machine and what is missing.", "harness.doctor:doctor"),
