@@ -31,6 +31,7 @@ MAY_IMPORT: dict[str, tuple[str, ...]] = {
     "report": (*WORDS, *TEXT, "rollouts", "evals"),
     "strategies": (),
     "rundir": (*WORDS, *TEXT),
+    "stages": (*WORDS, *TEXT),
     "loggers": (*WORDS, *TEXT, "rundir"),
 }
 EVERYTHING = ("callbacks", "commands", "cli", "doctor", "__main__", "")

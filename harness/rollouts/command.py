@@ -26,6 +26,8 @@ def rollout(
     select: Selector | None = None,
     reward_threshold: float = 0.0,
     rows: Path | None = None,
+    pairs: Selector | None = None,
+    pair_rows: Path | None = None,
     sandbox: Sandbox | None = None,
     engine: EngineConfig = EngineConfig(),
     grader: str = "strict",
@@ -46,7 +48,9 @@ def rollout(
         select: turns rollouts into training rows (`TopK` for supervised rows, `OutcomePairs` for preference pairs,
             `StepLabels` for process supervision).
         reward_threshold: rewards must be above it to be selected.
-        rows: file of the selected rows; goes with `select`.
+        rows: file of the selected rows; goes with `select`. A manifest of the same name in .json counts what was left out.
+        pairs: takes preference pairs from the same rollouts, for a stage that needs both.
+        pair_rows: file of those; goes with `pairs`.
         sandbox: runs the programs of searches with code.
         engine: which engine samples, and its memory.
         grader: name of the grader.
@@ -64,17 +68,18 @@ def rollout(
     from harness.rollouts.monitors import monitors
     from harness.rollouts.server import Server
     from harness.rollouts.step_labels import with_step_ends
-    from harness.store import read_rows, write_rows
+    from harness.store import file_hash, read_rows, write_json, write_rows
 
-    if (select is None) != (rows is None):
-        raise InputError("select and rows go together: one says what to take, the other where to write it.")
+    for choice, file, names in ((select, rows, "select and rows"), (pairs, pair_rows, "pairs and pair_rows")):
+        if (choice is None) != (file is None):
+            raise InputError(f"{names} go together: one says what to take, the other where to write it.")
     begun = {rollout.problem.id: rollout for path in start or () for rollout in read_rows(path, Rollout)}
     if not problems and not begun:
         raise InputError("give problems to sample for, or rollouts to start from.")
     wanted = (read_all_problems(problems) if problems else [rollout.problem for rollout in begun.values()])[:limit]
     opened = open_engine(model, engine)
     try:
-        server = Server(opened, load_tokenizer(model), find_template(template), reward or Outcome(), sandbox)
+        server = Server(opened, load_tokenizer(model), find_template(template), reward or Outcome(), sandbox, grader)
         log = RolloutLog(output, opened.version)
         rollouts: list[Rollout] = []
 
@@ -95,14 +100,17 @@ def rollout(
         opened.close()
     for name, value in monitors(rollouts, reward or Outcome()).items():
         print(f"{name:28} {value:.4g}")
-    if select is not None and rows is not None:
-        config = RolloutConfig(replace(sampling), reward_threshold)
-        selected, counts = select(rollouts, config, lambda problem: server.template.render(problem, server.tokenizer))
+    config = RolloutConfig(replace(sampling), reward_threshold)
+    for choice, file in ((select, rows), (pairs, pair_rows)):
+        if choice is None or file is None:
+            continue
+        selected, counts = choice(rollouts, config, lambda problem: server.template.render(problem, server.tokenizer))
         if not selected:
             print(
                 f"error: no row was selected ({dict(counts)}); lower reward_threshold or sample more.", file=sys.stderr
             )
             return 2
-        write_rows(rows, selected)
-        print(f"{rows}: {len(selected)} rows")
+        write_rows(file, selected)
+        write_json(file.with_suffix(".json"), {"counts": dict(counts), "rollouts": file_hash(output)})
+        print(f"{file}: {len(selected)} rows ({', '.join(f'{name} {value:.4g}' for name, value in counts.items())})")
     return 0

@@ -10,36 +10,22 @@ from __future__ import annotations
 
 import argparse
 import csv
-import ctypes
 import json
-import os
-import shlex
 import signal
-import subprocess
 import sys
 import time
-from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
 
+from harness.stages import Stage, final_accuracy, own_configs, run
 from harness.store import write_bytes, write_json
 
 RECIPE = Path(__file__).resolve().parent
 DEFAULT_OUTPUT = "runs/arithmetic"
 
 
-@dataclass(frozen=True)
-class Stage:
-    """A command, and the file that is there once it has succeeded."""
-
-    name: str
-    arguments: tuple[str, ...]
-    done: Path
-
-
 def stages(output: Path, seed: int, online_rft: bool) -> tuple[list[Stage], list[list[Stage]]]:
     """The stages that come first, and the lanes that then run side by side."""
-    configs = own_configs(output)
+    configs = own_configs(RECIPE, DEFAULT_OUTPUT, output)
 
     def fit(name: str) -> Stage:
         arguments = ("fit", "--config", str(configs / f"{name}.yaml"), "--seed_everything", str(seed))
@@ -65,66 +51,6 @@ def stages(output: Path, seed: int, online_rft: bool) -> tuple[list[Stage], list
     if online_rft:
         lanes[0].append(fit("21_online_rft"))
     return first, lanes
-
-
-def own_configs(output: Path) -> Path:
-    """The recipe's configs, their paths pointed at `output` if that is not where they point anyway."""
-    if output == Path(DEFAULT_OUTPUT):
-        return RECIPE
-    for config in RECIPE.glob("*.yaml"):
-        write_bytes(output / "configs" / config.name, config.read_text().replace(DEFAULT_OUTPUT, str(output)).encode())
-    return output / "configs"
-
-
-def die_with_parent() -> None:
-    """In a child: be ended by the kernel when the demo is killed, so that a second demo finds nothing running."""
-    ctypes.CDLL(None).prctl(1, signal.SIGTERM)  # PR_SET_PDEATHSIG
-
-
-def start(stage: Stage, output: Path) -> subprocess.Popen:
-    """Start a stage; what it prints goes to its log."""
-    log = output / "logs" / f"{stage.name.replace(' ', '_')}.log"
-    log.parent.mkdir(parents=True, exist_ok=True)
-    print(f"[{stage.name}] harness {shlex.join(stage.arguments)}  > {log}", flush=True)
-    environment = {**os.environ, "OMP_NUM_THREADS": "1", "OMP_WAIT_POLICY": "PASSIVE"}
-    with open(log, "a") as file:
-        return subprocess.Popen(
-            [sys.executable, "-m", "harness", *stage.arguments],
-            stdout=file,
-            stderr=subprocess.STDOUT,
-            env=environment,
-            preexec_fn=die_with_parent if sys.platform == "linux" else None,
-        )
-
-
-def run(lanes: Sequence[Sequence[Stage]], output: Path) -> None:
-    """Run lanes side by side, the stages of a lane in turn; stop everything if one fails."""
-    waiting = [[stage for stage in lane if not stage.done.exists()] for lane in lanes]
-    running: dict[int, tuple[Stage, subprocess.Popen, float]] = {}
-    try:
-        while any(waiting) or running:
-            for lane, todo in enumerate(waiting):
-                if lane not in running and todo:
-                    stage = todo.pop(0)
-                    running[lane] = stage, start(stage, output), time.monotonic()
-            for lane, (stage, process, started) in list(running.items()):
-                if (status := process.poll()) is None:
-                    continue
-                del running[lane]
-                if status:
-                    log = (output / "logs" / f"{stage.name.replace(' ', '_')}.log").read_text().splitlines()
-                    raise SystemExit(
-                        "\n".join([*log[-15:], f"error: stage '{stage.name}' ended with status {status}."])
-                    )
-                stage.done.parent.mkdir(parents=True, exist_ok=True)
-                stage.done.touch()
-                print(f"[{stage.name}] done in {time.monotonic() - started:.0f} s", flush=True)
-            time.sleep(0.1)
-    finally:
-        for _, process, _ in running.values():
-            process.terminate()
-        for _, process, _ in running.values():
-            process.wait()
 
 
 def iterations(folder: Path) -> list[dict]:
@@ -173,12 +99,6 @@ def reward_line(output: Path) -> str:
         f"Reward model (scalar head, measured, not used above): it ranks {accuracies[-1]:.1%} of held-out pairs right; "
         f"of 8 samples of the SFT policy: {', '.join(f'{name} {value}' for name, value in shown.items())}."
     )
-
-
-def final_accuracy(folder: Path) -> dict:
-    """Greedy accuracy of a run's last checkpoint, from its evaluation."""
-    value = json.loads((folder / "eval/results.json").read_text())["metrics"]["accuracy"]
-    return {"accuracy": value["value"], "accuracy_low": value["low"], "accuracy_high": value["high"]}
 
 
 def plot(output: Path) -> Path:
