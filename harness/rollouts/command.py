@@ -48,7 +48,7 @@ def rollout(
         select: turns rollouts into training rows (`TopK` for supervised rows, `OutcomePairs` for preference pairs,
             `StepLabels` for process supervision).
         reward_threshold: rewards must be above it to be selected.
-        rows: file of the selected rows; goes with `select`. A manifest of the same name in .json counts what was left out.
+        rows: file of the selected rows; goes with `select`. A .json of the same name counts what was left out.
         pairs: takes preference pairs from the same rollouts, for a stage that needs both.
         pair_rows: file of those; goes with `pairs`.
         sandbox: runs the programs of searches with code.
