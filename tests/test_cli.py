@@ -297,3 +297,10 @@ def test_a_signal_ends_a_run_with_its_own_status_and_the_run_can_be_continued(nu
     done = len(rows(tmp_path / "run/metrics.csv"))
     assert run(*endless, "--ckpt_path", "last", "--trainer.max_time", "00:00:00:01") == 0
     assert len(rows(tmp_path / "run/metrics.csv")) > done
+
+
+def test_the_line_below_a_field_is_its_help(capsys):
+    with pytest.raises(SystemExit):
+        main(["eval", "--help"])
+    shown = " ".join(capsys.readouterr().out.split())
+    assert "Number format of the engine's weights" in shown

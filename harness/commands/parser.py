@@ -17,6 +17,9 @@ from harness.errors import InputError
 
 UNKNOWN_KEY = re.compile(r"[Oo]ption '([^']+)'(?: is not accepted|$)|unrecognized arguments: --([^\s=]+)", re.MULTILINE)
 CLASS_PROBLEM = re.compile(r"^( *)(?:- )?Problem with given class_path '([^']+)':\n", re.MULTILINE)
+# The line below a dataclass field is its help.
+jsonargparse.set_parsing_settings(docstring_parse_attribute_docstrings=True)
+
 EXPECTED = re.compile(r"Expected an? (.+)")
 
 
