@@ -1,0 +1,237 @@
+"""Tokens per second and peak memory of a whole training step, beside TRL's trainers on the same model and data.
+
+Usage: python benchmarks/training.py [sft dpo reward] [--steps 8] [--rounds 3] [--shared 0.6] [--trl PYTHON]
+
+PYTHON is an interpreter with TRL beside everything this project needs; without it only our own forms are compared.
+Every trainer runs in a process of its own: same random weights, rows, batch size, precision, thread count, optimizer
+(AdamW), no checkpoints, no logging before the end. The first two steps of each run are left out. The trainers take
+turns for `--rounds` rounds, and the ratio is that of the medians; memory is the growth of the process's peak from
+before its trainer is built. Tokens are those of the rows: padding is never counted, and each side of a pair is whole
+however it is computed. For TRL they are the rows' mean times the rows of a step.
+"""
+
+# ruff: noqa: E402 - the environment must be set before torch is imported
+
+from __future__ import annotations
+
+from harness.environment import prepare_environment
+
+prepare_environment()
+
+import argparse
+import json
+import os
+import random
+import resource
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+from typing import Any
+
+BATCH_SIZE = 8
+WARMUP = 2
+FORMS = {
+    "sft": ("packed", "padded", "trl"),
+    "dpo": ("shared", "plain", "frozen", "trl"),
+    "reward": ("shared", "plain", "trl"),
+}
+"""First the default form of ours, then its variants."""
+MAX_LENGTH = 512
+
+
+def write_rows(folder: Path, kind: str, num_rows: int, shared: float) -> int:
+    """Rows of random digits; returns their mean number of tokens, counting EOS.
+
+    SFT rows are of 20 to 500 tokens, skewed to the short. The sides of a pair share a prompt that is the part `shared`
+    of each side of about 200 tokens.
+    """
+    rng = random.Random(0)
+
+    def text(length: int) -> str:
+        return "".join(rng.choice("0123456789+-*=") for _ in range(length))
+
+    total = 0
+    with open(folder / f"{kind}.jsonl", "w") as file:
+        for _ in range(num_rows):
+            if kind == "sft":
+                length = int(20 * 25 ** rng.random())
+                row = {"prompt": text(length // 4), "completion": text(length - length // 4)}
+                total += length + 2
+            else:
+                length = rng.randint(150, 250)
+                sides = [text(max(1, int(length * (1 - shared) * rng.uniform(0.8, 1.2)))) for _ in range(2)]
+                prompt = text(int(length * shared))
+                row = {"prompt": prompt, "chosen": "1" + sides[0], "rejected": "2" + sides[1]}
+                total += 2 * (len(prompt) + 3) + len(sides[0]) + len(sides[1])
+            file.write(json.dumps(row) + "\n")
+    return total
+
+
+def build_checkpoint(folder: Path, hidden: int) -> None:
+    """A random Llama of four layers with a tokenizer of single characters."""
+    import torch
+    from tokenizers import Regex, Tokenizer, decoders, models, pre_tokenizers, processors
+    from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
+
+    words = ["<pad>", "<bos>", "<eos>", *"0123456789+-*="]
+    tokenizer = Tokenizer(models.WordLevel({word: i for i, word in enumerate(words)}, unk_token="="))
+    tokenizer.pre_tokenizer = pre_tokenizers.Split(Regex(r"[\s\S]"), "isolated")
+    tokenizer.decoder = decoders.Fuse()
+    tokenizer.post_processor = processors.TemplateProcessing(single="<bos> $A", special_tokens=[("<bos>", 1)])
+    PreTrainedTokenizerFast(
+        tokenizer_object=tokenizer, bos_token="<bos>", eos_token="<eos>", pad_token="<pad>"
+    ).save_pretrained(folder)
+    torch.manual_seed(0)
+    LlamaForCausalLM(
+        LlamaConfig(
+            vocab_size=2048, hidden_size=hidden, num_hidden_layers=4, num_attention_heads=4, num_key_value_heads=4,
+            intermediate_size=3 * hidden, max_position_embeddings=MAX_LENGTH, bos_token_id=1, eos_token_id=2,
+            pad_token_id=0,
+        )
+    ).save_pretrained(folder)  # fmt: skip
+
+
+def run_ours(kind: str, form: str, folder: Path, steps: int) -> list[tuple[float, int]]:
+    """When each step ended, and its tokens."""
+    import lightning as L
+
+    from harness.datamodules import PreferenceDataModule, SFTDataModule
+    from harness.modules import DPOModule, RewardModule, SFTModule
+
+    times: list[tuple[float, int]] = []
+
+    class Clock(L.Callback):
+        def on_train_batch_end(self, trainer: Any, module: Any, outputs: Any, batch: Any, batch_idx: int) -> None:
+            times.append((time.perf_counter(), batch["step_tokens"]))
+
+    model, rows = str(folder / "model"), [str(folder / f"{kind}.jsonl")]
+    module: Any
+    if kind == "sft":
+        module = SFTModule(model)
+        # A pack holds as many tokens as a padded batch has rows, so that both step over the same rows.
+        packing = {"packing": True, "batch_size": 1, "max_length": 1024} if form == "packed" else {}
+        data: Any = SFTDataModule(rows, **({"batch_size": BATCH_SIZE, "max_length": MAX_LENGTH} | packing))
+    else:
+        options: dict[str, Any] = {"share_prefix": form == "shared"}
+        if kind == "dpo":
+            options |= {"reference": "frozen" if form == "frozen" else "precomputed"}
+            options |= {"reference_cache": str(folder / "cache")}
+        module = (DPOModule if kind == "dpo" else RewardModule)(model, **options)
+        data = PreferenceDataModule(rows, batch_size=BATCH_SIZE, max_length=MAX_LENGTH)
+    trainer = L.Trainer(
+        accelerator="cpu", max_epochs=2, max_steps=steps, logger=False, enable_checkpointing=False,
+        enable_progress_bar=False, enable_model_summary=False, gradient_clip_val=1.0, callbacks=[Clock()],
+    )  # fmt: skip
+    trainer.fit(module, data)
+    return times
+
+
+def run_trl(kind: str, folder: Path, steps: int, tokens: int) -> list[tuple[float, int]]:
+    """When each step ended, and its tokens on average."""
+    import trl
+    from datasets import Dataset
+    from transformers import AutoModelForCausalLM, AutoModelForSequenceClassification, AutoTokenizer, TrainerCallback
+
+    times: list[tuple[float, int]] = []
+
+    class Clock(TrainerCallback):
+        def on_step_end(self, *_: Any, **__: Any) -> None:
+            times.append((time.perf_counter(), tokens // steps))
+
+    rows = [json.loads(line) for line in (folder / f"{kind}.jsonl").read_text().splitlines()]
+    config, build = {
+        "sft": (trl.SFTConfig, trl.SFTTrainer),
+        "dpo": (trl.DPOConfig, trl.DPOTrainer),
+        "reward": (trl.RewardConfig, trl.RewardTrainer),
+    }[kind]
+    options: dict[str, Any] = {"precompute_ref_log_probs": True} if kind == "dpo" else {}
+    args = config(
+        output_dir=str(folder / "trl"), use_cpu=True, bf16=False, gradient_checkpointing=False, max_length=MAX_LENGTH,
+        per_device_train_batch_size=BATCH_SIZE, max_steps=steps, report_to=[], save_strategy="no", logging_steps=10**6,
+        disable_tqdm=True, learning_rate=1e-5, **options,
+    )  # fmt: skip
+    auto = AutoModelForSequenceClassification if kind == "reward" else AutoModelForCausalLM
+    labels = {"num_labels": 1} if kind == "reward" else {}
+    build(
+        model=auto.from_pretrained(folder / "model", **labels), args=args, train_dataset=Dataset.from_list(rows),
+        processing_class=AutoTokenizer.from_pretrained(folder / "model"), callbacks=[Clock()],
+    ).train()  # fmt: skip
+    return times
+
+
+def child(kind: str, form: str, folder: Path, steps: int, tokens: int) -> None:
+    """Run one trainer and print what it took as one line of JSON."""
+    import lightning
+    import torch
+    import transformers  # noqa: F401 - imported, as is the other, before memory is measured
+
+    del lightning
+    torch.set_num_threads(int(os.environ["OMP_NUM_THREADS"]))
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    run = run_trl(kind, folder, steps, tokens) if form == "trl" else run_ours(kind, form, folder, steps)
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before
+    seconds, done = run[-1][0] - run[WARMUP - 1][0], sum(tokens for _, tokens in run[WARMUP:])
+    print(json.dumps({"rate": done / seconds, "peak_mib": peak / 1024}))
+
+
+def measure(
+    kind: str, forms: list[str], folder: Path, arguments: argparse.Namespace, tokens: int
+) -> dict[str, list[dict[str, float]]]:
+    """What each form took in each round; they take turns."""
+    found: dict[str, list[dict[str, float]]] = {form: [] for form in forms}
+    for _ in range(arguments.rounds):
+        for form in forms:
+            python = arguments.trl if form == "trl" else sys.executable
+            numbers = [str(arguments.steps + WARMUP), str(tokens)]
+            command = [python, __file__, "--child", kind, form, str(folder), *numbers]
+            done = subprocess.run(command, env=os.environ, capture_output=True, text=True)
+            if done.returncode:
+                raise SystemExit(f"{kind} {form} failed:\n{done.stderr[-2000:]}")
+            found[form].append(json.loads(done.stdout.strip().splitlines()[-1]))
+    return found
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("kinds", nargs="*", default=list(FORMS), help="sft, dpo, reward")
+    parser.add_argument("--steps", type=int, default=8, help="timed steps of each run")
+    parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--shared", type=float, default=0.6, help="part of each side that a pair shares")
+    parser.add_argument("--hidden", type=int, default=128, help="width of the model")
+    parser.add_argument("--trl", help="interpreter with TRL")
+    arguments = parser.parse_args()
+    os.environ.setdefault("OMP_NUM_THREADS", "1")
+    os.environ["PYTHONPATH"] = str(Path(__file__).resolve().parent.parent)
+    for kind in arguments.kinds:
+        with tempfile.TemporaryDirectory() as name:
+            folder = Path(name)
+            build_checkpoint(folder / "model", arguments.hidden)
+            num_rows = BATCH_SIZE * (arguments.steps + WARMUP)
+            tokens = write_rows(folder, kind, num_rows, arguments.shared)
+            load = os.getloadavg()[0]
+            forms = [form for form in FORMS[kind] if form != "trl" or arguments.trl]
+            print(f"{kind}: {num_rows} rows of {tokens / num_rows:.0f} tokens on average, load {load:.1f}", flush=True)
+            report(measure(kind, forms, folder, arguments, tokens))
+
+
+def report(found: dict[str, list[dict[str, float]]]) -> None:
+    """Print each form's rate and memory, and their ratios to the last form's (TRL where it ran)."""
+
+    def medians(name: str) -> dict[str, float]:
+        return {form: statistics.median(run[name] for run in runs) for form, runs in found.items()}
+
+    rates, peaks = medians("rate"), medians("peak_mib")
+    last = list(rates)[-1]
+    for form, rate in rates.items():
+        speed, memory = rate / rates[last], peaks[form] / peaks[last]
+        print(f"  {form:7} {rate:8.0f} tokens/s {speed:5.2f} x {last}, peak +{peaks[form]:4.0f} MiB {memory:5.2f} x")
+
+
+if __name__ == "__main__":
+    if sys.argv[1:2] == ["--child"]:
+        child(sys.argv[2], sys.argv[3], Path(sys.argv[4]), int(sys.argv[5]), int(sys.argv[6]))
+    else:
+        main()
