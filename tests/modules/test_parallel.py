@@ -24,7 +24,8 @@ def launch(strategy, jobs, log):
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
     world_size = 1 if strategy == "one" else 2
-    common = {"PYTHONPATH": str(SCRIPT.parents[2]), "OMP_NUM_THREADS": "1", "OMP_WAIT_POLICY": "PASSIVE"}
+    cache = {"XDG_CACHE_HOME": str(log.parent / "cache")}
+    common = cache | {"PYTHONPATH": str(SCRIPT.parents[2]), "OMP_NUM_THREADS": "1", "OMP_WAIT_POLICY": "PASSIVE"}
     ranks = {"WORLD_SIZE": world_size, "LOCAL_WORLD_SIZE": world_size, "GROUP_RANK": 0, "TORCHELASTIC_RUN_ID": "test"}
     address = {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port}
     processes = []
