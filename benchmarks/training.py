@@ -7,7 +7,8 @@ Every trainer runs in a process of its own: same random weights, rows, batch siz
 (AdamW), no checkpoints, no logging before the end. The first two steps of each run are left out. The trainers take
 turns for `--rounds` rounds, and the ratio is that of the medians; memory is the growth of the process's peak from
 before its trainer is built. Tokens are those of the rows: padding is never counted, and each side of a pair is whole
-however it is computed. For TRL they are the rows' mean times the rows of a step.
+however it is computed; for TRL they are the rows' mean times the rows of a step. On a shared machine tokens per second
+of processor time, with one thread, tell more than tokens per second.
 """
 
 # ruff: noqa: E402 - the environment must be set before torch is imported
@@ -94,18 +95,18 @@ def build_checkpoint(folder: Path, hidden: int) -> None:
     ).save_pretrained(folder)  # fmt: skip
 
 
-def run_ours(kind: str, form: str, folder: Path, steps: int) -> list[tuple[float, int]]:
-    """When each step ended, and its tokens."""
+def run_ours(kind: str, form: str, folder: Path, steps: int) -> list[tuple[float, float, int]]:
+    """When each step ended, in seconds of the clock and of the processor, and its tokens."""
     import lightning as L
 
     from harness.datamodules import PreferenceDataModule, SFTDataModule
     from harness.modules import DPOModule, RewardModule, SFTModule
 
-    times: list[tuple[float, int]] = []
+    times: list[tuple[float, float, int]] = []
 
     class Clock(L.Callback):
         def on_train_batch_end(self, trainer: Any, module: Any, outputs: Any, batch: Any, batch_idx: int) -> None:
-            times.append((time.perf_counter(), batch["step_tokens"]))
+            times.append((time.perf_counter(), time.process_time(), batch["step_tokens"]))
 
     model, rows = str(folder / "model"), [str(folder / f"{kind}.jsonl")]
     module: Any
@@ -129,17 +130,17 @@ def run_ours(kind: str, form: str, folder: Path, steps: int) -> list[tuple[float
     return times
 
 
-def run_trl(kind: str, folder: Path, steps: int, tokens: int) -> list[tuple[float, int]]:
-    """When each step ended, and its tokens on average."""
+def run_trl(kind: str, folder: Path, steps: int, tokens: int) -> list[tuple[float, float, int]]:
+    """As `run_ours`, with the tokens of an average step."""
     import trl
     from datasets import Dataset
     from transformers import AutoModelForCausalLM, AutoModelForSequenceClassification, AutoTokenizer, TrainerCallback
 
-    times: list[tuple[float, int]] = []
+    times: list[tuple[float, float, int]] = []
 
     class Clock(TrainerCallback):
         def on_step_end(self, *_: Any, **__: Any) -> None:
-            times.append((time.perf_counter(), tokens // steps))
+            times.append((time.perf_counter(), time.process_time(), tokens // steps))
 
     rows = [json.loads(line) for line in (folder / f"{kind}.jsonl").read_text().splitlines()]
     config, build = {
@@ -173,8 +174,9 @@ def child(kind: str, form: str, folder: Path, steps: int, tokens: int) -> None:
     before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     run = run_trl(kind, folder, steps, tokens) if form == "trl" else run_ours(kind, form, folder, steps)
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before
-    seconds, done = run[-1][0] - run[WARMUP - 1][0], sum(tokens for _, tokens in run[WARMUP:])
-    print(json.dumps({"rate": done / seconds, "peak_mib": peak / 1024}))
+    wall, cpu = (run[-1][i] - run[WARMUP - 1][i] for i in range(2))
+    done = sum(tokens for *_, tokens in run[WARMUP:])
+    print(json.dumps({"rate": done / wall, "cpu_rate": done / cpu, "peak_mib": peak / 1024}))
 
 
 def measure(
@@ -223,11 +225,14 @@ def report(found: dict[str, list[dict[str, float]]]) -> None:
     def medians(name: str) -> dict[str, float]:
         return {form: statistics.median(run[name] for run in runs) for form, runs in found.items()}
 
-    rates, peaks = medians("rate"), medians("peak_mib")
+    rates, cpu_rates, peaks = medians("rate"), medians("cpu_rate"), medians("peak_mib")
     last = list(rates)[-1]
     for form, rate in rates.items():
-        speed, memory = rate / rates[last], peaks[form] / peaks[last]
-        print(f"  {form:7} {rate:8.0f} tokens/s {speed:5.2f} x {last}, peak +{peaks[form]:4.0f} MiB {memory:5.2f} x")
+        speed, cpu, memory = rate / rates[last], cpu_rates[form] / cpu_rates[last], peaks[form] / peaks[last]
+        print(
+            f"  {form:7} {rate:8.0f} tokens/s {speed:5.2f} x {last}, per processor second {cpu:5.2f} x, "
+            f"peak +{peaks[form]:4.0f} MiB {memory:5.2f} x"
+        )
 
 
 if __name__ == "__main__":
