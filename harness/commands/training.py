@@ -22,6 +22,10 @@ from harness.loggers import default_loggers
 from harness.rundir import prepare_run_dir
 
 
+NAMED_CHECKPOINTS = ("last", "best", "hpc")
+"""Checkpoints that Lightning looks up by itself."""
+
+
 class TrainingParser(SentenceErrors, LightningArgumentParser):
     """LightningCLI's parser with errors in one sentence."""
 
@@ -63,6 +67,9 @@ class TrainingCLI(LightningCLI):
 
     def before_instantiate_classes(self) -> None:
         config = self.config[self.subcommand]
+        checkpoint = config.get("ckpt_path")
+        if checkpoint not in (None, *NAMED_CHECKPOINTS) and not Path(checkpoint).exists():
+            raise InputError(f"ckpt_path: {checkpoint}: no such checkpoint; give one that exists, or 'last' to resume.")
         root = config.trainer.default_root_dir
         if root and config.run_dir and Path(root) != Path(config.run_dir):
             raise InputError(

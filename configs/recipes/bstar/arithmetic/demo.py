@@ -44,7 +44,7 @@ def stages(output: Path, seed: int, online_rft: bool) -> tuple[list[Stage], list
     best_of_8 = ("--n", "8", "--k", "1,8", "--temperature", "1.0", *reward, "--reward.template", "arithmetic")
 
     prepare = ("prepare", "--output", str(output / "data"), "--seed", str(seed))
-    first = [Stage("data", prepare, output / "data/base/config.json"), fit("10_sft")]
+    first = [Stage("data", prepare, output / "data/demo_done"), fit("10_sft")]
     control = [fit("22_more_sft"), evaluate("22_more_sft", "22_more_sft")]
     reward_model = [rollout("13_rollout_held_out"), rollout("12_rollout"), fit("15_reward")]
     lanes = [[fit("20_bstar")], [*reward_model, evaluate("15_reward", "10_sft", *best_of_8), *control]]
@@ -139,7 +139,8 @@ def main() -> None:
         run([first], options.output)
         run(lanes, options.output)
     except KeyboardInterrupt:
-        raise SystemExit("interrupted; run it again to continue.") from None
+        print("interrupted; run it again to continue.", file=sys.stderr)
+        raise SystemExit(130) from None
     result = table(options.output)
     write_bytes(options.output / "table.md", (result + "\n").encode())
     write_json(options.output / "seconds.json", {"this_run": round(time.monotonic() - started, 1)})
