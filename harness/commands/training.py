@@ -21,7 +21,6 @@ from harness.errors import InputError
 from harness.loggers import default_loggers
 from harness.rundir import prepare_run_dir
 
-
 NAMED_CHECKPOINTS = ("last", "best", "hpc")
 """Checkpoints that Lightning looks up by itself."""
 
