@@ -119,7 +119,8 @@ class AppendingWriter(ExperimentWriter):
 
 
 class PatientWandbLogger(WandbLogger):
-    """A W&B run that never holds up training: without an answer from the server the run is kept offline.
+    """A W&B run that never holds up training: without an answer from the server the run is kept offline, and where W&B
+    cannot even be started it goes on without.
 
     A resumed run continues the same W&B run, whose id is kept in the run directory.
     """
@@ -144,18 +145,26 @@ class PatientWandbLogger(WandbLogger):
     @property
     @rank_zero_experiment
     def experiment(self) -> Any:
-        if self._experiment is None and not self._offline:
-            import wandb
+        import wandb
 
+        while self._experiment is None and self._wandb_init["mode"] != "disabled":
             try:
                 return super().experiment
             except (wandb.Error, OSError, TimeoutError) as error:
-                reason = " ".join(str(error).split())[:200]
-                print(f"W&B did not answer ({reason}); the run is kept offline, see `wandb sync`.", file=sys.stderr)
-                wandb.teardown()
-                self._offline = True
-                self._wandb_init["mode"] = "offline"
+                self._fall_back(" ".join(str(error).split())[:200])
         return super().experiment
+
+    def _fall_back(self, reason: str) -> None:
+        """From online to offline to no W&B at all; metrics.csv holds the same numbers."""
+        import wandb
+
+        wandb.teardown()
+        if self._wandb_init["mode"] == "online":
+            print(f"W&B did not answer ({reason}); the run is kept offline, see `wandb sync`.", file=sys.stderr)
+            self._offline, self._wandb_init["mode"] = True, "offline"
+        else:
+            print(f"W&B could not be started ({reason}); metrics.csv holds the numbers.", file=sys.stderr)
+            self._wandb_init["mode"] = "disabled"
 
 
 def wandb_id(run_dir: Path) -> str:

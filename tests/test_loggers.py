@@ -89,3 +89,14 @@ def test_a_resumed_run_has_the_same_wandb_id(tmp_path):
     first, second = PatientWandbLogger(tmp_path, offline=True), PatientWandbLogger(tmp_path, offline=True)
     assert first.version == second.version
     assert first.version != PatientWandbLogger(tmp_path / "other", offline=True).version
+
+
+def test_a_wandb_that_cannot_be_started_is_said_and_the_run_goes_on(tmp_path, monkeypatch, capsys):
+    wandb = pytest.importorskip("wandb")
+    wandb.teardown()
+    monkeypatch.setenv("WANDB__SERVICE_WAIT", "0.001")  # too short for any service to come up
+    logger = PatientWandbLogger(tmp_path, offline=True)
+    logger.log_metrics({"train/loss": 1.0}, step=1)
+    logger.finalize("success")
+    assert "W&B could not be started" in capsys.readouterr().err
+    wandb.teardown()
