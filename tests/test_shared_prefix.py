@@ -30,9 +30,7 @@ PAIRS = [  # prompt, chosen, rejected
 
 
 def batch_of(pairs):
-    rows = [
-        Pair(np.array(p + c, dtype=np.int32), np.array(p + r, dtype=np.int32), len(p), 1.0) for p, c, r in pairs
-    ]
+    rows = [Pair(np.array(p + c, dtype=np.int32), np.array(p + r, dtype=np.int32), len(p), 1.0) for p, c, r in pairs]
     return collate_pairs(rows, rows[0], pad_token_id=1)
 
 
