@@ -213,8 +213,3 @@ class Server:
 def sample_seed(sampling: SamplingConfig, problem: Problem, number: int = 0, index: int = 0) -> int:
     """Seed of the first sample that continues prefix `index` of the search's request `number`; later ones add 1."""
     return stable_hash(sampling.seed, problem.id, number, index, bits=48)
-
-
-def greedy(max_tokens: int) -> SamplingConfig:
-    """One sample at temperature 0."""
-    return SamplingConfig(n=1, temperature=0.0, max_tokens=max_tokens)
