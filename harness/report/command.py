@@ -8,13 +8,14 @@ from harness.errors import InputError
 
 
 def report(runs: list[Path], output: Path = Path("report.html"), title: str = "", max_problems: int = 200) -> int:
-    """Write one HTML page about evaluations and training runs; it opens from disk and needs no network.
+    """Write one HTML page about evaluations, training runs and search trees; it opens from disk and needs no network.
 
     Args:
-        runs: directories of evaluations and of training runs; those below them are found.
+        runs: directories of evaluations and of training runs, and files of search trees (the output of
+            `harness trees`); those below a directory are found.
         output: the HTML file.
         title: of the page; default is the names of the directories.
-        max_problems: problems of each evaluation whose samples are part of the page.
+        max_problems: problems of each evaluation, and of each file of trees, whose samples are part of the page.
     """
     from harness.report.page import build_page
     from harness.store import write_bytes

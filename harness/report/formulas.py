@@ -48,7 +48,7 @@ def texts_of(data: Any) -> Iterator[str]:
     """All strings under the keys that the page shows with formulas."""
     if isinstance(data, dict):
         for key, value in data.items():
-            if key in ("question", "solution") and isinstance(value, str):
+            if key in ("question", "solution", "step") and isinstance(value, str):
                 yield value
             elif key == "steps":
                 yield "".join(value)

@@ -11,8 +11,12 @@ from typing import Any
 
 from harness.report.formulas import formulas, texts_of
 from harness.report.runs import evaluation, find_runs, is_evaluation, is_training, names_of, training
+from harness.report.trees import tree_set
 
 ASSETS = Path(__file__).parent / "assets"
+SCRIPTS = ("base.js", "charts.js", "trees.js", "samples.js", "page.js")
+"""In the order in which they run; each may use what those before it define."""
+
 ITERATION_PROBLEMS = 25
 """Problems shown of each iteration's rollouts."""
 
@@ -31,6 +35,9 @@ def page_data(paths: Sequence[Path], max_problems: int) -> dict[str, Any]:
             training(folder, name, min(max_problems, ITERATION_PROBLEMS))
             for folder, name in zip(found, names, strict=True)
             if is_training(folder)
+        ],
+        "trees": [
+            tree_set(path, name, max_problems) for path, name in zip(found, names, strict=True) if path.is_file()
         ],
     }
     mark_disagreement(data["evaluations"])
@@ -53,7 +60,11 @@ def mark_disagreement(evaluations: Sequence[dict[str, Any]]) -> None:
 def build_page(paths: Sequence[Path], title: str, max_problems: int) -> str:
     """The page as HTML."""
     data = json.dumps(page_data(paths, max_problems), ensure_ascii=False).replace("<", "\\u003c")
-    parts = {name: (ASSETS / name).read_text(encoding="utf-8") for name in ("page.html", "page.css", "page.js")}
+    style, *scripts = ((ASSETS / name).read_text(encoding="utf-8") for name in ("page.css", *SCRIPTS))
     # One pass, so that nothing inside what is filled in is taken for a slot.
-    filled = {"title": html.escape(title), "style": parts["page.css"], "data": data, "script": parts["page.js"]}
-    return re.sub(r"\{\{(title|style|data|script)\}\}", lambda slot: filled[slot[1]], parts["page.html"])
+    filled = {"title": html.escape(title), "style": style, "data": data, "script": "\n".join(scripts)}
+    return re.sub(
+        r"\{\{(title|style|data|script)\}\}",
+        lambda slot: filled[slot[1]],
+        (ASSETS / "page.html").read_text(encoding="utf-8"),
+    )

@@ -6,6 +6,7 @@ import csv
 import json
 import math
 from collections.abc import Iterable, Mapping, Sequence
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -18,29 +19,40 @@ from harness.evals.samples import read_rollouts
 from harness.evals.stats import Estimate, mean_interval
 from harness.rollouts.estimators import pass_at_k
 from harness.store import from_dict, read_jsonl
-from harness.types import Rollout
+from harness.types import Problem, Rollout
 
 DEPTH = 4
 """How deep below a given directory runs are looked for."""
 
+ABOUT = ("id", "question", "answer", "solution", "level", "subject", "source")
 ITERATION_FILES = "rollouts/iter_[0-9]*.json"
 
 
 def find_runs(paths: Sequence[Path]) -> list[Path]:
-    """The directories of evaluations and training runs at or below the given ones, in order.
+    """The directories of evaluations and training runs and the files of search trees at or below the given paths.
 
     Raises:
         InputError: a path does not exist, or nothing was found below it.
     """
     found: list[Path] = []
     for path in paths:
-        if not path.is_dir():
-            raise InputError(f"{path}: no such directory; give the directory of a run.")
-        below = [folder for folder in folders(path, DEPTH) if is_evaluation(folder) or is_training(folder)]
+        if not path.exists():
+            raise InputError(f"{path}: no such directory; give the directory of a run or a file of search trees.")
+        below = list(_runs_below(path)) if path.is_dir() else [path] if is_trees(path) else []
         if not below:
-            raise InputError(f"{path}: holds no evaluation (results.json) and no training run (metrics.csv).")
-        found += [folder for folder in below if folder not in found]
+            raise InputError(
+                f"{path}: holds no evaluation (results.json), no training run (metrics.csv) and no search trees "
+                "(the output of `harness trees`)."
+            )
+        found += [each for each in below if each not in found]
     return found
+
+
+def _runs_below(path: Path) -> Iterable[Path]:
+    for folder in folders(path, DEPTH):
+        if is_evaluation(folder) or is_training(folder):
+            yield folder
+        yield from filter(is_trees, sorted(folder.iterdir()))
 
 
 def folders(path: Path, depth: int) -> Iterable[Path]:
@@ -57,6 +69,16 @@ def is_evaluation(folder: Path) -> bool:
 
 def is_training(folder: Path) -> bool:
     return (folder / "metrics.csv").is_file() or any(folder.glob(ITERATION_FILES))
+
+
+def is_trees(path: Path) -> bool:
+    """Whether a file holds search trees, as its first row tells."""
+    if not path.name.endswith((".jsonl", ".jsonl.gz")) or not path.is_file():
+        return False
+    try:
+        return any({"problem", "nodes"} <= set(row) for _, row in islice(read_jsonl(path), 1))
+    except InputError:  # a folder may hold files that are none of ours
+        return False
 
 
 def names_of(found: Sequence[Path], given: Sequence[Path]) -> list[str]:
@@ -121,17 +143,15 @@ def finite(value: float) -> float | None:
     return round(value, 6) if math.isfinite(value) else None
 
 
+def about(problem: Problem) -> dict[str, Any]:
+    """What the page says of a problem before its responses."""
+    return {name: getattr(problem, name) for name in ABOUT}
+
+
 def problem(rollout: Rollout) -> dict[str, Any]:
     """A problem and its responses."""
-    asked = rollout.problem
     return {
-        "id": asked.id,
-        "question": asked.question,
-        "answer": asked.answer,
-        "solution": asked.solution,
-        "level": asked.level,
-        "subject": asked.subject,
-        "source": asked.source,
+        **about(rollout.problem),
         "responses": [
             {
                 "steps": list(row.response.steps),

@@ -8,7 +8,8 @@ import pytest
 
 from harness.evals.run import run
 from harness.rewards.steps import ArithmeticSteps
-from harness.store import to_json
+from harness.search.tree import SearchTree, TreeNode
+from harness.store import to_json, write_rows
 from harness.types import Problem, Response, Rollout, ScoredResponse
 from tests.evals.conftest import ScriptedEngine, build_byte_tokenizer
 from tests.evals.test_run import evaluation, served
@@ -32,7 +33,21 @@ def runs(tmp_path_factory):
     engine = ScriptedEngine(tokenizer, answer)
     run(evaluation(problems, n=4, k=(1, 4), reward=ArithmeticSteps()), served(engine, tokenizer), folder / "eval", {})
     write_training(folder / "train")
+    write_trees(folder / "trees.jsonl")
     return folder
+
+
+def write_trees(path) -> None:
+    """Two trees over one problem; a step of the first leads to a right and a wrong answer, another is a dead end."""
+    nodes = (
+        TreeNode(visit_count=4, value_sum=1.0),
+        TreeNode(0, "12 + 2\nso $\\frac{28}{2}$\n", "open", 3, 1.5, 0.5, token_ids=(1, 2)),
+        TreeNode(0, "print(1 / 0)\n", "error", 1, -1.0, -1.0, failed=True, error="ZeroDivisionError"),
+        TreeNode(1, "#### 14", "answered", 1, 1.0, 1.0, correct=True, answer="14", token_ids=(3,)),
+        TreeNode(1, "#### <b>13</b>", "answered", 1, 0.0, 0.0, answer="13", token_ids=(4,)),
+    )
+    problem = Problem("grown", "3 * 4 + 2", "14", level="2")
+    write_rows(path, [SearchTree(problem, nodes), SearchTree(problem, nodes[:3], index=1)])
 
 
 def write_training(folder) -> None:

@@ -139,7 +139,7 @@ def test_the_chosen_cell_is_marked_and_trees_unfold(page, tmp_path):
         const chosen = [...document.querySelectorAll("td.chosen")].map((cell) => cell.textContent);
         show("Samples");
         const set = document.getElementById("set");
-        set.value = set.options.length - 1;
+        set.value = set.options.length - 2;
         set.dispatchEvent(new Event("change"));
         const values = [...document.querySelectorAll(".step .value")].slice(0, 2).map((cell) => cell.textContent);
         document.getElementById("tree").click();
@@ -151,3 +151,62 @@ def test_the_chosen_cell_is_marked_and_trees_unfold(page, tmp_path):
     assert seen["values"] == ["1.000", "1.000"]
     # Iteration 2: all four share the first step, two each of the right and the wrong answer.
     assert seen["nodes"] == ["2/41.00012 + 2", "2/21.000#### 14", "0/20.000#### 13"]
+
+
+@needs_chromium
+def test_search_trees_unfold_node_by_node(page, tmp_path):
+    seen = browse(
+        page,
+        tmp_path,
+        """
+        show("Samples");
+        const set = document.getElementById("set");
+        set.value = set.options.length - 1;
+        set.dispatchEvent(new Event("change"));
+        const words = (node) => node.querySelector("summary").textContent;
+        const inside = (node) => [...node.children].filter((child) => child.tagName === "DETAILS");
+        const [first, second] = document.querySelectorAll(".tree > details");
+        const found = {name: set.selectedOptions[0].textContent, roots: [words(first), words(second)]};
+        found.steps = inside(first).map(words);
+        found.before = document.querySelectorAll(".tree details").length;
+        inside(first)[0].querySelector("summary").click();
+        inside(first)[0].fill();
+        found.leaves = inside(inside(first)[0]).map(words);
+        found.open = inside(first)[0].open;
+        found.whole = inside(first)[0].querySelector(".step-text").textContent;
+        found.fractions = document.querySelectorAll("#problem mfrac").length;
+        document.getElementById("unfold").click();
+        found.after = document.querySelectorAll(".tree details").length;
+        found.error = inside(first)[1].textContent;
+        document.getElementById("fold").click();
+        found.folded = document.querySelectorAll(".tree details[open]").length;
+        document.getElementById("tree").click();
+        found.cards = document.querySelectorAll(".response").length;
+        found.values = [...document.querySelectorAll(".step .value")].map((cell) => cell.textContent);
+        const find = document.getElementById("find");
+        find.value = "1 / 0";
+        find.dispatchEvent(new Event("input"));
+        found.search = document.querySelectorAll(".list button").length;
+        return found;
+        """,
+    )
+    assert seen["name"] == "trees.jsonl (search trees)"
+    assert seen["roots"][0] == "1/2 rightQ 0.250, visits 4 tree 1 of 2: 5 nodes"
+    assert seen["steps"] == [
+        "1/2 rightQ 0.500, visits 3, value 0.500 12 + 2",
+        "code errorQ -1.000, visits 1, value -1.000 print(1 / 0)",
+    ]
+    assert seen["before"] == 6
+    assert seen["open"]
+    assert seen["leaves"] == [
+        "rightQ 1.000, visits 1, value 1.000, answer 14 #### 14",
+        "wrongQ 0.000, visits 1, value 0.000, answer 13 #### <b>13</b>",
+    ]
+    assert seen["whole"].startswith("12 + 2\nso ")
+    assert seen["fractions"] == 2  # both trees hold the step
+    assert seen["after"] == 8
+    assert "ZeroDivisionError" in seen["error"]
+    assert seen["folded"] == 2
+    assert seen["cards"] == 2
+    assert seen["values"] == ["0.500", "1.000", "0.500", "0.000"]
+    assert seen["search"] == 1

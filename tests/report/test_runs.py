@@ -10,14 +10,18 @@ from harness.report.runs import curves, find_runs, names_of, powers_of_two
 
 def test_runs_are_found_below_a_folder_and_named_by_what_differs(runs):
     found = find_runs([runs])
-    assert names_of(found, [runs]) == ["eval", "train"]
-    assert names_of(found[:1], [runs]) == ["eval"]
-    assert find_runs([runs / "eval", runs]) == [runs / "eval", runs / "train"]
+    assert sorted(names_of(found, [runs])) == ["eval", "train", "trees.jsonl"]
+    assert names_of([runs / "eval"], [runs]) == ["eval"]
+    assert find_runs([runs / "eval", runs]) == [runs / "eval", runs / "trees.jsonl", runs / "train"]
+    assert find_runs([runs / "trees.jsonl"]) == [runs / "trees.jsonl"]
 
 
 def test_a_folder_without_runs_is_one_sentence(tmp_path):
     with pytest.raises(InputError, match="holds no evaluation"):
         find_runs([tmp_path])
+    (tmp_path / "notes.jsonl").write_text("no JSON\n")
+    with pytest.raises(InputError, match="holds no evaluation"):
+        find_runs([tmp_path / "notes.jsonl"])
     with pytest.raises(InputError, match="no such directory"):
         find_runs([tmp_path / "none"])
 
@@ -74,3 +78,16 @@ def test_curves_leave_out_what_is_no_number(tmp_path):
 def test_powers_of_two_end_at_n():
     assert powers_of_two(1) == [1]
     assert powers_of_two(6) == [1, 2, 4, 6]
+
+
+def test_trees_stand_with_all_their_nodes(runs):
+    [each] = page_data([runs / "trees.jsonl"], 10)["trees"]
+    [problem] = each["problems"]
+    assert (each["name"], each["num_problems"], problem["id"]) == ("trees.jsonl", 1, "grown")
+    first, second = problem["trees"]
+    assert [len(first), len(second)] == [5, 3]
+    assert (first[1]["parent"], first[1]["q"], first[1]["visits"], first[1]["value"]) == (0, 0.5, 3, 0.5)
+    assert (first[2]["state"], first[2]["error"], first[2]["failed"]) == ("error", "ZeroDivisionError", True)
+    assert first[3]["correct"]
+    assert "correct" not in first[4]
+    assert page_data([runs / "trees.jsonl"], 0)["trees"][0]["problems"] == []
