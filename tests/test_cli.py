@@ -125,6 +125,25 @@ def test_what_a_function_command_returns_is_the_exit_status(tmp_path):
 # ---- configurations
 
 
+@pytest.mark.parametrize(
+    "option", ["--reward=Outcome", "--reward Outcome", "--reward.class_path harness.rewards.Outcome"]
+)
+def test_rewards_and_searches_have_short_names(option, capsys):
+    options = [*option.split(), "--search", "MCTS", "--search.rollouts", "3", "--print_config"]
+    with pytest.raises(SystemExit):
+        main(["eval", "--task", "arithmetic", "--model", "x", *options])
+    printed = yaml.safe_load(capsys.readouterr().out)
+    assert printed["reward"]["class_path"] == "harness.rewards.Outcome"
+    assert printed["search"]["class_path"] == "harness.search.MCTS"
+    assert printed["search"]["init_args"]["rollouts"] == 3
+
+
+def test_an_unknown_short_name_names_the_nearest(capsys):
+    with pytest.raises(SystemExit):
+        main(["eval", "--task", "arithmetic", "--model", "x", "--search", "MTCS"])
+    assert "harness.search has no 'MTCS'; did you mean 'MCTS'?" in capsys.readouterr().err
+
+
 def test_a_printed_config_fed_back_prints_itself(capsys, tmp_path):
     first = printed(capsys, "fit", "--config", str(RECIPE), "--print_config")
     (tmp_path / "printed.yaml").write_text(first)

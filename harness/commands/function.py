@@ -4,12 +4,17 @@ from __future__ import annotations
 
 import itertools
 import json
+import typing
 from collections.abc import Callable, Sequence
 from typing import Any
 
 from jsonargparse import ActionConfigFile
 
 from harness.commands.parser import SentenceErrors, check_config_files
+from harness.protocols import Reward, SearchMethod
+
+HOMES: dict[type, str] = {Reward: "harness.rewards", SearchMethod: "harness.search"}
+"""Where the classes of a protocol are; they do not inherit from it, so that nothing could find them by a short name."""
 
 
 def function_parser(name: str, function: Callable[..., Any]) -> SentenceErrors:
@@ -23,7 +28,7 @@ def function_parser(name: str, function: Callable[..., Any]) -> SentenceErrors:
 
 def run_function(name: str, function: Callable[..., Any], options: Sequence[str]) -> int | None:
     """Parse the options and call the function with them; what it returns is the exit status."""
-    options = spell_out(function, options)
+    options = full_names(function, spell_out(function, options))
     check_config_files(options)
     parser = function_parser(name, function)
     values = parser.instantiate_classes(parser.parse_args(options))
@@ -45,3 +50,25 @@ def spell_out(function: Callable[..., Any], options: Sequence[str]) -> list[str]
         return [f"--{names[0]}", json.dumps(words), *rest]
     named = [part for name, word in zip(names, words, strict=False) for part in (f"--{name}", word)]
     return [*named, *words[len(names) :], *rest]
+
+
+def full_names(function: Callable[..., Any], options: Sequence[str]) -> list[str]:
+    """Give short names of rewards and searches their package: `--search MCTS` is `--search harness.search.MCTS`."""
+    homes = {}
+    for name, hint in typing.get_type_hints(function).items():
+        for protocol in (kind for kind in (hint, *typing.get_args(hint)) if kind in HOMES):
+            homes |= {f"--{name}": HOMES[protocol], f"--{name}.class_path": HOMES[protocol]}
+    found = list(options)
+    for i, word in enumerate(found):
+        option, equals, value = word.partition("=")
+        if option not in homes:
+            continue
+        if equals and _is_short(value):
+            found[i] = f"{option}={homes[option]}.{value}"
+        elif not equals and i + 1 < len(found) and _is_short(found[i + 1]):
+            found[i + 1] = f"{homes[option]}.{found[i + 1]}"
+    return found
+
+
+def _is_short(value: str) -> bool:
+    return value.isidentifier() and value.lower() not in ("null", "none")
