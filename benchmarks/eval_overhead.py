@@ -34,10 +34,10 @@ def main() -> int:
     options = parser.parse_args()
     prepare_environment()
 
+    from harness.checkpoints import load_tokenizer
     from harness.engines import EngineConfig, generate, open_engine
     from harness.evals.command import make_plans
     from harness.evals.run import run
-    from harness.models import load_tokenizer
     from harness.rollouts.server import Server, sample_seed
     from harness.types import GenerationRequest, SamplingConfig
 

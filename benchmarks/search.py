@@ -25,8 +25,8 @@ from pathlib import Path
 
 from harness.arithmetic.model import build_model, build_tokenizer
 from harness.arithmetic.problems import problems
+from harness.checkpoints import load_tokenizer
 from harness.engines import EngineConfig, open_engine
-from harness.models import load_tokenizer
 from harness.prompts import PromptTemplate
 from harness.protocols import Engine
 from harness.rewards.outcome import Outcome

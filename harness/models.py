@@ -1,4 +1,4 @@
-"""Hugging Face checkpoint directories: load them, save them, and name and fingerprint the weights of live models.
+"""Models: loaded from and saved to Hugging Face checkpoint directories, their weights named and fingerprinted.
 
 Every model is a plain transformers model, so whatever opens a checkpoint directory opens ours.
 """
@@ -8,7 +8,6 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import os
-import re
 import shutil
 from collections.abc import Iterable, Iterator
 from pathlib import Path
@@ -17,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor, nn
 
+from harness.checkpoints import check_checkpoint, load_tokenizer
 from harness.errors import InputError
 
 if TYPE_CHECKING:
@@ -25,26 +25,6 @@ if TYPE_CHECKING:
 REWARD_HEAD_FILE = "reward_head.safetensors"
 """Holds a causal language model's `reward_head`, which transformers has no place for."""
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
-
-
-def check_checkpoint(checkpoint: str | Path) -> str:
-    """Return the checkpoint's directory or hub id after checking, without network access, that it can be one.
-
-    Raises:
-        InputError: a local path that does not exist or holds no config.json.
-    """
-    text = os.path.expanduser(str(checkpoint))
-    path = Path(text)
-    if path.is_dir():
-        if not (path / "config.json").is_file():
-            raise InputError(f"{path}: no config.json there; give a Hugging Face checkpoint directory or a hub id.")
-        return text
-    looks_like_hub_id = re.fullmatch(r"[\w][\w.-]*(/[\w][\w.-]*)?", text)
-    # "runs/sft" could be either; where the folder "runs" exists the local path is meant.
-    meant_as_path = path.exists() or (len(path.parts) == 2 and path.parent.is_dir())
-    if not looks_like_hub_id or meant_as_path:
-        raise InputError(f"{path}: no such checkpoint directory; give an existing directory or a hub id.")
-    return text
 
 
 def load_causal_lm(
@@ -138,37 +118,6 @@ def _ready(model: Any, gradient_checkpointing: bool) -> Any:
     if gradient_checkpointing:
         model.gradient_checkpointing_enable(gradient_checkpointing_kwargs={"use_reentrant": False})
     return model.train()
-
-
-def load_tokenizer(checkpoint: str | Path, *, distinct_pad: bool = False) -> PreTrainedTokenizerBase:
-    """Load a tokenizer that pads on the right; padding defaults to the EOS token.
-
-    Args:
-        checkpoint: directory or hub id.
-        distinct_pad: choose a padding token other than EOS. Transformers finds the end of a sequence to classify by
-            its last token that is not padding, so a reward model's rewards would be read before the EOS otherwise.
-
-    Raises:
-        InputError: the tokenizer cannot be opened, has no EOS token, or has no token for `distinct_pad`.
-    """
-    from transformers import AutoTokenizer
-
-    name = check_checkpoint(checkpoint)
-    try:
-        tokenizer = AutoTokenizer.from_pretrained(name)
-    except (OSError, ValueError, KeyError) as error:
-        raise InputError(f"{name}: the tokenizer cannot be opened ({_first_line(error)}).") from error
-    if tokenizer.eos_token_id is None:
-        raise InputError(f"{name}: the tokenizer has no EOS token; set `eos_token` in its tokenizer_config.json.")
-    if tokenizer.pad_token_id is None:
-        tokenizer.pad_token = tokenizer.eos_token
-    if distinct_pad and tokenizer.pad_token_id == tokenizer.eos_token_id:
-        others = [t for t in tokenizer.all_special_tokens if t != tokenizer.eos_token]
-        if not others:
-            raise InputError(f"{name}: the only special token is EOS; add a padding token for a reward model.")
-        tokenizer.pad_token = others[0]
-    tokenizer.padding_side = "right"
-    return tokenizer
 
 
 def plain_model(model: nn.Module) -> Any:

@@ -13,7 +13,7 @@ ROOT = Path(__file__).parent.parent / "harness"
 
 WORDS = ("types", "protocols", "errors", "environment")
 TEXT = ("store", "prompts", "math_steps", "problems", "progress", "grading", "sandbox", "arithmetic.problems")
-TENSORS = ("losses", "models", "shared_prefix", "reward_head", "arithmetic.model")
+TENSORS = ("losses", "checkpoints", "models", "shared_prefix", "reward_head", "arithmetic.model")
 POWERS = ("engines", "rewards")
 # Package or module -> what it may import of the package besides itself. The longest name that fits counts.
 MAY_IMPORT: dict[str, tuple[str, ...]] = {
@@ -47,6 +47,7 @@ MUST_NOT_IMPORT: dict[str, tuple[str, ...]] = {
     "evals": ("lightning", "jsonargparse"),
     "report": HEAVY,
     "losses": ("lightning", "transformers"),
+    "checkpoints": ("torch", "lightning", "vllm"),
     "models": ("lightning", "vllm"),
     "modules": ("vllm",),
     "datamodules": ("vllm",),

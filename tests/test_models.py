@@ -8,13 +8,12 @@ import shutil
 import pytest
 import torch
 
+from harness.checkpoints import check_checkpoint, load_tokenizer
 from harness.errors import InputError
 from harness.models import (
-    check_checkpoint,
     fingerprint,
     load_causal_lm,
     load_reward_model,
-    load_tokenizer,
     logits_at,
     named_weights,
     reward_head,
@@ -26,7 +25,7 @@ from tests.conftest import build_tiny_model
 
 def test_a_missing_local_path_is_refused_at_once(tmp_path):
     for path in (tmp_path / "none", "./none", "a/b/c"):
-        with pytest.raises(InputError, match="no such checkpoint directory"):
+        with pytest.raises(InputError, match="no such directory"):
             check_checkpoint(path)
 
 

@@ -14,10 +14,10 @@ import torch
 from lightning.pytorch.utilities import rank_zero_info, rank_zero_only
 from torch import Tensor
 
+from harness.checkpoints import load_tokenizer
 from harness.datamodules.batches import Batch, BatchLoader, Item, Layout, plan_epoch
 from harness.datamodules.tokenize import TextRow, existing
 from harness.errors import InputError
-from harness.models import load_tokenizer
 from harness.prompts import find_template
 
 

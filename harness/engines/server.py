@@ -12,7 +12,7 @@ from urllib.parse import urlsplit
 
 import httpx
 
-from harness.engines.checkpoint import load_tokenizer, resolve_checkpoint
+from harness.checkpoints import load_tokenizer, resolve_checkpoint
 from harness.engines.completion import Decoder, check_request, sample_seed, stop_strings, token_limit
 from harness.engines.config import EngineConfig, EngineError
 from harness.errors import InputError

@@ -77,10 +77,10 @@ def eval_tasks(
         export: formats in which the samples are written as well, separated by commas: lm_eval, inspect.
         wandb_project: Weights & Biases project that gets a line for each task; default is none.
     """
+    from harness.checkpoints import load_tokenizer
     from harness.engines import open_engine
     from harness.evals.record import record
     from harness.evals.run import run
-    from harness.models import load_tokenizer
     from harness.rollouts.server import Server
 
     options = {name: plain(value) for name, value in locals().items() if name in OPTIONS}

@@ -12,6 +12,7 @@ import torch
 from lightning.pytorch.utilities import rank_zero_info
 from torch import Tensor
 
+from harness.checkpoints import check_checkpoint
 from harness.errors import InputError
 from harness.losses import (
     PREFERENCE_LOSSES,
@@ -23,7 +24,7 @@ from harness.losses import (
     token_entropies,
     token_logps,
 )
-from harness.models import check_checkpoint, load_causal_lm, logits_at
+from harness.models import load_causal_lm, logits_at
 from harness.modules.base import DType, LoRAConfig, Sums
 from harness.modules.optimizer import OptimizerConfig
 from harness.modules.pairs import PairModule

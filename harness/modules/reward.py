@@ -8,8 +8,9 @@ from typing import Any, Literal
 import torch
 from torch import Tensor
 
+from harness.checkpoints import load_tokenizer
 from harness.losses import bradley_terry_loss
-from harness.models import load_reward_model, load_tokenizer, rewards_at
+from harness.models import load_reward_model, rewards_at
 from harness.modules.base import DType, LoRAConfig, Sums
 from harness.modules.optimizer import OptimizerConfig
 from harness.modules.pairs import PairModule

@@ -82,7 +82,8 @@ class RewardModel:
         if self._loaded is None:
             import torch
 
-            from harness.models import load_reward_model, load_tokenizer
+            from harness.checkpoints import load_tokenizer
+            from harness.models import load_reward_model
             from harness.reward_head import has_reward_head, load_likelihood_reward
 
             device = self.device or ("cuda" if torch.cuda.is_available() else "cpu")

@@ -57,8 +57,8 @@ def rollout(
         chunk_size: problems sampled in one go.
         limit: only the first so many problems.
     """
+    from harness.checkpoints import load_tokenizer
     from harness.engines import open_engine
-    from harness.models import load_tokenizer
     from harness.problems import read_all_problems
     from harness.progress import track
     from harness.prompts import find_template

@@ -47,8 +47,8 @@ def explore(
         limit: only the first so many problems.
         compare: explorations of the same responses, such as by another order, to compare the pits with.
     """
+    from harness.checkpoints import load_tokenizer
     from harness.engines import open_engine
-    from harness.models import load_tokenizer
     from harness.progress import track
     from harness.prompts import find_template
     from harness.rewards.outcome import Outcome

@@ -52,8 +52,8 @@ def trees(
         grader: name of the grader.
         limit: only the first so many problems.
     """
+    from harness.checkpoints import load_tokenizer
     from harness.engines import open_engine
-    from harness.models import load_tokenizer
     from harness.problems import read_all_problems
     from harness.progress import track
     from harness.prompts import find_template

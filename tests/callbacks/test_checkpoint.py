@@ -10,8 +10,9 @@ import pytest
 import torch
 
 from harness.callbacks.checkpoint import HFCheckpoint, hf_directory, publish
+from harness.checkpoints import load_tokenizer
 from harness.datamodules import SFTDataModule
-from harness.models import fingerprint, load_causal_lm, load_tokenizer, named_weights
+from harness.models import fingerprint, load_causal_lm, named_weights
 from harness.modules import SFTModule
 from harness.modules.optimizer import OptimizerConfig
 

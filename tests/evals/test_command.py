@@ -112,7 +112,7 @@ def test_coding_tasks_want_complete_isolation_unless_told_otherwise(tmp_path, by
 
 
 def test_a_model_that_is_not_there_is_one_sentence(tmp_path):
-    with pytest.raises(InputError, match="no such checkpoint directory"):
+    with pytest.raises(InputError, match="no such directory"):
         evaluate(tmp_path / "nothing", tmp_path, task="arithmetic")
 
 

@@ -11,9 +11,10 @@ import pytest
 import torch
 import torch.nn.functional as F
 
+from harness.checkpoints import load_tokenizer
 from harness.datamodules import PreferenceDataModule
 from harness.errors import InputError
-from harness.models import load_causal_lm, load_reward_model, load_tokenizer, save_checkpoint
+from harness.models import load_causal_lm, load_reward_model, save_checkpoint
 from harness.modules import RewardModule
 from harness.modules.base import LoRAConfig
 from harness.modules.optimizer import OptimizerConfig

@@ -3,8 +3,9 @@ import math
 import pytest
 import torch
 
+from harness.checkpoints import load_tokenizer
 from harness.errors import InputError
-from harness.models import load_reward_model, load_tokenizer, save_checkpoint
+from harness.models import load_reward_model, save_checkpoint
 from harness.rewards import RewardModel
 from harness.types import Problem, Response
 
@@ -82,5 +83,5 @@ def test_scale_activation_and_bounds_are_applied_in_this_order(checkpoint):
 
 
 def test_a_missing_checkpoint_is_named(tmp_path):
-    with pytest.raises(InputError, match="no such checkpoint"):
+    with pytest.raises(InputError, match="no such directory"):
         RewardModel(str(tmp_path / "missing"))(PROBLEMS, RESPONSES, [False] * 3)

@@ -3,8 +3,8 @@
 import pytest
 
 from harness.arithmetic.prepare import prepare
+from harness.checkpoints import load_tokenizer
 from harness.engines import EngineConfig, open_engine
-from harness.models import load_tokenizer
 from harness.problems import read_problems
 from harness.prompts import find_template
 from harness.rewards import ArithmeticSteps, Likelihood, Outcome, WeightedSum

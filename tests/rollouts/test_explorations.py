@@ -9,9 +9,9 @@ from dataclasses import replace
 import pytest
 
 from harness.arithmetic.prepare import prepare
+from harness.checkpoints import load_tokenizer
 from harness.engines import EngineConfig
 from harness.errors import InputError
-from harness.models import load_tokenizer
 from harness.problems import read_problems
 from harness.prompts import PromptTemplate, find_template
 from harness.rewards import Outcome

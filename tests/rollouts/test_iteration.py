@@ -5,8 +5,8 @@ import json
 import pytest
 
 from harness.arithmetic.prepare import prepare
+from harness.checkpoints import load_tokenizer
 from harness.engines import EngineConfig, open_engine
-from harness.models import load_tokenizer
 from harness.problems import read_problems
 from harness.prompts import PromptTemplate, find_template
 from harness.rollouts import FixedSampling, TopK

@@ -30,8 +30,8 @@ def server(tiny_model_dir):
 
 
 def make_server(folder: Path | str) -> Server:
+    from harness.checkpoints import load_tokenizer
     from harness.engines import EngineConfig, open_engine
-    from harness.models import load_tokenizer
     from harness.rewards.outcome import Outcome
 
     engine = open_engine(folder, EngineConfig(kind="transformers"))

@@ -10,8 +10,9 @@ from pathlib import Path
 import pytest
 import torch
 
+from harness.checkpoints import resolve_checkpoint, stored_dtype
 from harness.engines import EngineConfig, EngineError, open_engine
-from harness.engines.checkpoint import WeightLayout, checkpoint_version, resolve_checkpoint, stored_dtype
+from harness.engines.weights import WeightLayout, checkpoint_version
 from harness.errors import InputError
 from harness.models import fingerprint, named_weights
 from tests.engines.conftest import build_model, build_tokenizer, save
@@ -50,7 +51,7 @@ def test_a_tokenizer_without_eos_is_refused(copy: Path):
     config = json.loads((copy / "tokenizer_config.json").read_text())
     config["eos_token"] = None
     (copy / "tokenizer_config.json").write_text(json.dumps(config))
-    with pytest.raises(InputError, match=f"{copy}: the tokenizer has no end-of-sequence token"):
+    with pytest.raises(InputError, match=f"{copy}: the tokenizer has no EOS token"):
         open_engine(copy, EngineConfig(kind="transformers"))
 
 
