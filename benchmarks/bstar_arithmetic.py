@@ -41,8 +41,7 @@ METHODS = {
 }
 FIXED = ("24_rest_em", "23_iterative_rft", "21_online_rft")
 NUM_ITERATIONS = 3
-NUM_PROBE = 200
-"""Probe problems that `harness prepare` writes."""
+NUM_PROBE = 100
 
 
 @dataclass(frozen=True)
@@ -70,7 +69,8 @@ def stages(folder: Path, seed: int) -> list[Stage]:
     def rollout(name: str, *after: str) -> None:
         add(name, ("rollout", "--config", str(configs / f"{name}.yaml")), *after)
 
-    add("data", ("prepare", "--output", str(folder / "data"), "--seed", str(seed)))
+    prepare = ("prepare", "--output", str(folder / "data"), "--seed", str(seed), "--num_probe", str(NUM_PROBE))
+    add("data", prepare)
     fit("10_sft", "data")
     rollout("12_rollout", "10_sft")
     rollout("14_prm_labels", "12_rollout")
