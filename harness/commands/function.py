@@ -54,7 +54,7 @@ def spell_out(function: Callable[..., Any], options: Sequence[str]) -> list[str]
 
 def full_names(function: Callable[..., Any], options: Sequence[str]) -> list[str]:
     """Give short names of rewards and searches their package: `--search MCTS` is `--search harness.search.MCTS`."""
-    homes = {}
+    homes: dict[str, str] = {}
     for name, hint in typing.get_type_hints(function).items():
         for protocol in (kind for kind in (hint, *typing.get_args(hint)) if kind in HOMES):
             homes |= {f"--{name}": HOMES[protocol], f"--{name}.class_path": HOMES[protocol]}
