@@ -1,8 +1,8 @@
-"""Pairs laid out so that the tokens both sides begin with are computed once.
+"""Sides of pairs laid out so that the tokens with which several of them begin are computed once.
 
-A pair becomes `prefix | rest of chosen | rest of rejected` in one sequence, position ids restart after the prefix, and
-a block mask lets each rest see the prefix and itself. Several pairs may share a row. Logits equal those of the two
-plain sequences up to rounding.
+The sides of one prompt become a tree: a token follows the tokens before it, and where sides part the tree branches. It
+is written depth first into one sequence, position ids count from the root, and a mask lets each token see the tokens
+above it alone. Several trees may share a row. Logits equal those of the plain sequences up to rounding.
 """
 
 from __future__ import annotations
@@ -11,6 +11,7 @@ import inspect
 import sys
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
@@ -20,7 +21,9 @@ from harness.models import plain_model
 MIN_SAVING = 0.1
 """Share of token positions that must be saved; below it the plain form, whose attention needs no mask, is faster."""
 
-_BRANCHES = 3  # prefix, chosen, rejected
+MAX_WIDTH = 4
+"""A tree is at most so many times as long as the longest side; the sides of a prompt that do not fit make more trees.
+Attention costs the square of a row's length where masked blocks are computed."""
 
 
 def longest_shareable(model: nn.Module) -> int:
@@ -45,37 +48,34 @@ def longest_shareable(model: nn.Module) -> int:
 
 
 def share_prefixes(batch: dict[str, Any]) -> dict[str, Any]:
-    """Lay out a batch of pairs with shared prefixes, or return it as it is where that saves less than `MIN_SAVING`.
+    """Lay out a batch of sides as trees, or return it as it is where that saves less than `MIN_SAVING`.
 
     Args:
-        batch: `input_ids`, `labels` (2B, T), the B chosen sides first, and `lengths` (2B,), on the CPU.
+        batch: `input_ids`, `labels` (S, T), `lengths` and `prompts` (S,), on the CPU; sides of one prompt begin alike.
 
     Returns:
-        The batch with `input_ids`, `position_ids`, `segments` (R, W) in place of the plain rows (see
-        `attention_inputs`), and where to read its sides: `sources`, `targets`, `sides` (N,), `ends` (2B,), as
+        The batch with `input_ids`, `position_ids` and `until` (R, W) in place of the plain rows (see
+        `attention_inputs`), and where to read its sides: `sources`, `targets`, `sides` (N,), `ends` (S,), as
         `supervised_tokens` and `last_tokens` describe.
     """
     ids, labels, lengths = batch["input_ids"], batch["labels"], batch["lengths"]
-    num_pairs, columns = len(ids) // 2, torch.arange(ids.shape[1])
-    first, second = lengths.split(num_pairs)
-    alike = (ids[:num_pairs] == ids[num_pairs:]) & (columns < torch.minimum(first, second)[:, None])
-    prefix = alike.cumprod(1).sum(1)
-    totals = first + second - prefix
-    starts, num_rows = _first_fit(totals.tolist())
-    width = int(totals.max())
+    trees = _trees(ids.numpy(), lengths.tolist(), batch["prompts"].tolist())
+    starts, num_rows = _first_fit([tree.size for tree in trees])
+    width = max(tree.size for tree in trees)
     if num_rows * width > (1 - MIN_SAVING) * ids.numel():
         return batch
-    # Where each token of the plain rows goes: chosen sides stay in one piece, the rest of a rejected one follows.
-    later = columns >= torch.cat([prefix, prefix])[:, None]
-    shift = torch.cat([torch.zeros_like(first), first - prefix])[:, None] * later
-    at = torch.tensor(starts).repeat(2)[:, None] + columns + shift
+    places = torch.zeros_like(ids)
+    until = torch.arange(1, width + 1).repeat(num_rows)  # padding sees itself alone
+    for tree, start in zip(trees, starts, strict=True):
+        until[start : start + tree.size] = torch.from_numpy(tree.until + start % width)
+        for side, path in tree.paths.items():
+            places[side, : len(path)] = torch.from_numpy(path + start)
+    columns = torch.arange(ids.shape[1])
     valid = columns < lengths[:, None]
-    pairs = torch.arange(1, num_pairs + 1).repeat(2)[:, None]
-    branch = torch.arange(1, _BRANCHES).repeat_interleave(num_pairs)[:, None] * later
 
     def scatter(values: Tensor) -> Tensor:
         out = torch.zeros(num_rows * width, dtype=torch.long)
-        out[at[valid]] = values.expand_as(at)[valid]
+        out[places[valid]] = values.expand_as(places)[valid]
         return out.view(num_rows, width)
 
     sides, before = (labels[:, 1:] != IGNORED).nonzero(as_tuple=True)
@@ -83,12 +83,66 @@ def share_prefixes(batch: dict[str, Any]) -> dict[str, Any]:
         **{key: value for key, value in batch.items() if key != "labels"},
         "input_ids": scatter(ids),
         "position_ids": scatter(columns),
-        "segments": scatter(pairs * _BRANCHES + branch),
-        "sources": at[sides, before],
+        "until": until.view(num_rows, width),
+        "sources": places[sides, before],
         "targets": labels[sides, before + 1],
         "sides": sides,
-        "ends": at[torch.arange(len(ids)), lengths - 1],
+        "ends": places[torch.arange(len(ids)), lengths - 1],
     }
+
+
+class _Tree:
+    """Sides added in lexicographic order, so that a depth-first walk writes each new token behind the last."""
+
+    def __init__(self) -> None:
+        self.size = 0
+        self.paths: dict[int, np.ndarray] = {}
+        """Side -> index of each of its tokens."""
+        self._last = (np.zeros(0, dtype=np.int64), np.zeros(0, dtype=np.int64))
+        self._closed: list[tuple[np.ndarray, int]] = []
+
+    def num_new(self, ids: np.ndarray) -> int:
+        """Tokens that the side (L,) would add."""
+        return len(ids) - _num_alike(self._last[0], ids)
+
+    def add(self, side: int, ids: np.ndarray) -> None:
+        last_ids, last = self._last
+        alike = _num_alike(last_ids, ids)
+        # What the last side has of its own is complete: no later side branches off there.
+        self._closed.append((last[alike:], self.size))
+        path = np.concatenate([last[:alike], np.arange(self.size, self.size + len(ids) - alike)])
+        self.size += len(ids) - alike
+        self.paths[side], self._last = path, (ids, path)
+
+    @property
+    def until(self) -> np.ndarray:
+        """Index behind the last token below each token (`size`,)."""
+        out = np.full(self.size, self.size)
+        for places, end in self._closed:
+            out[places] = end
+        return out
+
+
+def _trees(ids: np.ndarray, lengths: list[int], prompts: list[int]) -> list[_Tree]:
+    """The sides (S, T) as trees, each of sides of one prompt."""
+    limit = MAX_WIDTH * max(lengths)
+    trees: list[_Tree] = []
+    last = None
+    # Big-endian bytes sort as the numbers do.
+    for side in sorted(range(len(ids)), key=lambda s: (prompts[s], ids[s, : lengths[s]].astype(">i8").tobytes())):
+        tokens = ids[side, : lengths[side]]
+        if prompts[side] != last or trees[-1].size + trees[-1].num_new(tokens) > limit:
+            trees.append(_Tree())
+        trees[-1].add(side, tokens)
+        last = prompts[side]
+    return trees
+
+
+def _num_alike(a: np.ndarray, b: np.ndarray) -> int:
+    """Length of the common beginning."""
+    size = min(len(a), len(b))
+    different = np.flatnonzero(a[:size] != b[:size])
+    return int(different[0]) if len(different) else size
 
 
 def _first_fit(lengths: list[int]) -> tuple[list[int], int]:
@@ -106,54 +160,51 @@ def _first_fit(lengths: list[int]) -> tuple[list[int], int]:
 
 
 def supervised_tokens(batch: dict[str, Any]) -> tuple[Tensor, Tensor, Tensor]:
-    """Sources (N,), the flat positions whose logits predict; targets (N,); and the side, in 2B, of each."""
-    if "segments" in batch:
+    """Sources (N,), the flat positions whose logits predict; targets (N,); and the side, in S, of each."""
+    if "until" in batch:
         return batch["sources"], batch["targets"], batch["sides"]
     return supervised_positions(batch["labels"])
 
 
 def last_tokens(batch: dict[str, Any]) -> Tensor:
-    """Flat position of each side's last token (2B,)."""
-    if "segments" in batch:
+    """Flat position of each side's last token (S,)."""
+    if "until" in batch:
         return batch["ends"]
     rows, width = batch["input_ids"].shape
     return torch.arange(rows, device=batch["lengths"].device) * width + batch["lengths"] - 1
 
 
 def attention_inputs(batch: dict[str, Any], model: nn.Module) -> dict[str, Any]:
-    """Arguments of the model's forward that keep the segments of shared prefixes apart; none for a plain batch.
+    """Arguments of the model's forward that keep the branches of shared prefixes apart; none for a plain batch.
 
-    Segment numbers are 3 x pair (from 1; 0 is padding) + branch (0 prefix, 1 chosen, 2 rejected).
+    `until` is the column behind the last token below each token: a token is seen from there on back to itself.
     """
-    if "segments" not in batch:
+    if "until" not in batch:
         return {}
-    segments = batch["segments"]
+    until = batch["until"]
     config = plain_model(model).config.get_text_config()
     mask: Any
     if config._attn_implementation == "flex_attention":
-        mask = _block_mask(segments)
+        mask = _block_mask(until)
     else:
-        mask = _visible(segments).unsqueeze(1)
+        mask = _visible(until).unsqueeze(1)
         if config._attn_implementation == "eager":
             dtype = plain_model(model).dtype
             mask = torch.zeros(mask.shape, dtype=dtype, device=mask.device).masked_fill(~mask, torch.finfo(dtype).min)
     return {"position_ids": batch["position_ids"], "attention_mask": mask}
 
 
-def _visible(segments: Tensor) -> Tensor:
+def _visible(until: Tensor) -> Tensor:
     """(R, W, W): may the token of the second axis attend to that of the third?"""
-    query, key = segments[:, :, None], segments[:, None, :]
-    same_pair = query // _BRANCHES == key // _BRANCHES
-    causal = torch.ones(segments.shape[1], segments.shape[1], dtype=torch.bool, device=segments.device).tril()
-    return causal & same_pair & ((key % _BRANCHES == 0) | (key == query))
+    columns = torch.arange(until.shape[1], device=until.device)
+    return (columns[:, None] >= columns) & (columns[:, None] < until[:, None, :])
 
 
-def _block_mask(segments: Tensor) -> Any:
+def _block_mask(until: Tensor) -> Any:
     from torch.nn.attention.flex_attention import create_block_mask
 
     def visible(row: Tensor, head: Tensor, query: Tensor, key: Tensor) -> Tensor:
-        q, k = segments[row, query], segments[row, key]
-        return (query >= key) & (q // _BRANCHES == k // _BRANCHES) & ((k % _BRANCHES == 0) | (k == q))
+        return (query >= key) & (query < until[row, key])
 
-    rows, width = segments.shape
-    return create_block_mask(visible, rows, None, width, width, device=segments.device.type)
+    rows, width = until.shape
+    return create_block_mask(visible, rows, None, width, width, device=until.device.type)

@@ -2,22 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Any, Literal
 
 import numpy as np
-import torch
-from torch import Tensor
 
-from harness.datamodules.base import Counts, JSONLDataModule, Rows, check_prompt_length, pad
-from harness.datamodules.batches import Item
+from harness.datamodules.base import Counts, JSONLDataModule, Rows, check_prompt_length
+from harness.datamodules.pairs import Pair, ScoreSides, pair_rows, prompt_groups, with_reference
 from harness.datamodules.tokenize import Tokens, encode_rows, read_preference_rows
-
-IGNORED = -100
-
-ScoreSides = Callable[[Sequence[tuple[Tokens, int]]], np.ndarray]
-"""(tokens, start of the response) of each side -> its reference log-probability."""
+from harness.errors import InputError
 
 
 @dataclass(frozen=True)
@@ -29,27 +23,15 @@ class EOSPolicy:
     """False where rejected responses are single steps (Self-Explore, arXiv:2404.10346)."""
 
 
-@dataclass(frozen=True)
-class Pair:
-    """A tokenised pair; each side is the prompt and its response."""
-
-    chosen: Tokens
-    rejected: Tokens
-    start: int
-    """Where the responses begin."""
-    weight: float
-    reference: tuple[float, float] | None = None
-    """Reference's summed log-probabilities of the chosen and the rejected response."""
-
-
 class PreferenceDataModule(JSONLDataModule):
     """JSONL rows of preference pairs, with the responses labelled and the prompts not.
 
-    Batches hold `input_ids`, `labels` (2B, T), padded on the right, the B chosen sides first, `lengths` (2B,) and
-    `weight` (B,); also `reference_logps` (2B,) if the training module asked for them.
+    Batches are as `harness.datamodules.pairs.collate_pairs` makes them: the distinct sides, and the pairs as indices
+    into them.
 
     Pairs of one problem whose weights sum to 1, as the pair miners write them, give the mean over all its pairs of a
-    right and a wrong response.
+    right and a wrong response. With `group: prompt` all of them come in one batch, and 4 x 4 pairs are computed as 8
+    responses, not 32.
     """
 
     def __init__(
@@ -62,6 +44,8 @@ class PreferenceDataModule(JSONLDataModule):
         max_length: int = 2048,
         long_pairs: Literal["drop", "truncate"] = "drop",
         append_eos: EOSPolicy = EOSPolicy(),
+        group: Literal["none", "prompt"] = "none",
+        group_tokens: int = 16384,
         long_prompts: Literal["error", "drop"] = "error",
         batches_per_epoch: int | None = None,
         seed: int = 0,
@@ -73,12 +57,15 @@ class PreferenceDataModule(JSONLDataModule):
             train_files: .jsonl or .jsonl.gz files; may be empty if something sets `refresh`.
             val_files: files to measure `val/loss` and `val/accuracy` on.
             template: name of the prompt template that renders problems; tells whether plain prompts are chats.
-            batch_size: pairs per device and micro-batch.
-            val_batch_size: pairs per device in validation; `batch_size` if not given.
+            batch_size: pairs per device and micro-batch; with `group: prompt` prompts.
+            val_batch_size: the same in validation; `batch_size` if not given.
             max_length: longest side in tokens, prompt and EOS included.
             long_pairs: what to do with a pair of which a side is longer; `truncate` cuts the response's end but keeps
                 its EOS, and drops the pair if the sides have become equal.
             append_eos: which sides end with EOS.
+            group: "prompt" keeps the pairs of one prompt (a problem, or a problem with the steps so far) together,
+                wherever in the files they stand, so that a response in several of them is computed once.
+            group_tokens: most tokens of the distinct sides of a group; the pairs of a larger one are dealt to several.
             long_prompts: what to do with a prompt that leaves no room for a response.
             batches_per_epoch: micro-batches per device in an epoch; the data are cut, or repeated in reshuffled passes.
                 One pass if not given.
@@ -90,7 +77,10 @@ class PreferenceDataModule(JSONLDataModule):
             train_files, val_files or [], template, batch_size, val_batch_size, max_length, long_prompts,
             batches_per_epoch, seed, num_workers, tokenizer,
         )  # fmt: skip
+        if group_tokens < 1:
+            raise InputError(f"group_tokens must be at least 1, found {group_tokens}.")
         self.long_pairs, self.append_eos = long_pairs, append_eos
+        self.group, self.group_tokens = group, group_tokens
         self._reference: ScoreSides | None = None
 
     def attach_reference(self, score: ScoreSides | None) -> None:
@@ -128,7 +118,8 @@ class PreferenceDataModule(JSONLDataModule):
         lengths = [max(len(pair.chosen), len(pair.rejected)) for pair in pairs]
         tokens = sum(len(pair.chosen) + len(pair.rejected) for pair in pairs)
         counts = Counts(len(texts), len(pairs), tokens, max(lengths, default=0), truncated, dropped)
-        return pair_rows(pairs, self.pad_token_id), counts
+        groups = [[i] for i in range(len(pairs))] if self.group == "none" else prompt_groups(pairs, self.group_tokens)
+        return pair_rows(pairs, groups, self.pad_token_id), counts
 
     def _side(self, prompt: Tokens, response: Tokens, append_eos: bool) -> Tokens:
         eos = self.tokenizer.eos_token_id
@@ -161,39 +152,3 @@ class PreferenceDataModule(JSONLDataModule):
         cut_chosen = self._side(prompt, chosen, self.append_eos.chosen)
         cut_rejected = self._side(prompt, rejected, self.append_eos.rejected)
         return "identical sides" if np.array_equal(cut_chosen, cut_rejected) else ""
-
-
-def with_reference(pairs: Sequence[Pair], score: ScoreSides) -> list[Pair]:
-    """The pairs with their reference log-probabilities."""
-    sides = [(side, pair.start) for pair in pairs for side in (pair.chosen, pair.rejected)]
-    values = iter(score(sides).tolist())
-    return [replace(pair, reference=(next(values), next(values))) for pair in pairs]
-
-
-def pair_rows(pairs: Sequence[Pair], pad_token_id: int) -> Rows:
-    """Pairs as items of a plan, each with its weight as denominator."""
-    items = [
-        Item(rows=(i,), length=len(pair.chosen) + len(pair.rejected), denominator=pair.weight)
-        for i, pair in enumerate(pairs)
-    ]
-    return Rows(items, lambda indices: collate_pairs([pairs[i] for i in indices], pairs[0], pad_token_id))
-
-
-def collate_pairs(pairs: Sequence[Pair], placeholder: Pair, pad_token_id: int) -> dict[str, Tensor]:
-    """Pad pairs to (2B, T); without any, the placeholder with weight 0 stands in."""
-    weight = torch.tensor([pair.weight for pair in pairs] or [0.0])
-    pairs = pairs or [placeholder]
-    sides = [pair.chosen for pair in pairs] + [pair.rejected for pair in pairs]
-    width = max(len(side) for side in sides)
-    labels = [side.copy() for side in sides]
-    for label, pair in zip(labels, [*pairs, *pairs], strict=True):
-        label[: pair.start] = IGNORED
-    batch = {
-        "input_ids": pad(sides, pad_token_id, width),
-        "labels": pad(labels, IGNORED, width),
-        "lengths": torch.tensor([len(side) for side in sides]),
-        "weight": weight,
-    }
-    if pairs[0].reference is not None:
-        batch["reference_logps"] = torch.tensor([pair.reference for pair in pairs]).T.flatten()
-    return batch

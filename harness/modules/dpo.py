@@ -214,14 +214,14 @@ class DPOModule(PairModule):
         with torch.no_grad():
             reference = self._reference_logps(batch, tokens, policy)
         lengths = sum_by_row(torch.ones_like(sides, dtype=policy.dtype), sides, num_sides)
-        pairs = PairLogps(*policy.chunk(2), *reference.chunk(2), *lengths.chunk(2))
+        pairs = PairLogps(*(side for values in (policy, reference, lengths) for side in values[batch["pairs"]]))
         weight = batch["weight"]
         loss = (preference_loss(pairs, self.losses, self.loss_config) * weight).sum()
         if self.training and not self._due:
             return Sums(loss, weight.sum())
         entropy = sum_by_row(token_entropies(logits), sides, num_sides) / lengths
         rows = torch.stack([self.loss_config.beta * pairs.delta, weight, pairs.num_chosen - pairs.num_rejected], 1)
-        return Sums(loss, weight.sum(), self._metrics(pairs, entropy, weight), rows.detach())
+        return Sums(loss, weight.sum(), self._metrics(pairs, entropy[batch["pairs"]], weight), rows.detach())
 
     def _reference_logps(self, batch: dict[str, Any], tokens: Any, policy: Tensor) -> Tensor:
         if not self.needs_reference:
@@ -254,7 +254,7 @@ class DPOModule(PairModule):
             "logps/rejected": pairs.rejected,
             "lengths/chosen": pairs.num_chosen,
             "lengths/rejected": pairs.num_rejected,
-            "entropy": torch.stack(entropy.chunk(2)).mean(0),
+            "entropy": entropy.mean(0),
         }
         if self.needs_reference:
             values["kl"] = -drift / 2

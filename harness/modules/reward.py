@@ -83,7 +83,7 @@ class RewardModule(PairModule):
         )
 
     def rewards(self, batch: dict[str, Any]) -> Tensor:
-        """Reward of each side (2B,)."""
+        """Reward of each side (S,)."""
         ids, ends, inputs = batch["input_ids"], last_tokens(batch), attention_inputs(batch, self.model)
         if self.likelihood == "none":
             return rewards_at(self.model, ids, ends, **inputs)
@@ -91,7 +91,7 @@ class RewardModule(PairModule):
 
     def sums(self, batch: dict[str, Any]) -> Sums:
         weight = batch["weight"]
-        chosen, rejected = self.rewards(batch).chunk(2)
+        chosen, rejected = self.rewards(batch)[batch["pairs"]]
         loss = (bradley_terry_loss(chosen, rejected, self.margin, self.centring) * weight).sum()
         with torch.no_grad():
             difference = chosen - rejected
@@ -100,6 +100,6 @@ class RewardModule(PairModule):
                 "margin": (difference * weight).sum(),
                 "reward": ((chosen + rejected) / 2 * weight).sum(),
             }
-            long, short = batch["lengths"].chunk(2)
+            long, short = batch["lengths"][batch["pairs"]]
             rows = torch.stack([difference, weight, (long - short).float()], 1)
         return Sums(loss, weight.sum(), metrics, rows)

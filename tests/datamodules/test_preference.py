@@ -116,7 +116,9 @@ def test_chats_may_be_given_whole_or_with_a_prompt(tmp_path, tiny_tokenizer):
         {"prompt": [user], "chosen": [good], "rejected": [bad]},
     )
     (batch,) = module_of(files, tokenizer).train_dataloader()
-    assert sides(batch, tokenizer) == [("<bos>1=;1<eos>", "1<eos>")] * 2 + [("<bos>1=;2<eos>", "2<eos>")] * 2
+    # The same pair twice, and its sides once.
+    assert sides(batch, tokenizer) == [("<bos>1=;1<eos>", "1<eos>"), ("<bos>1=;2<eos>", "2<eos>")]
+    assert batch["pairs"].tolist() == [[0, 0], [1, 1]]
 
 
 @pytest.mark.parametrize(
@@ -131,3 +133,49 @@ def test_bad_pairs_are_named_by_file_and_line(tmp_path, tiny_tokenizer, row, mes
     files = write(tmp_path / "a.jsonl", {"prompt": "1", "chosen": "2", "rejected": "3"}, row)
     with pytest.raises(InputError, match=rf"a\.jsonl:2: {message}"):
         module_of(files, tiny_tokenizer).train_dataloader()
+
+
+def table(path, prompts, right=4, wrong=4):
+    """All pairs of each prompt, those of different prompts in turns, each problem weighing 1."""
+    rows = [
+        {"prompt": prompt, "chosen": f"{r}.", "rejected": f"{w}?", "weight": 1 / (right * wrong)}
+        for r in range(right)
+        for w in range(wrong)
+        for prompt in prompts
+    ]
+    return write(path, *rows)
+
+
+def test_pairs_of_one_prompt_come_together_and_each_side_once(tmp_path, tiny_tokenizer):
+    files = table(tmp_path / "a.jsonl", ["1=", "22=", "333="])
+    batches = list(module_of(files, tiny_tokenizer, group="prompt", batch_size=2).train_dataloader())
+    assert [(len(b["lengths"]), b["pairs"].shape[1], b["step_denominator"]) for b in batches] in (
+        [(16, 32, 2.0), (8, 16, 1.0)],
+        [(8, 16, 1.0), (16, 32, 2.0)],
+    )
+    batch = next(b for b in batches if b["pairs"].shape[1] == 16)
+    texts = [
+        tiny_tokenizer.decode(ids[labels != -100])
+        for ids, labels in zip(batch["input_ids"], batch["labels"], strict=True)
+    ]
+    chosen, rejected = ([texts[i] for i in side] for side in batch["pairs"].tolist())
+    assert sorted(zip(chosen, rejected, strict=True)) == [
+        (f"{r}.<eos>", f"{w}?<eos>") for r in range(4) for w in range(4)
+    ]
+    assert len(set(batch["prompts"].tolist())) == 1
+
+
+def test_a_large_group_is_dealt_to_several_that_keep_within_the_tokens(tmp_path, tiny_tokenizer):
+    files = table(tmp_path / "a.jsonl", ["1="], right=9, wrong=7)
+    rows, counts = module_of(files, tiny_tokenizer, group="prompt", group_tokens=6 * 4).load(files)
+    assert counts.kept == sum(len(item.rows) for item in rows.items) == 63
+    assert sorted(i for item in rows.items for i in item.rows) == list(range(63))
+    assert all(item.length <= 24 for item in rows.items)
+    assert sum(item.denominator for item in rows.items) == pytest.approx(1)
+    # Tiles of 2 x 2: 4 sides for 4 pairs.
+    assert len(rows.items) == 5 * 4
+
+
+def test_a_group_of_no_tokens_is_refused(tiny_tokenizer):
+    with pytest.raises(InputError, match="group_tokens must be at least 1, found 0"):
+        module_of([], tiny_tokenizer, group="prompt", group_tokens=0)

@@ -1,0 +1,125 @@
+"""Tokenised preference pairs: which of them stay together, and their tensors."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from harness.datamodules.base import Rows, pad
+from harness.datamodules.batches import Item
+from harness.datamodules.tokenize import Tokens
+from harness.losses import IGNORED
+
+ScoreSides = Callable[[Sequence[tuple[Tokens, int]]], np.ndarray]
+"""(tokens, start of the response) of each side -> its reference log-probability."""
+
+
+@dataclass(frozen=True)
+class Pair:
+    """A tokenised pair; each side is the prompt and its response."""
+
+    chosen: Tokens
+    rejected: Tokens
+    start: int
+    """Where the responses begin."""
+    weight: float
+    reference: tuple[float, float] | None = None
+    """Reference's summed log-probabilities of the chosen and the rejected response."""
+
+    @property
+    def sides(self) -> tuple[Tokens, Tokens]:
+        return self.chosen, self.rejected
+
+    @property
+    def prompt(self) -> bytes:
+        """Equal for pairs of the same prompt."""
+        return self.chosen[: self.start].tobytes()
+
+
+def with_reference(pairs: Sequence[Pair], score: ScoreSides) -> list[Pair]:
+    """The pairs with their reference log-probabilities."""
+    sides = [(side, pair.start) for pair in pairs for side in pair.sides]
+    values = iter(score(sides).tolist())
+    return [replace(pair, reference=(next(values), next(values))) for pair in pairs]
+
+
+def prompt_groups(pairs: Sequence[Pair], max_tokens: int) -> list[list[int]]:
+    """Indices of the pairs of each prompt, in the order in which the prompts first appear.
+
+    The pairs of a prompt whose distinct sides have more than `max_tokens` tokens are cut into tiles of the table of
+    chosen by rejected responses: in a tile every response still serves many pairs.
+    """
+    prompts: dict[bytes, list[int]] = {}
+    for i, pair in enumerate(pairs):
+        prompts.setdefault(pair.prompt, []).append(i)
+    groups: list[list[int]] = []
+    for members in prompts.values():
+        sides = {side.tobytes(): len(side) for i in members for side in pairs[i].sides}
+        if sum(sides.values()) <= max_tokens:
+            groups.append(members)
+            continue
+        size = max(1, max_tokens // (2 * max(sides.values())))
+        rows: dict[bytes, int] = {}
+        columns: dict[bytes, int] = {}
+        tiles: dict[tuple[int, int], list[int]] = {}
+        for i in members:
+            row = rows.setdefault(pairs[i].chosen.tobytes(), len(rows))
+            column = columns.setdefault(pairs[i].rejected.tobytes(), len(columns))
+            tiles.setdefault((row // size, column // size), []).append(i)
+        groups += tiles.values()
+    return groups
+
+
+def pair_rows(pairs: Sequence[Pair], groups: Sequence[Sequence[int]], pad_token_id: int) -> Rows:
+    """Groups of pairs as items of a plan, each with the weight of its pairs as denominator."""
+    items = [
+        Item(
+            rows=tuple(group),
+            length=sum({side.tobytes(): len(side) for i in group for side in pairs[i].sides}.values()),
+            denominator=sum(pairs[i].weight for i in group),
+        )
+        for group in groups
+    ]
+
+    def collate(indices: Sequence[int]) -> dict[str, Tensor]:
+        return collate_pairs([pairs[i] for item in indices for i in items[item].rows], pairs[0], pad_token_id)
+
+    return Rows(items, collate)
+
+
+def collate_pairs(pairs: Sequence[Pair], placeholder: Pair, pad_token_id: int) -> dict[str, Tensor]:
+    """B pairs of S distinct sides as tensors; without any pair, the placeholder with weight 0 stands in.
+
+    Returns:
+        `input_ids`, `labels` (S, T), padded on the right, and `lengths` (S,): the sides, chosen ones first, each once
+        in however many pairs it stands; `prompts` (S,), a number for each prompt; `pairs` (2, B), the sides of the
+        chosen and of the rejected responses; `weight` (B,); `reference_logps` (S,) if the pairs have them.
+    """
+    weight = torch.tensor([pair.weight for pair in pairs] or [0.0])
+    pairs = pairs or [placeholder]
+    places = [(pair, side) for side in (0, 1) for pair in pairs]
+    keys = [(pair.start, pair.sides[side].tobytes()) for pair, side in places]
+    distinct = dict(zip(keys, places, strict=True))
+    number = {key: n for n, key in enumerate(distinct)}
+    sides = [pair.sides[side] for pair, side in distinct.values()]
+    width = max(len(side) for side in sides)
+    labels = [side.copy() for side in sides]
+    for label, (start, _) in zip(labels, distinct, strict=True):
+        label[:start] = IGNORED
+    prompts: dict[bytes, int] = {}
+    batch = {
+        "input_ids": pad(sides, pad_token_id, width),
+        "labels": pad(labels, IGNORED, width),
+        "lengths": torch.tensor([len(side) for side in sides]),
+        "prompts": torch.tensor([prompts.setdefault(pair.prompt, len(prompts)) for pair, _ in distinct.values()]),
+        "pairs": torch.tensor([number[key] for key in keys]).view(2, -1),
+        "weight": weight,
+    }
+    values = [pair.reference[side] for pair, side in distinct.values() if pair.reference is not None]
+    if values:
+        batch["reference_logps"] = torch.tensor(values)
+    return batch
