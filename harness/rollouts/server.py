@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections import deque
+from collections import OrderedDict, deque
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from typing import Any, Protocol, runtime_checkable
@@ -45,12 +45,19 @@ JUDGE_SHARE = 0.25
 """Judgements wait for one another until they are this share of the engine's requests: a reward scores a batch in little
 more time than one response, and few searches are kept waiting."""
 
+PATIENCE = 0.02
+"""Seconds to wait for a program where more searches wait for one than for the engine: its next batch gets fuller."""
+REMEMBERED = 1 << 16
+"""Programs whose outcome is remembered."""
+REPEATABLE = ("ok", "incomplete", "error")
+"""Ways to end that do not hang on what else the machine does."""
+
 
 class Server:
     """Implements `harness.protocols.Serve` over one engine.
 
     Every sample's seed follows from the sampling seed, the problem, and the position of its request in its search, so
-    the samples do not depend on the order in which the engine finishes.
+    the samples do not depend on the order in which the engine finishes. A program that was run before is not run again.
 
     Args:
         engine: draws the samples.
@@ -80,6 +87,9 @@ class Server:
         self._answered: deque[tuple[str, Reply]] = deque()
         self._judgements: list[tuple[str, Judge]] = []
         self._executions: dict[str, list[Execution | None]] = {}
+        self._outcomes: OrderedDict[tuple[str, ...], Execution] = OrderedDict()
+        self._running: dict[tuple[str, ...], list[tuple[str, int]]] = {}
+        self._programs: dict[str, tuple[str, ...]] = {}
         self.seconds = {"generate": 0.0, "judge": 0.0, "execute": 0.0}
         """Time spent waiting for the engine, for the reward, and for programs with nothing else to do."""
         self._pending_seconds = 0.0
@@ -144,7 +154,7 @@ class Server:
     def next(self) -> tuple[str, Reply]:
         while not self._answered:
             if self._executions:
-                self._collect_executions(wait=not self._samples and not self._judgements)
+                self._collect_executions(self._patience())
             if self._answered:
                 break
             if self._judgements and len(self._judgements) >= JUDGE_SHARE * self.engine.num_pending:
@@ -195,18 +205,41 @@ class Server:
             return
         self._executions[key] = [None] * len(request.programs)
         for index, program in enumerate(request.programs):
-            self.executor.submit(f"{index}/{key}", program)
+            if program in self._outcomes:
+                self._outcome(key, index, self._outcomes[program])
+            elif program in self._running:
+                self._running[program].append((key, index))
+            else:
+                self._running[program] = [(key, index)]
+                name = f"{index}/{key}"
+                self._programs[name] = program
+                self.executor.submit(name, program)
 
-    def _collect_executions(self, wait: bool) -> None:
+    def _outcome(self, key: str, index: int, execution: Execution) -> None:
+        """Note the outcome of one program of a request, which is answered when all have theirs."""
+        outcomes = self._executions[key]
+        outcomes[index] = execution
+        if all(outcome is not None for outcome in outcomes):
+            del self._executions[key]
+            self._answered.append((key, [outcome for outcome in outcomes if outcome is not None]))
+
+    def _patience(self) -> float | None:
+        """How long to wait for a program; None: until one has ended."""
+        if not self._samples and not self._judgements:
+            return None
+        return PATIENCE if len(self._executions) > len(self._samples) else 0.0
+
+    def _collect_executions(self, timeout: float | None) -> None:
         assert isinstance(self.executor, BackgroundExecutor)
         start = time.monotonic()
-        for name, execution in self.executor.poll(None if wait else 0.0):
-            index, _, key = name.partition("/")
-            outcomes = self._executions[key]
-            outcomes[int(index)] = execution
-            if all(outcome is not None for outcome in outcomes):
-                del self._executions[key]
-                self._answered.append((key, [outcome for outcome in outcomes if outcome is not None]))
+        for name, execution in self.executor.poll(timeout):
+            program = self._programs.pop(name)
+            if execution.status in REPEATABLE:
+                self._outcomes[program] = execution
+                if len(self._outcomes) > REMEMBERED:
+                    self._outcomes.popitem(last=False)
+            for key, index in self._running.pop(program):
+                self._outcome(key, index, execution)
         self.seconds["execute"] += time.monotonic() - start
 
 

@@ -20,13 +20,17 @@ from typing import Any, Literal
 from harness.errors import InputError
 from harness.sandbox.limits import Limits
 from harness.sandbox.wire import Closed, receive, send
+from harness.sandbox.zygote import MAX_ERROR
 from harness.types import Execution
 
 Program = tuple[str, ...]
 Level = Literal["strict", "standard"]
 
-PIPELINED = 2
-"""Programs sent to a worker at a time, so that it need not wait for the next."""
+PIPELINED = (2, 32)
+"""Programs sent to a worker ahead: at least so many, that it need not wait for the next, and at most so many, that it
+has work while whoever asked is busy; between them as many as `BUFFERED` characters of source and output allow."""
+BUFFERED = 1 << 16
+"""Characters that both directions of a worker's channel hold in any case, so that neither side waits for the other."""
 MAX_SOURCE = 1 << 20
 """Characters in a program; a longer one is an error without being run."""
 REMEMBERED = 4096
@@ -87,6 +91,7 @@ class Sandbox:
         if workers < 1:
             raise InputError(f"sandbox workers {workers}: give at least 1.")
         self.limits, self.level = limits, level
+        self._ahead = min(PIPELINED[1], max(PIPELINED[0], BUFFERED // (output_limit + MAX_ERROR)))
         self._base = tempfile.mkdtemp(prefix="harness-sandbox-")
         self._waiting: deque[tuple[str, Program]] = deque()
         self._finished: deque[tuple[str, Execution]] = deque()
@@ -161,7 +166,8 @@ class Sandbox:
     def _dispatch(self) -> None:
         """Give waiting programs to free workers, to the one that ran their earlier steps if it is free."""
         while self._waiting:
-            free = [worker for worker in self._workers if len(worker.running) < PIPELINED]
+            size = sum(map(len, self._waiting[0][1]))
+            free = [worker for worker in self._workers if worker.has_room(size, self._ahead)]
             if not free:
                 return
             key, program = self._waiting.popleft()
@@ -189,6 +195,7 @@ class _Worker:
     def __init__(self, base: str, settings: dict[str, object]) -> None:
         self.channel, theirs = socket.socketpair()
         self.running: deque[str] = deque()
+        self._sizes: deque[int] = deque()
         root = str(Path(__file__).parents[2])
         inherited = {name: os.environ[name] for name in ("LD_LIBRARY_PATH",) if name in os.environ}
         with theirs:
@@ -209,12 +216,19 @@ class _Worker:
         """Wait until it is ready; return the layers of isolation."""
         return self._receive()
 
+    def has_room(self, size: int, ahead: int) -> bool:
+        """Whether a program of so many characters can be sent beside those that run or wait."""
+        running = len(self.running)
+        return running < PIPELINED[0] or (running < ahead and sum(self._sizes) + size <= BUFFERED)
+
     def start(self, key: str, program: Program) -> None:
         self.running.append(key)
+        self._sizes.append(sum(map(len, program)))
         send(self.channel, program)
 
     def result(self) -> tuple[str, Execution]:
         status, output, error = self._receive()
+        self._sizes.popleft()
         return self.running.popleft(), Execution(output, error, status)
 
     def _receive(self) -> Any:
