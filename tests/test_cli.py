@@ -144,6 +144,18 @@ def test_an_unknown_short_name_names_the_nearest(capsys):
     assert "harness.search has no 'MTCS'; did you mean 'MCTS'?" in capsys.readouterr().err
 
 
+def test_line_breaks_in_an_option_of_a_class_are_refused_or_arrive_as_they_are(capsys):
+    search = ["eval", "--task", "arithmetic", "--model", "x", "--search", "MCTS"]
+    assert main([*search, "--search.steps", "PlainSteps", "--search.steps.step_stop", r'["\n"]']) == 2
+    error = capsys.readouterr().err
+    assert "--search.steps.step_stop" in error
+    remedy = error.rpartition("--search.steps '")[2].partition("'")[0]
+    with pytest.raises(SystemExit):
+        main([*search, "--search.steps", remedy, "--print_config"])
+    printed = yaml.safe_load(capsys.readouterr().out)
+    assert printed["search"]["init_args"]["steps"]["init_args"]["step_stop"] == ["\n"]
+
+
 def test_a_printed_config_fed_back_prints_itself(capsys, tmp_path):
     first = printed(capsys, "fit", "--config", str(RECIPE), "--print_config")
     (tmp_path / "printed.yaml").write_text(first)

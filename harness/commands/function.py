@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import itertools
 import json
+import re
 import typing
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from typing import Any
 
 from jsonargparse import ActionConfigFile
 
 from harness.commands.parser import SentenceErrors, check_config_files
+from harness.errors import InputError
 from harness.protocols import Reward, SearchMethod
 
 HOMES: dict[type, str] = {Reward: "harness.rewards", SearchMethod: "harness.search"}
@@ -61,6 +63,7 @@ def full_names(function: Callable[..., Any], options: Sequence[str]) -> list[str
     found = list(options)
     for i, word in enumerate(found):
         option, equals, value = word.partition("=")
+        _check_line_breaks(option, value if equals else "".join(found[i + 1 : i + 2]), homes)
         if option not in homes:
             continue
         if equals and _is_short(value):
@@ -72,3 +75,15 @@ def full_names(function: Callable[..., Any], options: Sequence[str]) -> list[str
 
 def _is_short(value: str) -> bool:
     return value.isidentifier() and value.lower() not in ("null", "none")
+
+
+def _check_line_breaks(option: str, value: str, classes: Collection[str]) -> None:
+    """Refuse a list such as ["\\n"] for an option of a class: the parser hands the break on as two characters."""
+    parts = option.split(".")
+    inside = any(".".join(parts[:i]) in classes for i in range(1, len(parts)))
+    if inside and value.startswith("[") and re.search(r"\\[nrt]", value):
+        raise InputError(
+            f"{option} {value}: escapes inside a list do not survive here; write this option in a file and give that "
+            f"with --config, or the whole class, such as --search.steps '{{class_path: PlainSteps, init_args: "
+            f"{{step_stop: {value}}}}}'."
+        )
