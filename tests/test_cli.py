@@ -219,6 +219,21 @@ def test_a_bad_config_file_is_named(command, content, expected, capsys, tmp_path
     assert expected in error_of(capsys, command, "--config=bad.yaml")
 
 
+def test_what_a_nested_class_refuses_is_one_sentence(capsys, tmp_path):
+    reward = {"class_path": "harness.rewards.RewardModel", "init_args": {"checkpoint": "no/such/model"}}
+    rollout = {
+        "class_path": "harness.callbacks.RolloutCallback",
+        "init_args": {
+            "problems": ["train.jsonl"],
+            "scheduler": {"class_path": "harness.rollouts.FixedSampling", "init_args": {"sampling": {"n": 2}}},
+            "reward": {"class_path": "harness.rewards.WeightedSum", "init_args": {"process": reward}},
+        },
+    }
+    (tmp_path / "change.yaml").write_text(yaml.safe_dump({"trainer": {"callbacks": [rollout]}}))
+    said = error_of(capsys, "fit", "--config", "boring.yaml", "--config", "change.yaml")
+    assert said.startswith("error: no/such/model: no such directory; give a checkpoint directory")
+
+
 def test_missing_sections_are_named(capsys):
     assert "missing data, model; give it as an option or in a file with --config." in error_of(capsys, "fit")
 

@@ -40,6 +40,23 @@ class SentenceErrors(ArgumentParser):
         print(f"{prog} --help lists the options", file=sys.stderr)
         self.exit(2)
 
+    def instantiate_classes(self, *args: Any, **kwargs: Any) -> Any:
+        """As the base class, but what a constructor refuses is its own sentence, not a report of all that was tried."""
+        try:
+            return super().instantiate_classes(*args, **kwargs)
+        except ValueError as error:
+            raise refusal(error) from None
+
+
+def refusal(error: BaseException) -> BaseException:
+    """The `InputError` that led to an error, else the error itself."""
+    cause: BaseException | None = error
+    while cause is not None:
+        if isinstance(cause, InputError):
+            return cause
+        cause = cause.__cause__ or cause.__context__
+    return error
+
 
 def known_keys(parser: ArgumentParser) -> list[str]:
     """Dotted names of all options, those of subcommands without the subcommand."""
