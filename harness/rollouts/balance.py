@@ -6,6 +6,7 @@ score of a setting (temperature, reward threshold) is the mean over queries. All
 
 from __future__ import annotations
 
+import logging
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -13,9 +14,12 @@ from typing import Any, Literal
 
 import numpy as np
 
+from harness.errors import InputError
 from harness.protocols import Decision, Probe
 from harness.rollouts.pool import Dedup, Pool, build_pool, caps, taken
 from harness.types import Rollout, RolloutConfig, SamplingConfig
+
+log = logging.getLogger(__name__)
 
 EmptyQueries = Literal["zero", "drop"]
 """Whether a query with nothing selected counts as 0 in the mean (the paper) or is left out (the released code)."""
@@ -45,6 +49,8 @@ class ThresholdScores:
     """(R,) responses per query that fill the target."""
     num_selected: np.ndarray
     """(R,) rows selected over all queries."""
+    num_above: np.ndarray
+    """(R,) responses above the threshold over all queries, more than are selected where the cap leaves some out."""
 
 
 def score_thresholds(
@@ -58,7 +64,7 @@ def score_thresholds(
     if empty == "drop":
         scores = np.where(selected > 0, scores, np.nan)
     counted = np.maximum((~np.isnan(scores)).sum(1), 1)
-    return ThresholdScores(np.nansum(scores, axis=1) / counted, scores, cap, selected.sum(1))
+    return ThresholdScores(np.nansum(scores, axis=1) / counted, scores, cap, selected.sum(1), above.sum(1))
 
 
 def released_code_thresholds() -> tuple[float, ...]:
@@ -128,9 +134,9 @@ class BalancedSampling:
 
     def __post_init__(self) -> None:
         if self.rows_per_problem is None and self.n_star is None:
-            raise ValueError("without rows_per_problem give n_star, which is otherwise derived from it")
+            raise InputError("BalancedSampling: give n_star, or rows_per_problem, from which it is derived.")
         if not self.temperatures or not self.thresholds:
-            raise ValueError("give at least one temperature and one threshold")
+            raise InputError("BalancedSampling: give at least one temperature and one threshold.")
 
     @property
     def levels(self) -> tuple[float, ...]:
@@ -156,9 +162,14 @@ class BalancedSampling:
         return score_thresholds(pool, self.levels, target=target, n_star=self.enough, empty=self.empty)
 
     def decide(self, iteration: int, probe: Probe) -> Decision:
-        """Probe the temperatures, score the whole grid, and take its first maximum (the lowest temperature)."""
+        """Probe the temperatures, score the whole grid, and take its first maximum (the lowest temperature).
+
+        Raises:
+            InputError: no response is above any of the thresholds.
+        """
         probed = self._probe(probe)
         grid = {t: self.scores(rollouts) for t, rollouts in probed.items()}
+        self._check_thresholds(grid, [rollout for rollouts in probed.values() for rollout in rollouts])
         finalists = [t for t, rollouts in probed.items() if len(rollouts) == max(map(len, probed.values()))]
         best = max(finalists, key=lambda t: grid[t].mean.max())
         column = int(grid[best].mean.argmax())
@@ -175,6 +186,18 @@ class BalancedSampling:
             "plateau": plateau({t: grid[t] for t in finalists}, self.levels, best, column),
         }
         return config, account
+
+    def _check_thresholds(self, grid: Mapping[float, ThresholdScores], rollouts: Sequence[Rollout]) -> None:
+        """Raise if the thresholds select nothing, warn if they all select the same."""
+        numbers = np.array([scores.num_above for scores in grid.values()])
+        span, found = f"thresholds {min(self.levels):g} to {max(self.levels):g}", describe_rewards(rollouts)
+        if not numbers.any():
+            raise InputError(
+                f"none of the {span} is below the reward of a probe response ({found}); give lower thresholds, "
+                "sample more, or start from a better policy."
+            )
+        if len(self.levels) > 1 and (numbers == numbers[:, :1]).all():
+            log.warning("The %s select the same probe responses (%s): only the temperature is chosen.", span, found)
 
     def _probe(self, probe: Probe) -> dict[float, list[Rollout]]:
         """The probe rollouts of each temperature; temperatures that `halving` dropped have fewer."""
@@ -209,6 +232,17 @@ class BalancedSampling:
         column = int(scores.mean.argmax())
         again = {"threshold": self.levels[column], "balance_score": float(scores.mean[column])}
         return replace(config, reward_threshold=self.levels[column]), {**account, "searched_again": again}
+
+
+def describe_rewards(rollouts: Sequence[Rollout]) -> str:
+    """Number of responses and range of their rewards, in words; how many were cut off at the token limit."""
+    rows = [scored for rollout in rollouts for scored in rollout.responses]
+    if not rows:
+        return "0 responses"
+    rewards = [scored.reward for scored in rows]
+    cut = sum(scored.response.finish_reason == "length" for scored in rows)
+    found = f"{len(rows)} responses with rewards from {min(rewards):g} to {max(rewards):g}"
+    return f"{found}, {cut} of them cut at the token limit" if cut else found
 
 
 def plateau(

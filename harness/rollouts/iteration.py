@@ -22,6 +22,7 @@ from harness.errors import InputError
 from harness.problems import shared_questions
 from harness.protocols import Reward, SamplingScheduler, SearchMethod, Selector
 from harness.rewards import Outcome
+from harness.rollouts.balance import describe_rewards
 from harness.rollouts.collect import collect
 from harness.rollouts.log import RolloutLog, chunks
 from harness.rollouts.monitors import monitors
@@ -117,8 +118,8 @@ class Iteration:
         rows, counts = self.select(known, config, lambda problem: server.template.render(problem, server.tokenizer))
         if not rows:
             raise InputError(
-                f"iteration {iteration}: no response was kept ({counts}); lower the reward threshold "
-                f"({config.reward_threshold}), sample more, or start from a better policy."
+                f"iteration {iteration}: no response was kept of {describe_rewards(known)}; lower the reward threshold "
+                f"({config.reward_threshold:g}), sample more, or start from a better policy."
             )
         write_rows(paths.train, self._with_replay(rows, iteration))
         manifest = {

@@ -5,6 +5,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
+from harness.errors import InputError
 from harness.rollouts.balance import (
     BalancedSampling,
     balance_scores,
@@ -149,6 +150,36 @@ def test_the_threshold_is_searched_again_on_all_rollouts_where_asked():
     again, account = replace(scheduler, search_threshold_again=True).refine(decision, rows)
     assert again.reward_threshold == 0.5
     assert account["searched_again"]["balance_score"] == 1.0
+
+
+def two_rewards():
+    return ProbeOf({1.0: [rollout(i, [("a", 1.0, True), ("b", 0.25, False)]) for i in range(3)]})
+
+
+def test_thresholds_above_all_rewards_are_refused_with_the_range_of_the_rewards():
+    scheduler = BalancedSampling(SamplingConfig(n=2), (1.0,), (1.0, 2.0), rows_per_problem=2)
+    with pytest.raises(InputError, match=r"thresholds 1 to 2 .*\(6 responses with rewards from 0.25 to 1\)"):
+        scheduler.decide(1, two_rewards())
+
+
+@pytest.mark.parametrize("thresholds", [(-1.0, 0.0), (0.3, 0.9)])
+def test_thresholds_between_which_there_is_no_reward_are_reported(thresholds, caplog):
+    BalancedSampling(SamplingConfig(n=2), (1.0,), thresholds, rows_per_problem=2).decide(1, two_rewards())
+    [said] = [record.getMessage() for record in caplog.records]
+    assert "select the same probe responses (6 responses with rewards from 0.25 to 1)" in said
+
+
+@pytest.mark.parametrize("thresholds", [(-1.0, 0.25), (0.2, 0.3, 2.0), (0.0,)])
+def test_thresholds_that_differ_in_what_they_select_are_not(thresholds, caplog):
+    BalancedSampling(SamplingConfig(n=2), (1.0,), thresholds, rows_per_problem=2).decide(1, two_rewards())
+    assert not caplog.records
+
+
+def test_responses_cut_at_the_token_limit_are_counted_where_nothing_is_selected():
+    cut = ScoredResponse(Response(("a",), "length"), "", True, 1.0)
+    probe = ProbeOf({1.0: [Rollout(Problem("0", "q"), (cut, cut))]})
+    with pytest.raises(InputError, match="2 of them cut at the token limit"):
+        BalancedSampling(SamplingConfig(n=2), (1.0,), (0.5,)).decide(1, probe)
 
 
 def test_n_star_follows_from_the_rows_wanted_per_problem():
