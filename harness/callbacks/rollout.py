@@ -15,15 +15,15 @@ from lightning import LightningModule, Trainer
 from lightning.pytorch import Callback
 from lightning.pytorch.utilities.exceptions import SIGTERMException
 from lightning.pytorch.utilities.rank_zero import rank_zero_info
-from torch.distributed.tensor import DTensor
-from transformers import AutoModelForCausalLM
 
 from harness.callbacks.evaluation import Evaluation
+from harness.callbacks.gather import gathered_weights, whole_copy
+from harness.callbacks.held_out import check_held_out
 from harness.callbacks.turns import Turns
 from harness.engines import EngineConfig, open_engine, verify_sync
 from harness.errors import InputError
-from harness.models import fingerprint, named_weights, plain_model
-from harness.problems import read_all_problems, shared_questions
+from harness.models import fingerprint, named_weights
+from harness.problems import read_all_problems
 from harness.progress import track
 from harness.prompts import find_template
 from harness.protocols import Engine, Reward, SamplingScheduler, SearchMethod, Selector
@@ -161,11 +161,8 @@ class RolloutCallback(Callback):
             seed=self.seed,
         )
         plan.check()
-        if self.evaluation and (shared := shared_questions(self.evaluation.load(), plan.problems)):
-            raise InputError(
-                f"{len(shared)} evaluation problems are also training problems (such as '{shared[0]}'); "
-                "remove them from one of the two files."
-            )
+        measured = self.evaluation.load() if self.evaluation else []
+        check_held_out(plan, measured, replay, lambda problem: self._template.render(problem, module.tokenizer))
         return plan
 
     def ensure(self, trainer: Trainer) -> list[str]:
@@ -216,12 +213,12 @@ class RolloutCallback(Callback):
         The other ranks help to gather the weights and then wait until the first is done.
         """
         module: Any = trainer.lightning_module
-        gathered = _gathered(module.model, trainer.is_global_zero)
+        gathered = gathered_weights(module.model, trainer.is_global_zero)
         with self._turns.first_rank() as first:
             if not first:
                 yield None
                 return
-            model = module.model if gathered is None else _whole_copy(module.model, gathered)
+            model = module.model if gathered is None else whole_copy(module.model, gathered)
             version = fingerprint(named_weights(model))
             if self._engine is None:
                 self._engine = open_engine(module.checkpoint, self.engine_config)
@@ -276,25 +273,6 @@ class _Phases:
 def _missing(trainer: Trainer, path: Path) -> bool:
     """Whether a file is not there, as the first rank sees it, so that all ranks do the same."""
     return trainer.strategy.broadcast(not path.exists())
-
-
-def _gathered(model: torch.nn.Module, keep: bool) -> dict[str, torch.Tensor] | None:
-    """All weights of a sharded model in CPU memory where `keep` is set, by a collective; None if it is not sharded."""
-    if not any(isinstance(parameter, DTensor) for parameter in model.parameters()):
-        return None
-    weights = {}
-    for name, tensor in named_weights(model):
-        if keep:
-            weights[name] = tensor.cpu()
-    return weights
-
-
-def _whole_copy(model: torch.nn.Module, weights: dict[str, torch.Tensor]) -> torch.nn.Module:
-    """An unsharded copy of the model on the CPU, which one rank can run alone."""
-    with torch.random.fork_rng(devices=[]):
-        copy = AutoModelForCausalLM.from_config(plain_model(model).config)
-    copy.load_state_dict(weights)
-    return copy
 
 
 def _epochs_trained(trainer: Trainer) -> int:

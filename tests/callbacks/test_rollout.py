@@ -158,6 +158,16 @@ def test_held_out_problems_among_the_training_problems_are_refused(tmp_path, dat
         run(tmp_path / "run", folder)
 
 
+@pytest.mark.parametrize(("which", "kind"), [("probe", "probe"), ("test", "evaluation")])
+def test_held_out_problems_among_the_replayed_rows_are_refused(tmp_path, data, which, kind):
+    row = json.loads((data / f"{which}.jsonl").read_text().splitlines()[1])
+    rows = [{"prompt": "1 + 1 ?\n", "response": "2"}, {"prompt": f"{row['question']} ?\n", "response": row["answer"]}]
+    write_rows(tmp_path / "replay.jsonl", rows)
+    with pytest.raises(InputError, match=rf"1 {kind} problems are also replayed in training \(such as '{row['id']}'"):
+        run(tmp_path / "run", data, replay_files=[str(tmp_path / "replay.jsonl")], replay_share=1.0)
+
+
 def test_nothing_kept_is_one_clear_sentence(tmp_path, data):
-    with pytest.raises(InputError, match=r"no response was kept.*lower the reward threshold"):
+    match = r"no response was kept of 12 responses with rewards from 0 to 0.*lower the reward threshold \(5\)"
+    with pytest.raises(InputError, match=match):
         run(tmp_path, data, scheduler=FixedSampling(SamplingConfig(n=1, max_tokens=4), 5.0))

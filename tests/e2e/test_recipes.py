@@ -171,7 +171,7 @@ class Shrunk:
         return (ScoredResponse(Response(lines, "stop", tuple(range(3, 9)))),)
 
     def problem(self, stem: str, index: int) -> Problem:
-        number = sum(map(ord, stem)) % 40 + index
+        number = 3 * (sum(map(ord, stem)) % 15) + index
         question = f"{number} + 1 - 1" if self.arithmetic else f"What is {number} plus 1 in {stem}?"
         tests = (UnitTest("", str(number)),) if self.coding else ()
         return Problem(
