@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import logging
 import math
+import unicodedata
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
@@ -10,6 +12,8 @@ from typing import Any, Literal
 from harness.errors import InputError
 from harness.prompts import find_template
 from harness.types import Problem, Response, Score
+
+log = logging.getLogger(__name__)
 
 Aggregation = Literal["last", "min", "mean", "product"]
 
@@ -42,6 +46,9 @@ class RewardModel:
     Sequences are sorted by length and batched by a budget of tokens. A response is scored at its EOS, which is added if
     the response is finished and does not show it; a step is scored at its last token.
 
+    Responses are read as text, so the policy may have another tokenizer; the first call says if this one loses some of
+    the text, which the scores then know nothing of.
+
     Args:
         checkpoint: directory of a one-label sequence classifier, or of a language model with a reward head.
         template: name of the prompt template the model was trained with.
@@ -53,6 +60,10 @@ class RewardModel:
         batch_tokens: padded tokens per batch.
         dtype: number format of the weights.
         device: default is CUDA where there is one.
+
+    Raises:
+        InputError: no such checkpoint; when called, a tokenizer that can write none of the questions, a sequence longer
+            than the model's context, or a token that the model does not have.
     """
 
     def __init__(
@@ -70,7 +81,9 @@ class RewardModel:
     ) -> None:
         if scale <= 0:
             raise InputError(f"reward model: scale is {scale}; it must be above 0.")
-        self.checkpoint = checkpoint
+        from harness.models import check_checkpoint
+
+        self.checkpoint = check_checkpoint(checkpoint)
         self.template = find_template(template)
         self.per_step, self.aggregation = per_step, aggregation
         self.scale, self.activation, self.bounds = scale, activation, bounds
@@ -95,8 +108,13 @@ class RewardModel:
     def __call__(
         self, problems: Sequence[Problem], responses: Sequence[Response], correct: Sequence[bool]
     ) -> list[Score]:
-        _, tokenizer = self._load()
+        first = self._loaded is None
+        model, tokenizer = self._load()
+        if first:
+            self._check_text(problems, responses, tokenizer)
         encoded = [self._encode(p, r, tokenizer) for p, r in zip(problems, responses, strict=True)]
+        for problem, row in zip(problems, encoded, strict=True):
+            self._check_ids(problem, row.ids, model)
         values: list[list[float]] = [[] for _ in encoded]
         order = sorted(range(len(encoded)), key=lambda i: len(encoded[i].ids))
         start = 0
@@ -111,6 +129,41 @@ class RewardModel:
         if self.per_step:
             return [Score(_AGGREGATE[self.aggregation](steps), tuple(steps)) for steps in values]
         return [Score(steps[-1]) for steps in values]
+
+    def _check_text(self, problems: Sequence[Problem], responses: Sequence[Response], tokenizer: Any) -> None:
+        """Raise if the tokenizer can write no question, warn if it loses some of the questions or responses."""
+        questions = sorted({problem.question for problem in problems})
+        texts = [*questions, *sorted({response.text for response in responses})]
+        written = [tokenizer.decode(tokenizer(text, add_special_tokens=False)["input_ids"]) for text in texts]
+        lost = [
+            i for i, (text, kept) in enumerate(zip(texts, written, strict=True)) if _letters(text) != _letters(kept)
+        ]
+        if not lost:
+            return
+        example = f"{texts[lost[0]]!r} becomes {written[lost[0]]!r}"
+        if set(range(len(questions))) <= set(lost):
+            raise InputError(
+                f"reward model {self.checkpoint}: its tokenizer can write none of the questions ({example}); "
+                "give a reward model for this kind of problem."
+            )
+        log.warning(
+            "reward model %s: its tokenizer cannot write %d of %d questions and responses (%s); their scores are of "
+            "what is left of them.", self.checkpoint, len(lost), len(texts), example,
+        )  # fmt: skip
+
+    def _check_ids(self, problem: Problem, ids: Sequence[int], model: Any) -> None:
+        size = model.get_input_embeddings().num_embeddings
+        context = getattr(model.config.get_text_config(), "max_position_embeddings", None)
+        if context is not None and len(ids) > context:
+            raise InputError(
+                f"reward model {self.checkpoint}: problem '{problem.id}' with its response takes {len(ids)} of its "
+                f"tokens, more than its context of {context}; lower the sampling's max_tokens."
+            )
+        if max(ids) >= size:
+            raise InputError(
+                f"reward model {self.checkpoint}: its tokenizer gives token {max(ids)}, its model has only {size}; "
+                "the two do not belong together."
+            )
 
     def _encode(self, problem: Problem, response: Response, tokenizer: Any) -> _Encoded:
         ids = list(self.template.encode(problem, tokenizer))
@@ -156,6 +209,11 @@ class RewardModel:
     def _transform(self, value: float) -> float:
         value = ACTIVATIONS[self.activation](value / self.scale)
         return value if self.bounds is None else min(max(value, self.bounds[0]), self.bounds[1])
+
+
+def _letters(text: str) -> str:
+    """What a tokenizer must keep of a text: not its blanks, case or composed forms."""
+    return "".join(unicodedata.normalize("NFKC", text).casefold().split())
 
 
 def _spans(batch: Sequence[_Encoded], width: int) -> tuple[list[tuple[int, int]], list[int]]:
