@@ -89,12 +89,16 @@ LINES = StepFormat(r"\n")
 PARAGRAPHS = StepFormat(r"\n\n")
 WRITTEN_LINES = StepFormat(r"(?<=\S)(?:[ \t]*\n)+")
 """Lines that are not blank; blank ones belong to the line before."""
+CODE_STEPS = StepFormat(r"<end_of_step>|<end_of_code>(?:\s*<output>(?s:.*?)<end_of_output>)?")
+"""The steps of `harness.search.CodeSteps`: code up to a marker, the output with the block it belongs to."""
 
 TEMPLATES: dict[str, PromptTemplate] = {
     template.name: template
     for template in (
         PromptTemplate("plain", steps=LINES),
         PromptTemplate("arithmetic", user="{question} ?\n", steps=LINES, answer_protocol="gsm8k"),
+        # Solutions are programs in steps; searches with `CodeSteps` run them.
+        PromptTemplate("arithmetic_code", user="{question} ?\n", steps=CODE_STEPS, answer_protocol="boxed"),
         PromptTemplate("gsm8k", user="Question: {question}\nAnswer:", steps=LINES, answer_protocol="gsm8k"),
         PromptTemplate(
             "bstar",
@@ -114,6 +118,12 @@ TEMPLATES: dict[str, PromptTemplate] = {
         ),
         # What follows is the program, with or without a fence; unit tests judge it.
         PromptTemplate("apps", user="# Question\n\n{question}\n\n# Solution\n\n", steps=LINES),
+        PromptTemplate(
+            "rstar",
+            user="<|user|>:\n{question}\n<|assistant|>: Let's think step by step and solve the problem with code.",
+            steps=CODE_STEPS,
+            answer_protocol="boxed",
+        ),
         PromptTemplate("self_explore", steps=WRITTEN_LINES, answer_protocol="self_explore"),
         PromptTemplate("self_explore_math", steps=MathSteps(), answer_protocol="self_explore_math"),
         PromptTemplate(

@@ -12,14 +12,24 @@ import pytest
 ROOT = Path(__file__).parent.parent / "harness"
 
 WORDS = ("types", "protocols", "errors", "environment")
-TEXT = ("store", "prompts", "math_steps", "problems", "progress", "grading", "sandbox", "arithmetic.problems")
+TEXT = (
+    "store",
+    "prompts",
+    "math_steps",
+    "problems",
+    "progress",
+    "grading",
+    "sandbox",
+    "arithmetic.problems",
+    "arithmetic.code",
+)
 TENSORS = ("losses", "checkpoints", "models", "shared_prefix", "reward_head", "arithmetic.model")
 POWERS = ("engines", "rewards")
 # Package or module -> what it may import of the package besides itself. The longest name that fits counts.
 MAY_IMPORT: dict[str, tuple[str, ...]] = {
     **dict.fromkeys(WORDS, WORDS),
     **dict.fromkeys(TEXT, (*WORDS, *TEXT)),
-    **dict.fromkeys(TENSORS, (*WORDS, *TENSORS, "arithmetic.problems")),
+    **dict.fromkeys(TENSORS, (*WORDS, *TENSORS, "arithmetic.problems", "arithmetic.code")),
     "arithmetic": (*WORDS, *TEXT, *TENSORS),
     "engines": (*WORDS, *TEXT, *TENSORS),
     "rewards": (*WORDS, *TEXT, *TENSORS, "arithmetic"),

@@ -9,6 +9,7 @@ import torch
 from tokenizers import Regex, Tokenizer, decoders, models, pre_tokenizers, processors
 from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
 
+from harness.arithmetic.code import CODE_WORDS
 from harness.arithmetic.problems import MAX_VALUE
 
 PAD, BOS, EOS = "<pad>", "<bos>", "<eos>"
@@ -18,15 +19,17 @@ LOOK_BACK = (1, 2, 3, 4)
 """How many tokens back each head of the first layer looks at the start."""
 
 
-def build_tokenizer() -> PreTrainedTokenizerFast:
+def build_tokenizer(code: bool = False) -> PreTrainedTokenizerFast:
     """A word-level tokenizer: one token per number and sign, and decoding gives the text back exactly.
 
-    The vocabulary holds `<pad>`, `<bos>` (put before every prompt), `<eos>`, the numbers 0 to 50 and six signs.
-    A number above 50 has no token; it becomes `<pad>`, which no solution contains.
+    The vocabulary holds `<pad>`, `<bos>` (put before every prompt), `<eos>`, the numbers 0 to 50 and six signs; with
+    `code` also the words of programs (`harness.arithmetic.code`). A number above 50 has no token; it becomes `<pad>`,
+    which no solution contains.
     """
-    vocabulary = {word: index for index, word in enumerate([PAD, BOS, EOS, *WORDS])}
+    vocabulary = {word: index for index, word in enumerate([PAD, BOS, EOS, *WORDS, *(CODE_WORDS if code else ())])}
     tokenizer = Tokenizer(models.WordLevel(vocabulary, unk_token=PAD))
-    tokenizer.pre_tokenizer = pre_tokenizers.Split(Regex(r" [+*-] | \?|\n|#### |\d+|."), "isolated")
+    words = r" [+*=-] | \?|\n|# |<[a-z_]+>|print\(|\\boxed\{|\d+|." if code else r" [+*-] | \?|\n|#### |\d+|."
+    tokenizer.pre_tokenizer = pre_tokenizers.Split(Regex(words), "isolated")
     tokenizer.decoder = decoders.Fuse()
     tokenizer.post_processor = processors.TemplateProcessing(
         single=f"{BOS} $A", special_tokens=[(BOS, vocabulary[BOS])]

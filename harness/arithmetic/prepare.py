@@ -5,8 +5,10 @@ from __future__ import annotations
 import itertools
 from dataclasses import replace
 from pathlib import Path
+from typing import Literal
 
-from harness.arithmetic.problems import problems
+from harness.arithmetic.code import as_code
+from harness.arithmetic.problems import as_lines, problems
 from harness.errors import InputError
 from harness.store import write_rows
 
@@ -19,6 +21,7 @@ def prepare(
     num_probe: int = 100,
     num_test: int = 500,
     levels: tuple[int, ...] = (2, 3, 4, 5),
+    solutions: Literal["lines", "code"] = "lines",
 ) -> None:
     """Write the arithmetic task's data (`sft.jsonl`, `train.jsonl`, `probe.jsonl`, `test.jsonl`) and base model.
 
@@ -33,6 +36,8 @@ def prepare(
         num_probe: problems on which sampling settings are compared.
         num_test: held-out problems.
         levels: numbers of operators, which take turns.
+        solutions: how the worked solutions are written: as lines that each reduce the one before, or as programs in
+            steps (`harness.arithmetic.code`; prompt template and protocol `arithmetic_code`).
     """
     from harness.arithmetic.model import build_model, build_tokenizer
 
@@ -40,9 +45,10 @@ def prepare(
         raise InputError(f"levels {list(levels)}: give at least one level, each 1 or more.")
     files = {"sft": (num_sft, 0), "train": (num_train, seed), "probe": (num_probe, 0), "test": (num_test, 0)}
     for split, (count, split_seed) in files.items():
-        rows = itertools.islice(problems(split, split_seed, levels, solutions=split == "sft"), count)
+        form = as_code if solutions == "code" else as_lines
+        rows = itertools.islice(problems(split, split_seed, levels, split == "sft", form), count)
         write_rows(output / f"{split}.jsonl", (replace(row, source="") for row in rows))
-    tokenizer = build_tokenizer()
+    tokenizer = build_tokenizer(code=solutions == "code")
     model = build_model(tokenizer, seed)
     tokenizer.save_pretrained(output / "base")
     model.save_pretrained(output / "base")

@@ -15,7 +15,7 @@ from __future__ import annotations
 
 import hashlib
 import random
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 
 from harness.types import Problem
 
@@ -30,6 +30,8 @@ SPLITS = {"test": range(10), "probe": range(10, 15), "sft": range(15, 50), "trai
 
 Expression = tuple[int | str, ...]
 """Numbers and operators in turn, such as (6, "*", 5, "-", 12)."""
+Form = Callable[[Expression, Sequence[tuple[int, Expression]]], str]
+"""Writes the solution of an expression that takes a path of reductions (`random_path`)."""
 
 
 def write(expression: Expression) -> str:
@@ -76,7 +78,12 @@ def random_expression(rng: random.Random, level: int) -> Expression:
 
 
 def reductions(expression: Expression) -> list[Expression]:
-    """All expressions that one right reduction of an adjacent pair leads to.
+    """All expressions that one right reduction of an adjacent pair leads to."""
+    return [following for _, following in steps_from(expression)]
+
+
+def steps_from(expression: Expression) -> list[tuple[int, Expression]]:
+    """All right reductions of an adjacent pair: the place of its operator, and the expression that is left.
 
     A product may be computed at any time; a sum or difference only where no product touches it and no minus stands
     before it, and only if the result is between 0 and `MAX_VALUE`.
@@ -95,17 +102,28 @@ def reductions(expression: Expression) -> list[Expression]:
         else:
             continue
         if 0 <= value <= MAX_VALUE:
-            found.append((*expression[: i - 1], value, *expression[i + 2 :]))
+            found.append((i, (*expression[: i - 1], value, *expression[i + 2 :])))
     return found
+
+
+def random_path(rng: random.Random, expression: Expression) -> list[tuple[int, Expression]]:
+    """Right reductions down to a number, their order drawn at random; each as `steps_from` gives it."""
+    path = []
+    while len(expression) > 1:
+        place, expression = rng.choice(steps_from(expression))
+        path.append((place, expression))
+    return path
+
+
+def as_lines(expression: Expression, path: Sequence[tuple[int, Expression]]) -> str:
+    """The solution that takes this path, line by line; ends in `#### answer`."""
+    last = path[-1][1] if path else expression
+    return "\n".join([*(write(following) for _, following in path), f"#### {last[0]}"])
 
 
 def random_solution(rng: random.Random, expression: Expression) -> str:
     """One right solution, its order drawn at random; ends in `#### answer`."""
-    lines = []
-    while len(expression) > 1:
-        expression = rng.choice(reductions(expression))
-        lines.append(write(expression))
-    return "\n".join([*lines, f"#### {expression[0]}"])
+    return as_lines(expression, random_path(rng, expression))
 
 
 def valid_steps(question: str, steps: Sequence[str]) -> list[bool]:
@@ -131,10 +149,12 @@ def bucket(question: str) -> int:
     return int.from_bytes(hashlib.sha256(question.encode()).digest()[:8], "big") % 100
 
 
-def problems(split: str, seed: int, levels: Sequence[int] = LEVELS, solutions: bool = False) -> Iterator[Problem]:
+def problems(
+    split: str, seed: int, levels: Sequence[int] = LEVELS, solutions: bool = False, form: Form = as_lines
+) -> Iterator[Problem]:
     """Endless distinct problems of a split, the levels in turn; the same seed gives the same sequence.
 
-    Distinct seeds may repeat one another's problems, distinct splits never do.
+    Distinct seeds may repeat one another's problems, distinct splits never do. `form` writes the solutions.
     """
     rng = random.Random(f"{split}-{seed}")
     seen: set[str] = set()
@@ -146,13 +166,12 @@ def problems(split: str, seed: int, levels: Sequence[int] = LEVELS, solutions: b
         if question in seen or bucket(question) not in SPLITS[split]:
             continue
         seen.add(question)
-        solution = random_solution(rng, expression)
-        answer = solution.rpartition("#### ")[2]
+        path = random_path(rng, expression)
         yield Problem(
             id=f"arithmetic/{split}/{seed}/{number}",
             question=question,
-            answer=answer,
-            solution=solution if solutions else "",
+            answer=str(path[-1][1][0]),
+            solution=form(expression, path) if solutions else "",
             source="arithmetic",
             level=str(level),
         )

@@ -5,7 +5,7 @@ from __future__ import annotations
 import difflib
 
 from harness.errors import InputError
-from harness.prompts import LINES, PARAGRAPHS, TEMPLATES, PromptTemplate, StepFormat
+from harness.prompts import LINES, PARAGRAPHS, TEMPLATES, PromptTemplate
 
 _GSM8K_SHOTS = (
     (
@@ -114,12 +114,6 @@ EVAL_TEMPLATES: dict[str, PromptTemplate] = {
             stop=("\n\nQuestion:",),
             steps=LINES,
             answer_protocol="final_answer",
-        ),
-        PromptTemplate(
-            "rstar",
-            user="<|user|>:\n{question}\n<|assistant|>: Let's think step by step and solve the problem with code.",
-            steps=StepFormat(r"(?:<end_of_step>|<end_of_code>|<end_of_output>)\n?"),
-            answer_protocol="boxed",
         ),
         PromptTemplate("code", user=_CODE, chat=True),
         PromptTemplate(
