@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field, replace
-from typing import cast
+from typing import ClassVar, cast
 
 from harness.protocols import Parallel, Search
 from harness.search.driver import own_seed
@@ -20,6 +20,9 @@ class Chains:
     vote, self-consistency (arXiv:2203.11171). The official greedy evaluation of rStar-Math is
     `Chains(CodeSteps(stop_at_steps=False), max_steps=2, errors_threshold=3)`.
     """
+
+    judges: ClassVar[bool] = False
+    """Whether what it finds depends on the reward."""
 
     steps: Steps = field(default_factory=PlainSteps)
     max_steps: int = 32

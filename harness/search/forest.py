@@ -23,6 +23,11 @@ class Forest:
     keep: int = 1
     """Responses kept of each."""
 
+    @property
+    def judges(self) -> bool:
+        """Whether what it finds depends on the reward."""
+        return getattr(self.search, "judges", True)
+
     def __call__(self, rollout: Rollout, sampling: SamplingConfig) -> Search:
         """Return the kept responses, tree by tree."""
         seeds = [own_seed(sampling, "tree", index) for index in range(self.num_trees)]
