@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from statistics import fmean
 
 from harness.search.tree import SearchTree
-from harness.types import PreferencePair, Problem, SFTExample
+from harness.types import PreferencePair, Problem, SFTExample, StepExample
 
 Render = Callable[[Problem], str]
 """Gives the prompt text of a problem."""
@@ -68,6 +68,23 @@ def answer_pairs(trees: Sequence[SearchTree], render: Render, per_side: int = 2)
             tree.problem.id,
         )
         for (tree, good), (other, bad) in itertools.product(chosen, rejected)
+    ]
+
+
+def value_examples(trees: Sequence[SearchTree], render: Render, per_side: int = 4) -> list[StepExample]:
+    """The best right and the worst wrong responses of one problem, each step labelled with its Q value.
+
+    For a process reward that predicts Q (the PQM of rStar-Math's table 8); the labels are (Q + 1) / 2, from 0 to 1.
+    """
+    leaves = [*ranked_leaves(trees, True)[:per_side], *ranked_leaves(trees, False)[::-1][:per_side]]
+    return [
+        StepExample(
+            render(tree.problem),
+            tuple(tree.nodes[i].step for i in tree.path(leaf)),
+            tuple(min(max((tree.nodes[i].q_value + 1) / 2, 0.0), 1.0) for i in tree.path(leaf)),
+            problem_id=tree.problem.id,
+        )
+        for tree, leaf in leaves
     ]
 
 

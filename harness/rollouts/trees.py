@@ -50,10 +50,11 @@ def collect_trees(
     sampling: SamplingConfig,
     *,
     num_trees: int = 1,
+    hard_trees: Sequence[int] = (),
     grader: str = "strict",
     progress: Callable[[int], None] = lambda count: None,
 ) -> list[SearchTree]:
-    """Grow `num_trees` trees for every problem into a file, and return all of them, problem by problem.
+    """Grow `num_trees` trees for every problem into a file, and more for hard ones; return all, problem by problem.
 
     Trees that are in the file already are kept, so a run that was killed continues, and so does one that is asked for
     more problems or more trees than before. At the end the file is in the order of the problems, whatever order they
@@ -67,6 +68,8 @@ def collect_trees(
         search: the tree search.
         sampling: its seed, a problem's id and the index of a tree fix the tree.
         num_trees: independent trees for each problem.
+        hard_trees: so many more for each problem without a right answer so far, once for each number (rStar-Math,
+            section 3.4, where unsolved problems get 64 more rollouts and those still unsolved 128).
         grader: name of the grader of the answers.
         progress: told how many more trees there are, first those found in the file.
 
@@ -75,19 +78,27 @@ def collect_trees(
     """
     by_id = {problem.id: problem for problem in problems}
 
+    found: list[SearchTree] = []
+
     def grow(missing: list[tuple[str, int]]) -> Iterator[SearchTree]:
         return grow_trees([(by_id[name], index) for name, index in missing], server, search, sampling, grader)
 
-    return complete(
-        path,
-        SearchTree,
-        lambda tree: (tree.problem.id, tree.index),
-        [(problem.id, index) for problem in problems for index in range(num_trees)],
-        grow,
-        settings=settings_of(search, sampling),
-        weights=server.engine.version,
-        progress=progress,
-    )
+    counts = dict.fromkeys(by_id, num_trees)
+    for number, more in enumerate((0, *hard_trees)):
+        if number:
+            hard = {group[0].problem.id for group in by_problem(found) if difficulty(group) == "hard"}
+            counts = {name: count + more * (name in hard) for name, count in counts.items()}
+        found = complete(
+            path,
+            SearchTree,
+            lambda tree: (tree.problem.id, tree.index),
+            [(name, index) for name, count in counts.items() for index in range(count)],
+            grow,
+            settings=settings_of(search, sampling),
+            weights=server.engine.version,
+            progress=progress if not number else lambda count: None,
+        )
+    return found
 
 
 def settings_of(search: MCTS, sampling: SamplingConfig) -> str:
