@@ -236,6 +236,11 @@ def bradley_terry_loss(chosen: Tensor, rejected: Tensor, margin: float = 0.0, ce
     return -F.logsigmoid(chosen - rejected - margin) + centring * (chosen + rejected) ** 2
 
 
-def step_loss(values: Tensor, labels: Tensor) -> Tensor:
-    """Binary cross-entropy of step values (N,), as logits, against labels (N,) in [0, 1] -> (N,)."""
+def step_loss(values: Tensor, labels: Tensor, squared: bool = False) -> Tensor:
+    """Binary cross-entropy of step values (N,), as logits, against labels (N,) in [0, 1] -> (N,).
+
+    `squared` takes the squared error of sigmoid(value) instead.
+    """
+    if squared:
+        return (torch.sigmoid(values.float()) - labels.float()) ** 2
     return F.binary_cross_entropy_with_logits(values.float(), labels.float(), reduction="none")

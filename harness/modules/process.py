@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, Literal
 
 import torch
 
@@ -36,6 +36,7 @@ class ProcessRewardModule(RewardModule):
         compile: bool = False,
         lora: LoRAConfig | None = None,
         optimizer: OptimizerConfig | None = None,
+        loss: Literal["cross_entropy", "squared"] = "cross_entropy",
     ) -> None:
         """
         Args:
@@ -46,15 +47,18 @@ class ProcessRewardModule(RewardModule):
             compile: compile the transformer layers with torch.compile.
             lora: train low-rank updates, and the head, only.
             optimizer: optimizer and learning-rate schedule.
+            loss: binary cross-entropy of the value as a logit, or the squared error of its sigmoid (the PQM that
+                rStar-Math compares with, arXiv:2501.04519, table 8).
         """
         super().__init__(checkpoint, dtype, attn_implementation, gradient_checkpointing, compile, lora, optimizer)
+        self.squared = loss == "squared"
 
     def sums(self, batch: dict[str, Any]) -> Sums:
         labels = batch["labels"].flatten()
         positions = (labels != IGNORED).nonzero().flatten()
         values, targets = rewards_at(self.model, batch["input_ids"], positions), labels[positions]
         weight = batch["weights"][positions // batch["input_ids"].shape[1]]
-        loss = (step_loss(values, targets) * weight).sum()
+        loss = (step_loss(values, targets, self.squared) * weight).sum()
         with torch.no_grad():
             metrics = {
                 "accuracy": (((values > 0) == (targets > 0.5)).float() * weight).sum(),

@@ -56,6 +56,8 @@ class RewardModel:
         aggregation: how step scores become the response's score.
         scale: raw scores are divided by it before the activation (5 in B-STaR's and rStar-Math's released code).
         activation: applied to each raw score.
+        append_eos: add the EOS of a finished response and score it there; false where the model was trained on
+            responses without one, as a PPM is on steps.
         bounds: scores are clipped to these, after the activation.
         batch_tokens: padded tokens per batch.
         dtype: number format of the weights.
@@ -74,6 +76,7 @@ class RewardModel:
         aggregation: Aggregation = "last",
         scale: float = 1.0,
         activation: Literal["none", "sigmoid", "tanh"] = "none",
+        append_eos: bool = True,
         bounds: tuple[float, float] | None = None,
         batch_tokens: int = 16384,
         dtype: str = "float32",
@@ -87,6 +90,7 @@ class RewardModel:
         self.template = find_template(template)
         self.per_step, self.aggregation = per_step, aggregation
         self.scale, self.activation, self.bounds = scale, activation, bounds
+        self.append_eos = append_eos
         self.batch_tokens, self.dtype, self.device = batch_tokens, dtype, device
         self._loaded: tuple[Any, Any] | None = None
 
@@ -171,7 +175,7 @@ class RewardModel:
         for step in response.steps if self.per_step else (response.text,):
             ids += tokenizer(step, add_special_tokens=False)["input_ids"]
             ends.append(len(ids) - 1)
-        if response.finish_reason == "stop":
+        if self.append_eos and response.finish_reason == "stop":
             ids.append(tokenizer.eos_token_id)
             ends = [*ends[:-1], len(ids) - 1]
         return _Encoded(ids, start, ends or [len(ids) - 1])
