@@ -8,8 +8,8 @@ from pathlib import Path
 from typing import Any
 
 from harness.errors import InputError
-from harness.evals.evaluation import MetricConfig
-from harness.evals.metrics import PROCESS_REWARD, problem_metrics
+from harness.evals.evaluation import INDEPENDENT, MetricConfig
+from harness.evals.metrics import ALL, PROCESS_REWARD, problem_metrics
 from harness.evals.run import RESULTS
 from harness.evals.samples import read_rollouts
 from harness.evals.stats import PairedTest, paired_test
@@ -54,10 +54,14 @@ def problem_values(folder: Path, metric: str) -> dict[str, float]:
         InputError: the metric is unknown, or needs more samples than there are.
     """
     name = metric.partition("/")[0]
-    known = read_results(folder)["metrics"]
+    results = read_results(folder)
+    known, searched = results["metrics"], results["search"] != INDEPENDENT
     draws, _, distinct = name.partition("@")[2].partition("-")
+    ks = () if draws == ALL and searched else (int(draws or 1),)
     try:
-        config = MetricConfig((int(draws or 1),), (int(distinct),) if distinct else (), votes=name.startswith("maj"))
+        config = MetricConfig(
+            ks, (int(distinct),) if distinct else (), votes="maj" in name or "answer" in name, searched=searched
+        )
         rows = {
             rollout.problem.id: problem_metrics(rollout, config, PROCESS_REWARD if "/" in metric else None)
             for rollout in read_rollouts(folder)

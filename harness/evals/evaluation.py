@@ -11,6 +11,9 @@ from harness.evals.task import Task
 from harness.protocols import Reward, SearchMethod
 from harness.types import SamplingConfig
 
+INDEPENDENT = "independent samples"
+"""What results.json calls a run without a search."""
+
 
 @dataclass(frozen=True)
 class MetricConfig:

@@ -38,6 +38,10 @@ AMOUNTS = ("distinct_", "entropy", "answer_entropy", "tokens", "steps")
 """Names of metrics from 0 up that are no shares start with these; but `distinct_equation_ratio` is one."""
 
 PASS_AT_1 = MetricConfig()
+ALL = "all"
+"""In place of k: everything that a search returned."""
+
+BEST, BEST_OF_PAIRS = ("reward", "weighted_maj"), ("reward", "reward_distinct")
 GAP_QUANTILE = 0.5
 """The generation-verification gap is that of keeping the samples above this quantile of a problem's rewards."""
 
@@ -54,13 +58,15 @@ def evaluate(
 
     Returns:
         By name: `accuracy`, `pass@k`, `maj@k`, `pass@k-s`; for each ranking r `reward@k/r` (best-of-k), `reward@k-s/r`,
-        `weighted_maj@k/r`, `selection_loss@k/r` (pass@k - reward@k), `gv_gap/r`, `relative_gv_gap/r`; the means
-        `distinct_answers`, `distinct_solutions`, `distinct_correct_answers`, `distinct_correct_solutions`,
-        `distinct_equation_ratio` (over correct responses), `duplicates` (share of responses that repeat an earlier
-        one), `answer_entropy` (nats), `entropy` (nats per token, estimated from the samples' log-probabilities),
-        `tokens`, `steps`; and the shares `truncated`, `no_answer`, `parse_failure`, `timeout`.
+        `reward_distinct@k-s/r` (copies merged first), `weighted_maj@k/r`, `selection_loss@k/r` (pass@k - reward@k),
+        `gv_gap/r`, `relative_gv_gap/r`; the means `distinct_answers`, `distinct_solutions`,
+        `distinct_correct_answers`, `distinct_correct_solutions`, `distinct_equation_ratio` (over correct responses),
+        `duplicates` (share of responses that repeat an earlier one), `answer_entropy` (nats), `entropy` (nats per
+        token, estimated from the samples' log-probabilities), `tokens`, `steps`; and the shares `truncated`,
+        `no_answer`, `parse_failure`, `timeout`.
 
-        Of searches also `first`: the response that a search puts first is right.
+        Of searches also `first`: the response that a search puts first is right; and all metrics of choice with "all"
+        in place of k, for everything that the search returned.
 
     Raises:
         ValueError: some k is more than the number of responses of some problem.
@@ -118,18 +124,29 @@ def problem_metrics(
 
 
 def _searched(rollout: Rollout, config: MetricConfig, rankings: Mapping[str, Ranking]) -> dict[str, float | None]:
-    """The metrics of what a search returned; where that is fewer than k responses, it is taken for k."""
+    """The metrics of what a search returned, for each k and for `all` of it.
+
+    Fewer than k responses are taken for k. Giving up is wrong, and a single response is what any rule would choose.
+    """
     rows, n = rollout.responses, len(rollout.responses)
-    if n == 0:
-        silent: dict[str, float | None] = {"accuracy": 0.0, "first": 0.0, "no_answer": 1.0}
-        return silent | {f"{name}@{k}": 0.0 for k in config.k for name in ("pass", "maj") if name == "pass" or k > 1}
-    found: dict[str, float | None] = {"first": float(rows[0].correct)}
-    for k in config.k:
-        part = problem_metrics(rollout, replace(config, k=(min(k, n),), searched=False), rankings)
-        found |= {re.sub(r"@\d+", f"@{k}", name): value for name, value in part.items()}
-        if n == 1 and k > 1:
-            found[f"maj@{k}"] = found["accuracy"]
+    alone = float(rows[0].correct) if n == 1 else 0.0
+    found: dict[str, float | None] = {"first": float(rows[0].correct) if n else 0.0}
+    found |= {} if n else {"accuracy": 0.0, "no_answer": 1.0}
+    for label, k in {**{str(k): min(k, n) for k in config.k}, ALL: n}.items():
+        found |= dict.fromkeys(_choices(label, config, rankings), alone)
+        found |= {f"selection_loss@{label}/{name}": 0.0 for name in rankings if label != "1"}
+        if n:
+            part = problem_metrics(rollout, replace(config, k=(k,), searched=False), rankings)
+            found |= {re.sub(r"@\d+", f"@{label}", name): value for name, value in part.items()}
     return found
+
+
+def _choices(label: str, config: MetricConfig, rankings: Mapping[str, Ranking]) -> list[str]:
+    """The metrics that are the chance of choosing right among k responses; of one response nothing can be chosen."""
+    ss = [s for s in config.s if label == ALL or s <= int(label)]
+    several = [] if label == "1" else [f"maj@{label}", *(f"{m}@{label}/{r}" for m in BEST for r in rankings)]
+    pairs = [f"{m}@{label}-{s}/{r}" for m in BEST_OF_PAIRS for s in ss for r in rankings]
+    return [f"pass@{label}", *several, *(f"pass@{label}-{s}" for s in ss), *pairs]
 
 
 def _pairs(config: MetricConfig) -> list[tuple[int, int]]:
@@ -163,8 +180,15 @@ def _rewards(
         found[f"selection_loss@{k}/{name}"] = float(estimators.pass_at_k(len(rows), sum(correct), k)) - best
         if classes is not None:
             found[f"weighted_maj@{k}/{name}"] = estimators.weighted_maj_at_k(classes, correct, rewards, k)
+    texts = [row.response.text for row in rows]
+    # A model's reward of one text may differ in the last digit with the batch it was scored in.
+    first = {text: i for i, text in reversed([*enumerate(texts)])}
+    merged = [(correct[first[text]], rewards[first[text]]) for text in texts]
     for k, s in _pairs(config):
         found[f"reward@{k}-{s}/{name}"] = estimators.reward_at_k_s(correct, rewards, k, s)
+        found[f"reward_distinct@{k}-{s}/{name}"] = estimators.distinct_reward_at_k_s(
+            [right for right, _ in merged], [reward for _, reward in merged], texts, k, s
+        )
     if len(rows) > 1:
         kept = np.asarray(rewards) >= np.quantile(rewards, GAP_QUANTILE)
         found[f"gv_gap/{name}"] = estimators.gv_gap(correct, kept.tolist())

@@ -14,7 +14,7 @@ from typing import Any
 
 import harness
 from harness.errors import InputError
-from harness.evals.evaluation import Evaluation, describe
+from harness.evals.evaluation import INDEPENDENT, Evaluation, describe
 from harness.evals.metrics import PROCESS_REWARD, evaluate
 from harness.evals.samples import SampleStore
 from harness.evals.stats import Estimate, mean_interval
@@ -50,7 +50,7 @@ def run(evaluation: Evaluation, server: Server, output: Path, config: Mapping[st
     with SampleStore(output, server, evaluation.sampling, evaluation.search) as store:
         rollouts = sampled(evaluation, server, store)
         store.finish(rollouts)
-        results = summarize_run(evaluation, rollouts, server, config)
+        results = summarize_run(evaluation, rollouts, server, config, store.search_tokens)
         write_json(output / RESULTS, results)
     return results
 
@@ -80,8 +80,7 @@ def sampled(evaluation: Evaluation, server: Server, store: SampleStore) -> list[
     """The scored rollouts of all problems, in their order; what the store holds is graded anew, the rest is drawn."""
     problems = evaluation.data.problems
     start = {problem.id: store.stored(problem) for problem in problems}
-    n = evaluation.sampling.n if evaluation.search is None else 1
-    missing = [problem for problem in problems if len(start[problem.id].responses) < n]
+    missing = [problem for problem in problems if not store.complete(problem)]
     found = dict(start)
     accuracies: list[float] = []
     with track(len(problems), evaluation.task.name) as progress:
@@ -97,8 +96,8 @@ def sampled(evaluation: Evaluation, server: Server, store: SampleStore) -> list[
                 fields["tokens/s"] = round(rate)
             progress.advance(1, **fields)
 
-        old = [rollout for rollout in start.values() if rollout.responses]
-        complete = {rollout.problem.id for rollout in old} - {problem.id for problem in missing}
+        complete = set(start) - {problem.id for problem in missing}
+        old = [rollout for rollout in start.values() if rollout.responses or rollout.problem.id in complete]
         graded: dict[str, Rollout] = {}
         for i in range(0, len(old), STORED_GROUP_SIZE):
             for rollout in score(old[i : i + STORED_GROUP_SIZE], server, evaluation.reward, evaluation.grader):
@@ -124,11 +123,17 @@ def sampled(evaluation: Evaluation, server: Server, store: SampleStore) -> list[
 
 
 def summarize_run(
-    evaluation: Evaluation, rollouts: Sequence[Rollout], server: Server, config: Mapping[str, Any]
+    evaluation: Evaluation,
+    rollouts: Sequence[Rollout],
+    server: Server,
+    config: Mapping[str, Any],
+    search_tokens: Mapping[str, int],
 ) -> dict[str, Any]:
     """The document that results.json holds: it depends on the samples and settings alone, not on time or machine."""
     rankings = PROCESS_REWARD if evaluation.reward is not None else None
     metrics = evaluate(rollouts, evaluation.metrics, rankings)
+    if search_tokens:
+        metrics["tokens_drawn"] = mean_interval([float(search_tokens[r.problem.id]) for r in rollouts], bounded=False)
     responses = [scored for rollout in rollouts for scored in rollout.responses]
     template = server.template
     document = {
@@ -138,13 +143,14 @@ def summarize_run(
         "counts": {
             "problems": len(rollouts),
             "samples": len(responses),
+            "given_up": sum(not rollout.responses for rollout in rollouts),
             "correct": sum(row.correct for row in responses),
             "truncated": sum(row.response.finish_reason == "length" for row in responses),
             **{s: sum(row.status == s for row in responses) for s in ("no_answer", "parse_failure", "timeout")},
         },
         "protocol": to_dict(template) | {"answer_protocol": template.answer_protocol},
         "sampling": {**asdict(evaluation.sampling), "stop": list(evaluation.sampling.stop or template.stop)},
-        "search": describe(evaluation.search) if evaluation.search else "independent samples",
+        "search": describe(evaluation.search) if evaluation.search else INDEPENDENT,
         "reward": describe(evaluation.reward) if evaluation.reward else "",
         "grader": {"name": evaluation.grader, "version": find_grader(evaluation.grader).version},
         "engine": server.engine.name,

@@ -15,12 +15,14 @@ from harness.evals.evaluation import describe
 from harness.protocols import Search, SearchMethod
 from harness.rollouts.server import Server, sample_seed
 from harness.search import Sampling
+from harness.search.meter import Meter, metered
 from harness.store import AppendLog, from_dict, read_jsonl, write_rows
 from harness.types import AnswerStatus, Problem, Response, Rollout, SamplingConfig, ScoredResponse
 
 SAMPLES = "samples.jsonl.gz"
 LOG = "samples.log.jsonl"
 LOCK = ".lock"
+GAVE_UP = -1
 NO_PROBLEM = Problem("", "")
 
 
@@ -35,7 +37,10 @@ class Sample:
     """Number of the sample among those of its problem."""
     response: Response
     of: int = 0
-    """Responses that the same search returned; 0 for independent samples, of which more can be drawn."""
+    """Responses that the same search returned; 0 for independent samples, of which more can be drawn. `GAVE_UP` marks
+    a search that returned none; that row has no response."""
+    search_tokens: int = 0
+    """Tokens drawn for the problem by the search, those of responses it dropped included; 0 for independent samples."""
     answer: str | None = None
     correct: bool = False
     status: AnswerStatus = "ok"
@@ -55,8 +60,8 @@ class SampleStore:
     def __init__(self, folder: Path, server: Server, sampling: SamplingConfig, search: SearchMethod | None) -> None:
         self.folder, self.server, self.sampling = folder, server, sampling
         self.search = search or Sampling()
-        self.num_drawn = 0
-        """Responses drawn now, not read back."""
+        self.search_tokens: dict[str, int] = {}
+        """By problem id, the tokens that a search drew for it; empty for independent samples."""
         self._independent = isinstance(self.search, Sampling)
         self._rows: dict[str, Sample] = {}
         self._draws: dict[str, str] = {}
@@ -107,6 +112,8 @@ class SampleStore:
             "" if self._independent else describe(self.search),
             sample_seed(self.sampling, problem),
         ]
+        if getattr(self.search, "judges", not self._independent):
+            parts.append(describe(self.server.reward))
         return hashlib.sha256(json.dumps(parts).encode()).hexdigest()
 
     def stored(self, problem: Problem) -> Rollout:
@@ -116,11 +123,20 @@ class SampleStore:
             sample = self._rows.get(self.key(problem, len(found)))
             if sample is None:
                 break
+            if not self._independent:
+                self.search_tokens[problem.id] = sample.search_tokens
             found.append(sample)
         if not self._independent and any(sample.of != len(found) for sample in found):
-            found = []
+            found = []  # some of its lines are missing, or there was nothing to return
         scored = tuple(ScoredResponse(self._cut(sample.response)) for sample in found)
         return Rollout(problem, scored, self.sampling, 0, self.server.engine.version)
+
+    def complete(self, problem: Problem) -> bool:
+        """Whether nothing more has to be drawn for a problem."""
+        if self._independent:
+            return all(self.key(problem, index) in self._rows for index in range(self.sampling.n))
+        first = self._rows.get(self.key(problem, 0))
+        return first is not None and (first.of == GAVE_UP or bool(self.stored(problem).responses))
 
     def _cut(self, response: Response) -> Response:
         """An independent sample in the protocol's steps; the steps of a search are its own."""
@@ -133,7 +149,10 @@ class SampleStore:
 
         def method(rollout: Rollout, sampling: SamplingConfig) -> Search:
             def run() -> Search:
-                responses = yield from self.search(rollout, sampling)
+                meter = Meter()
+                responses = yield from metered(self.search(rollout, sampling), meter)
+                if not self._independent:
+                    self.search_tokens[rollout.problem.id] = meter.tokens
                 # Engines differ in the last digits with the size of a batch, which a resumed run may not repeat.
                 responses = [replace(response, logp=round(response.logp, 3)) for response in responses]
                 self._append(rollout.problem, len(rollout.responses), responses)
@@ -145,28 +164,30 @@ class SampleStore:
 
     def _append(self, problem: Problem, first: int, responses: Sequence[Response]) -> None:
         assert self._log is not None
-        of = 0 if self._independent else len(responses)
+        of = 0 if self._independent else len(responses) or GAVE_UP
+        tokens = self.search_tokens.get(problem.id, 0)
         rows = [
-            Sample(self.key(problem, first + i), problem.id, first + i, response, of)
-            for i, response in enumerate(responses)
+            Sample(self.key(problem, first + i), problem.id, first + i, response, of, tokens)
+            for i, response in enumerate(responses or ([] if self._independent else [Response()]))
         ]
         self._log.extend(rows)
-        self.num_drawn += len(rows)
         self._rows |= {row.key: row for row in rows}
 
     def finish(self, rollouts: Sequence[Rollout]) -> None:
         """Write the compressed file from scored rollouts and whatever else the directory holds; remove the log."""
         mine: dict[str, Sample] = {}
         for rollout in rollouts:
-            for index, scored in enumerate(rollout.responses):
+            of = 0 if self._independent else len(rollout.responses) or GAVE_UP
+            tokens = self.search_tokens.get(rollout.problem.id, 0)
+            for index, scored in enumerate(rollout.responses or [ScoredResponse(Response())]):
                 key = self.key(rollout.problem, index)
-                of = 0 if self._independent else len(rollout.responses)
                 mine[key] = Sample(
                     key,
                     rollout.problem.id,
                     index,
                     scored.response,
                     of,
+                    tokens,
                     scored.answer,
                     scored.correct,
                     scored.status,
@@ -188,25 +209,31 @@ def read_samples(folder: Path) -> list[Sample]:
     Raises:
         InputError: the directory holds no finished evaluation.
     """
+    return [row for row in _read(folder) if row.of != GAVE_UP]
+
+
+def _read(folder: Path) -> list[Sample]:
+    """The same, with a row for each search that returned nothing."""
     path = folder / SAMPLES
     results = folder / "results.json"
     if not path.is_file() or not results.is_file():
         raise InputError(f"{folder}: holds no finished evaluation (results.json, {SAMPLES}); run `harness eval` there.")
-    count = json.loads(results.read_text(encoding="utf-8"))["counts"]["samples"]
+    counts = json.loads(results.read_text(encoding="utf-8"))["counts"]
     rows: list[Sample] = []
     for number, row in read_jsonl(path):
         try:
             rows.append(from_dict(Sample, row))
         except KeyError as error:
             raise InputError(f"{path}:{number}: missing column {error}.") from None
-    return rows[:count]
+    return rows[: counts["samples"] + counts.get("given_up", 0)]
 
 
 def read_rollouts(folder: Path) -> list[Rollout]:
     """The scored rollouts of a finished evaluation; raises `InputError` as `read_samples` does."""
     rollouts: dict[str, Rollout] = {}
-    for row in read_samples(folder):
-        scored = ScoredResponse(row.response, row.answer, row.correct, row.reward, row.status)
-        before = rollouts.get(row.problem_id, Rollout(row.problem))
-        rollouts[row.problem_id] = replace(before, responses=(*before.responses, scored))
+    for row in _read(folder):
+        before = rollouts.setdefault(row.problem_id, Rollout(row.problem))
+        if row.of != GAVE_UP:
+            scored = ScoredResponse(row.response, row.answer, row.correct, row.reward, row.status)
+            rollouts[row.problem_id] = replace(before, responses=(*before.responses, scored))
     return list(rollouts.values())

@@ -68,7 +68,10 @@ def byte_model_dir(tmp_path_factory, byte_tokenizer) -> Path:
 
 
 class ScriptedEngine:
-    """An engine that answers each prompt with the text that a function of prompt and seed gives, as tokens."""
+    """An engine that answers each prompt with the text that a function of prompt and seed gives, as tokens.
+
+    A text that ends with the mark of a step is one, any other ends the response.
+    """
 
     name = "scripted 1"
     version = "scripted-weights"
@@ -91,8 +94,9 @@ class ScriptedEngine:
         completions = []
         for j in range(request.sampling.n):
             text = self.answer(request.prompt_ids, request.sampling.seed + j)
-            ids = [*self.tokenizer(text)["input_ids"], self.tokenizer.eos_token_id]
-            completions.append(self.decoder.completion(request, ids, -0.1 * len(ids)))
+            stop = next((mark for mark in request.sampling.step_stop if text.endswith(mark)), None)
+            ids = [*self.tokenizer(text)["input_ids"], *([] if stop else [self.tokenizer.eos_token_id])]
+            completions.append(self.decoder.completion(request, ids, -0.1 * len(ids), stop))
         self.num_samples += len(completions)
         return [GenerationResult(request.key, tuple(completions))]
 

@@ -11,17 +11,19 @@ from dataclasses import replace
 import pytest
 
 from harness.errors import InputError
+from harness.evals.compare import problem_values
 from harness.evals.evaluation import Evaluation, MetricConfig
+from harness.evals.metrics import PROCESS_REWARD, evaluate
 from harness.evals.rows import TaskData
 from harness.evals.run import run
-from harness.evals.samples import LOG, SAMPLES, SampleStore, read_samples
+from harness.evals.samples import LOG, SAMPLES, SampleStore, read_rollouts, read_samples
 from harness.evals.task import Task
 from harness.evals.templates import find_protocol
 from harness.prompts import PromptTemplate
 from harness.rewards import ArithmeticSteps
 from harness.rollouts.server import Server
 from harness.store import read_jsonl
-from harness.types import Problem, SamplingConfig
+from harness.types import Problem, Response, Rollout, SamplingConfig, ScoredResponse
 from tests.evals.conftest import ScriptedEngine, oracle, sums
 
 TEMPLATE = PromptTemplate("test", user="{question} = ?\n", answer_protocol="gsm8k")
@@ -307,3 +309,41 @@ def test_a_search_is_judged_by_its_first_response_and_by_giving_up(byte_tokenize
     results = run(searched, served(half_right(byte_tokenizer), byte_tokenizer), tmp_path, {})
     values = {name: metric["value"] for name, metric in results["metrics"].items()}
     assert (values["first"], values["accuracy"], values["pass@2"], values["no_answer"]) == (0.5, 0.25, 0.5, 0.5)
+    assert (values["pass@all"], values["maj@all"]) == (0.5, 0.25)  # a tie is won half the time
+
+
+def test_a_search_that_gave_up_is_not_run_again_and_counts_in_a_comparison(byte_tokenizer, tmp_path):
+    searched = evaluation(search=SometimesNothing(), k=(1,))
+    searched = replace(searched, metrics=replace(searched.metrics, searched=True))
+    engine = half_right(byte_tokenizer)
+    first = run(searched, served(engine, byte_tokenizer), tmp_path / "a", {})
+    drawn, content = engine.num_samples, (tmp_path / "a" / SAMPLES).read_bytes()
+    assert without_commit(run(searched, served(engine, byte_tokenizer), tmp_path / "a", {})) == without_commit(first)
+    assert (engine.num_samples, (tmp_path / "a" / SAMPLES).read_bytes()) == (drawn, content)
+    assert (first["counts"]["samples"], first["counts"]["given_up"]) == (10, 5)
+    assert len(read_samples(tmp_path / "a")) == 10
+    assert [len(rollout.responses) for rollout in read_rollouts(tmp_path / "a")] == [0, 2] * 5
+    for metric in ("first", "maj@all", "pass@1"):
+        values = problem_values(tmp_path / "a", metric)
+        assert len(values) == 10
+        assert sum(values.values()) / 10 == first["metrics"][metric]["value"]
+
+
+def test_searches_that_return_different_numbers_are_all_counted(byte_tokenizer, tmp_path):
+    """Whatever a metric chooses among no response is wrong, and among one response is that one."""
+    answers = [[], ["1"], ["9"], ["9", "1"], ["1", "1", "9"]]
+    rewards = {"1": 0.5, "9": 0.0}
+    rollouts = [
+        Rollout(Problem(str(i), "q", "1"), tuple(ScoredResponse(Response((a,)), a, a == "1", rewards[a]) for a in row))
+        for i, row in enumerate(answers)
+    ]
+    found = evaluate(rollouts, MetricConfig((1, 2), (2,), searched=True), PROCESS_REWARD)
+    assert all(found[name].count == 5 for name in ("pass@all", "maj@all", "maj@2", "reward@all/prm", "pass@2-2"))
+    assert found["pass@all"].value == pytest.approx(3 / 5)
+    assert found["reward@all/prm"].value == pytest.approx(3 / 5)
+    assert found["maj@all"].value == pytest.approx((1 + 0.5 + 1) / 5)
+    assert found["weighted_maj@all/prm"].value == pytest.approx(3 / 5)
+    assert found["selection_loss@all/prm"].value == pytest.approx(0)
+    # Two samples of three: both right, or one of each, which the reward decides.
+    assert found["reward@2/prm"].value == pytest.approx(3 / 5)
+    assert "maj@1" not in found
