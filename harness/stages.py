@@ -24,6 +24,14 @@ class Stage:
     name: str
     arguments: tuple[str, ...]
     done: Path
+    program: tuple[str, ...] = ("-m", "harness")
+    """What Python runs; a recipe may bring a script of its own."""
+
+    @property
+    def command(self) -> str:
+        """The command as one would type it."""
+        own = self.program == ("-m", "harness")
+        return shlex.join(["harness" if own else "python", *(() if own else self.program), *self.arguments])
 
 
 def own_configs(recipe: Path, default_output: str, output: Path) -> Path:
@@ -44,11 +52,11 @@ def start(stage: Stage, output: Path) -> subprocess.Popen:
     """Start a stage; what it prints goes to its log."""
     log = output / "logs" / f"{stage.name.replace(' ', '_')}.log"
     log.parent.mkdir(parents=True, exist_ok=True)
-    print(f"[{stage.name}] harness {shlex.join(stage.arguments)}  > {log}", flush=True)
+    print(f"[{stage.name}] {stage.command}  > {log}", flush=True)
     environment = {**os.environ, "OMP_NUM_THREADS": "1", "OMP_WAIT_POLICY": "PASSIVE"}
     with open(log, "a") as file:
         return subprocess.Popen(
-            [sys.executable, "-m", "harness", *stage.arguments],
+            [sys.executable, *stage.program, *stage.arguments],
             stdout=file,
             stderr=subprocess.STDOUT,
             env=environment,
