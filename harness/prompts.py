@@ -38,7 +38,7 @@ class PromptTemplate:
     """The prompt, or in a chat the user's turn; `{question}`, `{choices}` and, for hints, the gold `{answer}` are
     filled in; other braces stay."""
     system: str = ""
-    """System turn of a chat template."""
+    """System turn of a chat template; of a plain prompt the text before everything else."""
     chat: bool = False
     """Render with the tokenizer's chat template."""
     few_shot: tuple[tuple[str, str], ...] = ()
@@ -63,7 +63,8 @@ class PromptTemplate:
         turns = [(self._fill(question, ()), response) for question, response in self.few_shot]
         last = self._fill(problem.question, problem.choices, problem.answer)
         if not self.chat:
-            return "".join(prompt + response + self.shot_separator for prompt, response in turns) + last
+            head = self.system + self.shot_separator if self.system else ""
+            return head + "".join(prompt + response + self.shot_separator for prompt, response in turns) + last
         if not getattr(tokenizer, "chat_template", None):
             raise InputError(
                 f"prompt template '{self.name}' is a chat, but the model's tokenizer has no chat template; "
@@ -91,6 +92,38 @@ WRITTEN_LINES = StepFormat(r"(?<=\S)(?:[ \t]*\n)+")
 """Lines that are not blank; blank ones belong to the line before."""
 CODE_STEPS = StepFormat(r"<end_of_step>|<end_of_code>(?:\s*<output>(?s:.*?)<end_of_output>)?")
 """The steps of `harness.search.CodeSteps`: code up to a marker, the output with the block it belongs to."""
+RSTAR_TEACHER = PromptTemplate(
+    "rstar_teacher",
+    system="You solve mathematical problems by writing Python. A solution has three parts. <code> holds the "
+    "program, in steps that each begin with a comment saying what is done and why and end with "
+    "<end_of_step>; do every calculation in code, use only math, sympy, numpy and scipy, import what you "
+    "use, and define every name before you use it. The last step prints the result and ends with "
+    "<end_of_code>. Its output is then inserted for you between <output> and <end_of_output>. <answer> "
+    "states the result in one sentence, the bare value in \\boxed{}, and ends with "
+    "<end_of_answer>.\n\nTwo examples follow.",
+    user="Question: {question}\n",
+    few_shot=(
+        (
+            "A shop sells pens at 3 for $4. How many dollars do 45 pens cost?",
+            "<code>\n# Pens come in groups of 3, so first count the groups.\ngroups = 45 / 3\n<end_of_step>\n"
+            "# Each group costs $4.\ncost = groups * 4\n<end_of_step>\n"
+            "# Now print the final answer.\nprint(cost)\n<end_of_code>\n<output>60.0<end_of_output>\n"
+            "<answer>45 pens cost \\boxed{60} dollars.<end_of_answer>",
+        ),
+        (
+            "Find the product of the real roots of $x^2 - 5x + 6 = 0$.",
+            "<code>\n# Write the equation with sympy.\nfrom sympy import Eq, prod, solve, symbols\n"
+            "x = symbols('x', real=True)\nequation = Eq(x**2 - 5*x + 6, 0)\n<end_of_step>\n"
+            "# Solve it over the real numbers.\nroots = solve(equation, x)\n<end_of_step>\n"
+            "# Now print the final answer.\nprint(prod(roots))\n<end_of_code>\n<output>6<end_of_output>\n"
+            "<answer>The product of the roots is \\boxed{6}.<end_of_answer>",
+        ),
+    ),
+    stop=("\n\nQuestion:",),
+    steps=CODE_STEPS,
+    answer_protocol="boxed",
+)
+"""Asks any capable model for solutions in the form of rStar-Math, with two examples in a fixed order."""
 
 TEMPLATES: dict[str, PromptTemplate] = {
     template.name: template
@@ -124,6 +157,7 @@ TEMPLATES: dict[str, PromptTemplate] = {
             steps=CODE_STEPS,
             answer_protocol="boxed",
         ),
+        RSTAR_TEACHER,
         PromptTemplate("self_explore", steps=WRITTEN_LINES, answer_protocol="self_explore"),
         PromptTemplate("self_explore_math", steps=MathSteps(), answer_protocol="self_explore_math"),
         PromptTemplate(

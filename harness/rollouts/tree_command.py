@@ -25,6 +25,7 @@ def trees(
     sandbox: Sandbox | None = None,
     sft_rows: Path | None = None,
     traces_per_problem: int = 2,
+    row_template: str = "",
     pair_rows: Path | None = None,
     step_pairs: StepPairs = StepPairs(),  # noqa: B008 - frozen
     answer_pairs_per_side: int = 2,
@@ -49,6 +50,8 @@ def trees(
         sandbox: runs the programs of steps with code.
         sft_rows: file to write the best right traces to.
         traces_per_problem: traces written for each problem.
+        row_template: prompt template of the rows, where they train another model than the one that searched, such as
+            one that needs no examples; default is `template`.
         pair_rows: file to write step pairs and final-answer pairs to.
         step_pairs: which sibling steps make a pair.
         answer_pairs_per_side: right and wrong responses of each problem that make final-answer pairs; 0 makes none.
@@ -70,6 +73,7 @@ def trees(
     from harness.rollouts.trees import by_problem, collect_trees, coverage
     from harness.store import write_rows
 
+    row_prompts = find_template(row_template or template)
     wanted = read_all_problems(problems)[:limit]
     opened = open_engine(model, engine)
     try:
@@ -95,7 +99,7 @@ def trees(
     print(f"{server.num_tokens} tokens, {server.mean_pending:.1f} requests pending while the engine worked")
 
     def render(problem: Problem) -> str:
-        return server.template.render(problem, server.tokenizer)
+        return row_prompts.render(problem, server.tokenizer)
 
     groups = by_problem(grown)
     if sft_rows is not None:
