@@ -1,14 +1,15 @@
 """Tokens per second and peak memory of a whole training step, beside TRL's trainers on the same model and data.
 
-Usage: python benchmarks/training.py [sft dpo reward] [--steps 8] [--rounds 3] [--shared 0.6] [--trl PYTHON]
+Usage: python benchmarks/training.py [sft dpo reward groups] [--steps 8] [--rounds 3] [--shared 0.6] [--trl PYTHON]
 
 PYTHON is an interpreter with TRL beside everything this project needs; without it only our own forms are compared.
 Every trainer runs in a process of its own: same random weights, rows, batch size, precision, thread count, optimizer
 (AdamW), no checkpoints, no logging before the end. The first two steps of each run are left out. The trainers take
 turns for `--rounds` rounds, and the ratio is that of the medians; memory is the growth of the process's peak from
 before its trainer is built. Tokens are those of the rows: padding is never counted, and each side of a pair is whole
-however it is computed; for TRL they are the rows' mean times the rows of a step. On a shared machine tokens per second
-of processor time, with one thread, tell more than tokens per second.
+however it is computed; for TRL they are the rows' mean times the rows of a step. `groups` is a reward model on all
+pairs of four right and four wrong responses to each problem, one problem, or as many pairs, a step. On a shared machine
+tokens per second of processor time, with one thread, tell more than tokens per second.
 """
 
 # ruff: noqa: E402 - the environment must be set before torch is imported
@@ -38,9 +39,11 @@ FORMS = {
     "sft": ("packed", "padded", "trl"),
     "dpo": ("shared", "plain", "frozen", "trl"),
     "reward": ("shared", "plain", "trl"),
+    "groups": ("grouped", "pairs", "plain", "trl"),
 }
-"""First the default form of ours, then its variants."""
+"""First the form of ours that is meant for the data, then its variants."""
 MAX_LENGTH = 512
+NUM_SIDES = 4  # right, and wrong, responses to a problem of `groups`
 
 
 def write_rows(folder: Path, kind: str, num_rows: int, shared: float) -> int:
@@ -54,21 +57,30 @@ def write_rows(folder: Path, kind: str, num_rows: int, shared: float) -> int:
     def text(length: int) -> str:
         return "".join(rng.choice("0123456789+-*=") for _ in range(length))
 
-    total = 0
-    with open(folder / f"{kind}.jsonl", "w") as file:
-        for _ in range(num_rows):
-            if kind == "sft":
-                length = int(20 * 25 ** rng.random())
-                row = {"prompt": text(length // 4), "completion": text(length - length // 4)}
-                total += length + 2
-            else:
-                length = rng.randint(150, 250)
-                sides = [text(max(1, int(length * (1 - shared) * rng.uniform(0.8, 1.2)))) for _ in range(2)]
-                prompt = text(int(length * shared))
-                row = {"prompt": prompt, "chosen": "1" + sides[0], "rejected": "2" + sides[1]}
-                total += 2 * (len(prompt) + 3) + len(sides[0]) + len(sides[1])
-            file.write(json.dumps(row) + "\n")
-    return total
+    rows: list[dict[str, str]] = []
+    while len(rows) < num_rows:
+        if kind == "sft":
+            length = int(20 * 25 ** rng.random())
+            rows.append({"prompt": text(length // 4), "completion": text(length - length // 4)})
+            continue
+        length, number = rng.randint(150, 250), NUM_SIDES if kind == "groups" else 1
+        prompt = text(int(length * shared))
+        sides = [text(max(1, int(length * (1 - shared) * rng.uniform(0.8, 1.2)))) for _ in range(2 * number)]
+        rows += [
+            {"prompt": prompt, "chosen": "1" + right, "rejected": "2" + wrong}
+            for right in sides[:number]
+            for wrong in sides[number:]
+        ]
+    (folder / f"{kind}.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    # Each side has the prompt, BOS and EOS.
+    return sum(sum(len(text) for text in row.values()) + 2 for row in rows) + (
+        0 if kind == "sft" else sum(len(row["prompt"]) + 2 for row in rows)
+    )
+
+
+def batch_size(kind: str) -> int:
+    """Rows of a step."""
+    return NUM_SIDES**2 if kind == "groups" else BATCH_SIZE
 
 
 def build_checkpoint(folder: Path, hidden: int) -> None:
@@ -95,7 +107,7 @@ def build_checkpoint(folder: Path, hidden: int) -> None:
     ).save_pretrained(folder)  # fmt: skip
 
 
-def run_ours(kind: str, form: str, folder: Path, steps: int) -> list[tuple[float, float, int]]:
+def run_ours(kind: str, form: str, folder: Path, steps: int, tokens: int) -> list[tuple[float, float, int]]:
     """When each step ended, in seconds of the clock and of the processor, and its tokens."""
     import lightning as L
 
@@ -106,7 +118,9 @@ def run_ours(kind: str, form: str, folder: Path, steps: int) -> list[tuple[float
 
     class Clock(L.Callback):
         def on_train_batch_end(self, trainer: Any, module: Any, outputs: Any, batch: Any, batch_idx: int) -> None:
-            times.append((time.perf_counter(), time.process_time(), batch["step_tokens"]))
+            # What a group computes once is counted as often as its pairs hold it.
+            done = tokens // steps if kind == "groups" else batch["step_tokens"]
+            times.append((time.perf_counter(), time.process_time(), done))
 
     model, rows = str(folder / "model"), [str(folder / f"{kind}.jsonl")]
     module: Any
@@ -116,12 +130,13 @@ def run_ours(kind: str, form: str, folder: Path, steps: int) -> list[tuple[float
         packing = {"packing": True, "batch_size": 1, "max_length": 1024} if form == "packed" else {}
         data: Any = SFTDataModule(rows, **({"batch_size": BATCH_SIZE, "max_length": MAX_LENGTH} | packing))
     else:
-        options: dict[str, Any] = {"share_prefix": form == "shared"}
+        options: dict[str, Any] = {"share_prefix": form in ("shared", "grouped", "pairs")}
         if kind == "dpo":
             options |= {"reference": "frozen" if form == "frozen" else "precomputed"}
             options |= {"reference_cache": str(folder / "cache")}
         module = (DPOModule if kind == "dpo" else RewardModule)(model, **options)
-        data = PreferenceDataModule(rows, batch_size=BATCH_SIZE, max_length=MAX_LENGTH)
+        grouped: dict[str, Any] = {"group": "prompt", "batch_size": 1} if form == "grouped" else {}
+        data = PreferenceDataModule(rows, **({"batch_size": batch_size(kind), "max_length": MAX_LENGTH} | grouped))
     trainer = L.Trainer(
         accelerator="cpu", max_epochs=2, max_steps=steps, logger=False, enable_checkpointing=False,
         enable_progress_bar=False, enable_model_summary=False, gradient_clip_val=1.0, callbacks=[Clock()],
@@ -147,15 +162,17 @@ def run_trl(kind: str, folder: Path, steps: int, tokens: int) -> list[tuple[floa
         "sft": (trl.SFTConfig, trl.SFTTrainer),
         "dpo": (trl.DPOConfig, trl.DPOTrainer),
         "reward": (trl.RewardConfig, trl.RewardTrainer),
+        "groups": (trl.RewardConfig, trl.RewardTrainer),
     }[kind]
     options: dict[str, Any] = {"precompute_ref_log_probs": True} if kind == "dpo" else {}
     args = config(
         output_dir=str(folder / "trl"), use_cpu=True, bf16=False, gradient_checkpointing=False, max_length=MAX_LENGTH,
-        per_device_train_batch_size=BATCH_SIZE, max_steps=steps, report_to=[], save_strategy="no", logging_steps=10**6,
-        disable_tqdm=True, learning_rate=1e-5, **options,
+        per_device_train_batch_size=batch_size(kind), max_steps=steps, report_to=[], save_strategy="no",
+        logging_steps=10**6, disable_tqdm=True, learning_rate=1e-5, **options,
     )  # fmt: skip
-    auto = AutoModelForSequenceClassification if kind == "reward" else AutoModelForCausalLM
-    labels = {"num_labels": 1} if kind == "reward" else {}
+    scalar = kind in ("reward", "groups")
+    auto = AutoModelForSequenceClassification if scalar else AutoModelForCausalLM
+    labels = {"num_labels": 1} if scalar else {}
     build(
         model=auto.from_pretrained(folder / "model", **labels), args=args, train_dataset=Dataset.from_list(rows),
         processing_class=AutoTokenizer.from_pretrained(folder / "model"), callbacks=[Clock()],
@@ -172,7 +189,7 @@ def child(kind: str, form: str, folder: Path, steps: int, tokens: int) -> None:
     del lightning
     torch.set_num_threads(int(os.environ["OMP_NUM_THREADS"]))
     before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    run = run_trl(kind, folder, steps, tokens) if form == "trl" else run_ours(kind, form, folder, steps)
+    run = run_trl(kind, folder, steps, tokens) if form == "trl" else run_ours(kind, form, folder, steps, tokens)
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before
     wall, cpu = (run[-1][i] - run[WARMUP - 1][i] for i in range(2))
     done = sum(tokens for *_, tokens in run[WARMUP:])
@@ -198,7 +215,7 @@ def measure(
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("kinds", nargs="*", default=list(FORMS), help="sft, dpo, reward")
+    parser.add_argument("kinds", nargs="*", default=list(FORMS), help="sft, dpo, reward, groups")
     parser.add_argument("--steps", type=int, default=8, help="timed steps of each run")
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--shared", type=float, default=0.6, help="part of each side that a pair shares")
@@ -211,7 +228,7 @@ def main() -> None:
         with tempfile.TemporaryDirectory() as name:
             folder = Path(name)
             build_checkpoint(folder / "model", arguments.hidden)
-            num_rows = BATCH_SIZE * (arguments.steps + WARMUP)
+            num_rows = batch_size(kind) * (arguments.steps + WARMUP)
             tokens = write_rows(folder, kind, num_rows, arguments.shared)
             load = os.getloadavg()[0]
             forms = [form for form in FORMS[kind] if form != "trl" or arguments.trl]
