@@ -114,6 +114,10 @@ class TrainingModule(L.LightningModule):
         self._prepare_blocks(model, self.compile_blocks)
         self.model = model
 
+    def on_fit_start(self) -> None:
+        if self.attn_implementation == "flex_attention" and self.device.type == "cpu":
+            raise InputError("flex_attention has no backward pass on CPUs; set `attn_implementation: sdpa` or eager.")
+
     def load_options(self) -> dict[str, Any]:
         """Arguments for `load_causal_lm` and `load_reward_model`."""
         return {
