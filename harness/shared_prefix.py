@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import inspect
 import sys
+from collections.abc import Iterable
 from typing import Any
 
 import numpy as np
@@ -21,9 +22,10 @@ from harness.models import plain_model
 MIN_SAVING = 0.1
 """Share of token positions that must be saved; below it the plain form, whose attention needs no mask, is faster."""
 
-MAX_WIDTH = 4
+WIDTHS = (2, 4)
 """A tree is at most so many times as long as the longest side; the sides of a prompt that do not fit make more trees.
-Attention costs the square of a row's length where masked blocks are computed."""
+Of these bounds a batch takes the one that leaves fewest positions: long trees repeat less of a prompt, but where their
+lengths differ much the rows hold more padding. Attention costs the square of a row's length, so none is larger."""
 
 
 def longest_shareable(model: nn.Module) -> int:
@@ -59,9 +61,7 @@ def share_prefixes(batch: dict[str, Any]) -> dict[str, Any]:
         `supervised_tokens` and `last_tokens` describe.
     """
     ids, labels, lengths = batch["input_ids"], batch["labels"], batch["lengths"]
-    trees = _trees(ids.numpy(), lengths.tolist(), batch["prompts"].tolist())
-    starts, num_rows = _first_fit([tree.size for tree in trees])
-    width = max(tree.size for tree in trees)
+    trees, starts, num_rows, width = _smallest_layout(ids.numpy(), lengths.tolist(), batch["prompts"].tolist())
     if num_rows * width > (1 - MIN_SAVING) * ids.numel():
         return batch
     places = torch.zeros_like(ids)
@@ -123,18 +123,29 @@ class _Tree:
         return out
 
 
-def _trees(ids: np.ndarray, lengths: list[int], prompts: list[int]) -> list[_Tree]:
-    """The sides (S, T) as trees, each of sides of one prompt."""
-    limit = MAX_WIDTH * max(lengths)
+def _smallest_layout(
+    ids: np.ndarray, lengths: list[int], prompts: list[int]
+) -> tuple[list[_Tree], list[int], int, int]:
+    """Trees of the sides (S, T), where they start, and the number and the width of the rows they are laid in."""
+    found = []
+    # Big-endian bytes sort as the numbers do.
+    order = sorted(range(len(ids)), key=lambda s: (prompts[s], ids[s, : lengths[s]].astype(">i8").tobytes()))
+    for times in WIDTHS:
+        trees = _trees([(side, ids[side, : lengths[side]], prompts[side]) for side in order], times * max(lengths))
+        starts, num_rows = _first_fit([tree.size for tree in trees])
+        found.append((trees, starts, num_rows, max(tree.size for tree in trees)))
+    return min(found, key=lambda layout: layout[2] * layout[3])
+
+
+def _trees(sides: Iterable[tuple[int, np.ndarray, int]], limit: int) -> list[_Tree]:
+    """Trees of at most `limit` tokens, each of sides (number, tokens, prompt) of one prompt, which come in order."""
     trees: list[_Tree] = []
     last = None
-    # Big-endian bytes sort as the numbers do.
-    for side in sorted(range(len(ids)), key=lambda s: (prompts[s], ids[s, : lengths[s]].astype(">i8").tobytes())):
-        tokens = ids[side, : lengths[side]]
-        if prompts[side] != last or trees[-1].size + trees[-1].num_new(tokens) > limit:
+    for side, tokens, prompt in sides:
+        if prompt != last or trees[-1].size + trees[-1].num_new(tokens) > limit:
             trees.append(_Tree())
         trees[-1].add(side, tokens)
-        last = prompts[side]
+        last = prompt
     return trees
 
 

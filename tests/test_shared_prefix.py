@@ -15,7 +15,7 @@ from harness.datamodules.pairs import Pair, collate_pairs
 from harness.losses import sum_by_row, token_logps
 from harness.models import load_causal_lm, load_reward_model, logits_at, rewards_at
 from harness.shared_prefix import (
-    MAX_WIDTH,
+    WIDTHS,
     attention_inputs,
     last_tokens,
     longest_shareable,
@@ -155,7 +155,7 @@ def test_a_tree_that_grows_too_long_is_cut():
     shared = share_prefixes(batch)
     longest = int(batch["lengths"].max())
     assert len(shared["input_ids"]) > 1
-    assert shared["input_ids"].shape[1] <= MAX_WIDTH * longest
+    assert shared["input_ids"].shape[1] <= max(WIDTHS) * longest
 
 
 @pytest.mark.parametrize("attention", ["eager", "sdpa"])
