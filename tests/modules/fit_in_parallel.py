@@ -5,6 +5,7 @@ Argument: a JSON object with the strategy (one, ddp, fsdp) and the jobs, each {k
 
 from __future__ import annotations
 
+import functools
 import json
 import sys
 from pathlib import Path
@@ -20,7 +21,12 @@ from harness.models import named_weights
 from harness.modules import DPOModule, RewardModule, SFTModule
 from harness.modules.optimizer import OptimizerConfig
 
-MODULES = {"sft": SFTModule, "reward": RewardModule, "dpo": DPOModule}
+MODULES = {
+    "sft": SFTModule,
+    "reward": RewardModule,
+    "hybrid": functools.partial(RewardModule, likelihood="sum"),
+    "dpo": DPOModule,
+}
 
 
 class Gradients(L.Callback):
@@ -44,8 +50,9 @@ def fit(strategy, kind, model, data, out, stop=False, resume=None):
     if strategy == "fsdp":
         strategies["fsdp"] = ModelParallelStrategy(data_parallel_size=2, tensor_parallel_size=1)
     module = MODULES[kind](model, optimizer=OptimizerConfig(lr=1e-3, schedule="linear", total_steps=12))
+    options = {"group": "prompt"} if kind == "hybrid" else {}
     datamodule = (SFTDataModule if kind == "sft" else PreferenceDataModule)(
-        [data], [data], batch_size=4 // devices, val_batch_size=3, max_length=64
+        [data], [data], batch_size=4 // devices, val_batch_size=3, max_length=64, **options
     )
     gradients = Gradients()
     trainer = L.Trainer(

@@ -13,9 +13,11 @@ import pytest
 import torch
 
 from harness.models import fingerprint, load_causal_lm, load_reward_model, named_weights
+from harness.reward_head import load_likelihood_reward
 
 SCRIPT = Path(__file__).with_name("fit_in_parallel.py")
-KINDS = ("sft", "reward", "dpo")
+KINDS = ("sft", "reward", "hybrid", "dpo")
+LOAD = {"reward": load_reward_model, "hybrid": load_likelihood_reward}
 
 
 def launch(strategy, jobs, log):
@@ -46,13 +48,15 @@ def launch(strategy, jobs, log):
 
 @pytest.fixture(scope="module")
 def files(tmp_path_factory):
-    """22 supervised rows of mixed lengths and 24 pairs."""
+    """22 supervised rows of mixed lengths, 24 pairs, and 1 to 4 pairs of each of 24 prompts."""
     folder = tmp_path_factory.mktemp("data")
     rows = [{"prompt": f"{i}=", "response": str(i) + "." * (7 * i % 19), "weight": 1 + i % 2} for i in range(22)]
     pairs = [{"prompt": f"{i}=", "chosen": f"{i}!", "rejected": f"{i + 1}" + "?" * (i % 5)} for i in range(24)]
-    for name, content in (("rows", rows), ("pairs", pairs)):
+    groups = [pair | {"chosen": str(i) + "." * n} for i, pair in enumerate(pairs) for n in range(1 + i % 4)]
+    for name, content in (("rows", rows), ("pairs", pairs), ("groups", groups)):
         (folder / f"{name}.jsonl").write_text("".join(json.dumps(row) + "\n" for row in content))
-    return {"sft": folder / "rows.jsonl", "reward": folder / "pairs.jsonl", "dpo": folder / "pairs.jsonl"}
+    names = {"sft": "rows", "reward": "pairs", "hybrid": "groups", "dpo": "pairs"}
+    return {kind: folder / f"{name}.jsonl" for kind, name in names.items()}
 
 
 def jobs_in(folder, model, files, kinds=KINDS):
@@ -86,7 +90,7 @@ def test_two_ranks_train_as_one_and_resume_to_the_same_weights(tmp_path, tiny_mo
             torch.testing.assert_close(two["weights"][name], expected, atol=2e-5, rtol=0)
         for name in ("train/loss", "val/loss", "val/accuracy", "train/num_tokens"):
             assert two["metrics"][name] == pytest.approx(one["metrics"][name], rel=1e-4), (kind, name)
-        exported = (load_reward_model if kind == "reward" else load_causal_lm)(tmp_path / kind / "hf")
+        exported = LOAD.get(kind, load_causal_lm)(tmp_path / kind / "hf")
         assert fingerprint(named_weights(exported)) == fingerprint(two["weights"].items())
     unbroken, resumed = (torch.load(tmp_path / name / "result.pt") for name in ("sft", "broken"))
     assert len(resumed["steps"]) == 4
