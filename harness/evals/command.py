@@ -115,7 +115,7 @@ def eval_tasks(
             results = run(evaluation, server, folder, options)
             record(results, folder, wandb_project)
             for write in writers:
-                write(folder, folder)
+                write(folder, folder, lambda problem, server=server: server.template.render(problem, tokenizer))
             print(table(results, folder), flush=True)
     finally:
         opened.close()
@@ -158,7 +158,7 @@ def with_contamination(plans: list[Plan], files: Sequence[str]) -> list[Plan]:
     ]
 
 
-def exporters(names: str) -> list[Callable[[Path, Path], Path]]:
+def exporters(names: str) -> list[Callable[..., Path]]:
     """The functions that write the named formats."""
     from harness.evals import export
 
