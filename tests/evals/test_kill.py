@@ -40,7 +40,7 @@ def lines(folder: Path) -> int:
 
 @pytest.mark.slow
 def test_ten_kills_of_the_command_leave_the_results_of_an_unbroken_run(byte_model_dir, tmp_path):
-    import harness.engines.hf  # noqa: F401 - the children need not import it again
+    import harness.engines.hf
     import harness.evals.command  # noqa: F401
 
     task = tmp_path / "sums.jsonl"
