@@ -42,10 +42,8 @@ class AnswerLine:
         cut = [i for i, scored in enumerate(kept) if scored.response.text[ends[i] :].strip()]
         texts = [(problem, kept[i].response.text[: ends[i]]) for i in cut]
         for i, (_, text), verdict in zip(cut, texts, grade_pairs(texts, self.protocol, self.grader), strict=True):
-            response = replace(kept[i].response, steps=_first_characters(kept[i].response.steps, len(text)))
             kept[i] = replace(
-                kept[i],
-                response=replace(response, finish_reason="stop", step_values=(), step_ends=()),
+                cut_response(kept[i], len(text)),
                 answer=verdict.answer,
                 correct=verdict.correct,
                 reward=float(verdict.correct),
@@ -58,10 +56,12 @@ class AnswerLine:
         return len(text) if newline < 0 else newline
 
 
-def _first_characters(steps: Sequence[str], count: int) -> tuple[str, ...]:
-    """The steps that make up the first characters of a text."""
-    starts = itertools.accumulate(map(len, steps), initial=0)
-    return tuple(step[: count - start] for step, start in zip(steps, starts, strict=False) if start < count)
+def cut_response(scored: ScoredResponse, count: int) -> ScoredResponse:
+    """The response as if it had ended after so many characters; its verdict stays."""
+    response = scored.response
+    starts = itertools.accumulate(map(len, response.steps), initial=0)
+    steps = tuple(step[: count - start] for step, start in zip(response.steps, starts, strict=False) if start < count)
+    return replace(scored, response=replace(response, steps=steps, finish_reason="stop", step_values=(), step_ends=()))
 
 
 @dataclass(frozen=True)

@@ -10,13 +10,12 @@ from statistics import fmean
 
 from harness.prompts import encode_prompt
 from harness.rollouts.keyed_log import complete
-from harness.rollouts.pairs import DistancePairs
 from harness.rollouts.server import Server
 from harness.rollouts.step_labels import with_step_ends
 from harness.search import drive
 from harness.search.step_explore import Exploration, StepExplore
 from harness.store import stable_hash
-from harness.types import Problem, Response, Rollout, RolloutConfig, SamplingConfig
+from harness.types import Problem, Response, Rollout, SamplingConfig, ScoredResponse
 
 
 @dataclass(frozen=True)
@@ -33,18 +32,19 @@ class Explored:
     """Fingerprint of the policy that explored."""
 
 
-def rejected_responses(
-    rollout: Rollout, pairs: DistancePairs, server: Server, config: RolloutConfig
-) -> tuple[tuple[str, ...], Rollout]:
+Paired = Sequence[tuple[str, ScoredResponse]]
+"""The chosen text and the rejected response of each outcome pair of a problem."""
+
+
+def rejected_responses(rollout: Rollout, paired: Paired, server: Server) -> tuple[tuple[str, ...], Rollout]:
     """The chosen texts of a rollout's pairs, and a rollout of the rejected responses that knows their exact tokens.
 
     A step whose end falls within a token is joined with the next, so that every prefix is made of sampled tokens.
     """
-    matched = pairs.matched(rollout, config)
-    wrong = Rollout(rollout.problem, tuple(replace(rejected, correct=False) for _, rejected in matched))
+    wrong = Rollout(rollout.problem, tuple(replace(rejected, correct=False) for _, rejected in paired))
     wrong = with_step_ends(wrong, server.prompt_ids(rollout.problem), server.tokenizer)
     joined = tuple(replace(s, response=joined_at_tokens(s.response)) for s in wrong.responses)
-    return tuple(chosen.response.text for chosen, _ in matched), replace(wrong, responses=joined)
+    return tuple(chosen for chosen, _ in paired), replace(wrong, responses=joined)
 
 
 def joined_at_tokens(response: Response) -> Response:
@@ -63,13 +63,13 @@ def joined_at_tokens(response: Response) -> Response:
 def collect_explorations(
     path: str | Path,
     rollouts: Mapping[str, Rollout],
-    pairs: DistancePairs,
+    paired: Callable[[Rollout], Paired],
     server: Server,
     search: StepExplore,
     sampling: SamplingConfig,
     *,
+    pairing: str = "",
     source: str = "",
-    config: RolloutConfig = RolloutConfig(),  # noqa: B008 - frozen
     progress: Callable[[int], None] = lambda count: None,
 ) -> list[Explored]:
     """Explore the rejected response of every pair into a file, and return one row for each problem.
@@ -79,23 +79,24 @@ def collect_explorations(
     Args:
         path: JSONL file; it need not exist.
         rollouts: by problem id; sampled by a policy with the same tokenizer.
-        pairs: which responses are rejected, and what is chosen where the first step is the pit.
+        paired: a problem's outcome pairs: which responses are explored, and what is chosen where the first step is the
+            pit.
         server: answers the searches; its reward says which continuations are right.
         search: the exploration.
         sampling: its seed and a problem's id fix what is drawn.
+        pairing: what `paired` does, and
         source: fingerprint of the rollouts, lest a file be continued with others.
-        config: reward above which a response is right.
         progress: told how many more problems are done.
     """
 
     def explore(missing: Iterable[str]) -> Iterator[Explored]:
-        begun = {name: rejected_responses(rollouts[name], pairs, server, config) for name in missing}
+        begun = {name: rejected_responses(rollouts[name], paired(rollouts[name]), server) for name in missing}
         server.begin()
         searches = ((name, search.explore(rollout, sampling)) for name, (_, rollout) in begun.items())
         for name, found in drive(searches, server):
             yield Explored(rollouts[name].problem, begun[name][0], tuple(found), weights=server.engine.version)
 
-    settings = stable_hash(repr(search), sampling, repr(pairs), repr(server.template), server.grader, source)
+    settings = stable_hash(repr(search), sampling, pairing, repr(server.template), server.grader, source)
     return complete(
         path,
         Explored,

@@ -7,7 +7,7 @@ from pathlib import Path
 from harness.engines.config import EngineConfig
 from harness.errors import InputError
 from harness.rollouts.first_pit import FirstPitPairs
-from harness.rollouts.pairs import DistancePairs
+from harness.rollouts.pairs import DistancePairs, WrittenPairs
 from harness.search.step_explore import StepExplore
 from harness.types import Rollout, SamplingConfig
 
@@ -15,9 +15,10 @@ from harness.types import Rollout, SamplingConfig
 def explore(
     model: str,
     rollouts: list[str],
-    pairs: DistancePairs,
     output: Path,
     rows: Path,
+    pair_rows: Path | None = None,
+    pairs: DistancePairs | None = None,
     search: StepExplore = StepExplore(),  # noqa: B008 - frozen
     first_pit: FirstPitPairs = FirstPitPairs(),  # noqa: B008 - frozen
     sampling: SamplingConfig = SamplingConfig(temperature=0.7),
@@ -35,9 +36,10 @@ def explore(
     Args:
         model: checkpoint directory or hub id of the explorer, of the same tokenizer as the rollouts' policy.
         rollouts: JSONL files of scored rollouts.
-        pairs: the outcome pairs whose rejected responses are explored; give what wrote those of the earlier stage.
         output: JSONL file of explored responses, one problem a line; appended as they are finished.
         rows: file of the pairs at the first pit.
+        pair_rows: outcome pairs whose rejected responses are explored: the file that `harness rollout` wrote.
+        pairs: in place of such a file, how to take the pairs from the rollouts.
         search: how steps are explored.
         first_pit: what is chosen and rejected at a pit.
         sampling: how continuations are sampled; `n` is that of the search.
@@ -56,6 +58,14 @@ def explore(
     from harness.rollouts.server import Server
     from harness.store import file_hash, read_rows, write_json, write_rows
 
+    if pair_rows is not None and pairs is None:
+        paired, pairing, hashed = WrittenPairs(pair_rows).paired, file_hash(pair_rows), [pair_rows]
+    elif pairs is not None and pair_rows is None:
+        paired, pairing, hashed = pairs.paired, repr(pairs), []
+    else:
+        raise InputError(
+            "give the outcome pairs, either as `pair_rows`, a file of them, or as `pairs`, the way to them."
+        )
     known = {row.problem.id: row for path in rollouts for row in read_rows(path, Rollout)}
     known = dict(list(known.items())[:limit])
     others = read_rows(compare, Explored) if compare is not None else []
@@ -65,7 +75,15 @@ def explore(
         with track(len(known), "explorations") as progress:
             source = " ".join(map(file_hash, rollouts))
             explored = collect_explorations(
-                output, known, pairs, server, search, sampling, source=source, progress=progress.advance
+                output,
+                known,
+                paired,
+                server,
+                search,
+                sampling,
+                pairing=pairing,
+                source=source,
+                progress=progress.advance,
             )
     finally:
         opened.close()
@@ -77,7 +95,7 @@ def explore(
         "cost": cost(explored, search),
         "num_prefixes_with_other_tokens": retokenized(explored, server),
         "weights": opened.version,
-        "hashes": {str(path): file_hash(path) for path in [*map(Path, rollouts), output]},
+        "hashes": {str(path): file_hash(path) for path in [*map(Path, rollouts), *hashed, output]},
     }
     if others:
         same, number = agreement(explored, others)

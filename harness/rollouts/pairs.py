@@ -5,14 +5,16 @@ from __future__ import annotations
 import random
 from collections import Counter
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Literal
 
 from rapidfuzz.distance import Levenshtein
 
+from harness.errors import InputError
 from harness.protocols import Selection
-from harness.rollouts.distinct import Distinct, far_apart
-from harness.store import stable_hash
+from harness.rollouts.distinct import Distinct, cut_response, far_apart
+from harness.store import read_rows, stable_hash
 from harness.types import PreferencePair, Problem, Rollout, RolloutConfig, ScoredResponse
 
 
@@ -51,6 +53,14 @@ class OutcomePairs:
 
 
 @dataclass(frozen=True)
+class OutcomePair(PreferencePair):
+    """A pair of whole responses that knows the wrong one though only its beginning is rejected."""
+
+    rejected_response: str = ""
+    """The wrong response whole, or "" where `rejected` is all of it."""
+
+
+@dataclass(frozen=True)
 class DistancePairs:
     """Each distinct right response against a wrong one of the same problem, none of which is used twice (Self-Explore,
     arXiv:2404.10346, section 3.1).
@@ -74,7 +84,7 @@ class DistancePairs:
     def __call__(
         self, rollouts: Sequence[Rollout], config: RolloutConfig, render: Callable[[Problem], str]
     ) -> Selection:
-        rows: list[PreferencePair] = []
+        rows: list[OutcomePair] = []
         counts: Counter[str] = Counter()
         for rollout in rollouts:
             right, wrong, _ = self.distinct.sides(rollout, config)
@@ -84,14 +94,17 @@ class DistancePairs:
             counts["num_paired"] += bool(pairs)
             prompt = render(rollout.problem)
             for chosen, rejected in pairs:
-                text = before_phrase(rejected.response.text, self.cut_answer)
-                rows.append(PreferencePair(prompt, chosen.response.text, text, problem_id=rollout.problem.id))
+                whole = rejected.response.text
+                text = before_phrase(whole, self.cut_answer)
+                name = rollout.problem.id
+                row = OutcomePair(prompt, chosen.response.text, text, problem_id=name)
+                rows.append(row if text == whole else replace(row, rejected_response=whole))
         return rows, {"num_rows": len(rows), **counts}
 
-    def matched(self, rollout: Rollout, config: RolloutConfig) -> list[tuple[ScoredResponse, ScoredResponse]]:
-        """The right and the wrong response of each pair, whole, in the order of the rows."""
-        right, wrong, _ = self.distinct.sides(rollout, config)
-        return self._matched(right, wrong)
+    def paired(self, rollout: Rollout) -> list[tuple[str, ScoredResponse]]:
+        """The chosen text and the rejected response, whole, of each pair, in the order of the rows."""
+        right, wrong, _ = self.distinct.sides(rollout, RolloutConfig())
+        return [(chosen.response.text, rejected) for chosen, rejected in self._matched(right, wrong)]
 
     def _matched(
         self, right: Sequence[ScoredResponse], wrong: Sequence[ScoredResponse]
@@ -114,6 +127,35 @@ class DistancePairs:
             if far := [i for i in places if distances[i] > bound * (len(chosen) + len(unused[i]))]:
                 return min(far, key=lambda i: len(unused[i]))
         return min(places, key=lambda i: len(unused[i]))
+
+
+class WrittenPairs:
+    """The outcome pairs of a file that `harness rollout` wrote with `DistancePairs`.
+
+    Raises:
+        InputError: as `read_rows`; a pair's rejected response is in no rollout of its problem.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self.rows: dict[str, list[OutcomePair]] = {}
+        for row in read_rows(path, OutcomePair):
+            self.rows.setdefault(row.problem_id, []).append(row)
+
+    def paired(self, rollout: Rollout) -> list[tuple[str, ScoredResponse]]:
+        """As `DistancePairs.paired`; a response that was cut behind its answer's line is cut there again."""
+        found = []
+        for row in self.rows.get(rollout.problem.id, ()):
+            text = row.rejected_response or row.rejected
+            like = [scored for scored in rollout.responses if scored.response.text.startswith(text)]
+            if not like:
+                raise InputError(
+                    f"{self.path}: problem {rollout.problem.id}: no rollout begins with the rejected response "
+                    f"{text!r:.80}; give the rollouts that these pairs were taken from."
+                )
+            scored = min(like, key=lambda scored: len(scored.response.text))
+            found.append((row.chosen, scored if scored.response.text == text else cut_response(scored, len(text))))
+        return found
 
 
 def before_phrase(text: str, phrase: str) -> str:

@@ -95,14 +95,14 @@ def make_server(tokenizer, **options) -> Server:
 
 def run(path, rollouts, tokenizer, search=SEARCH, source="", **options) -> list[Explored]:
     server = make_server(tokenizer, **options)
-    return collect_explorations(path, rollouts, PAIRS, server, search, SAMPLING, source=source)
+    return collect_explorations(path, rollouts, PAIRS.paired, server, search, SAMPLING, source=source)
 
 
 def test_every_rejected_response_is_explored_beside_the_one_chosen_with_it(rollouts, tiny_tokenizer, tmp_path):
     rows = run(tmp_path / "explored.jsonl", rollouts, tiny_tokenizer)
     assert [row.problem.id for row in rows] == list(rollouts)
     for row in rows:
-        expected = [(c.response.text, r.response.text) for c, r in PAIRS.matched(rollouts["p0"], RolloutConfig())]
+        expected = [(chosen, rejected.response.text) for chosen, rejected in PAIRS.paired(rollouts["p0"])]
         assert [(c, e.response.text) for c, e in zip(row.chosen, row.explorations, strict=True)] == expected
         assert len(expected) == 2
     assert read_rows(tmp_path / "explored.jsonl", Explored) == rows
@@ -175,7 +175,7 @@ def test_a_step_that_ends_within_a_token_is_joined_with_the_next():
 
 def test_the_engine_continues_the_sampled_tokens_of_every_prefix(rollouts, tiny_tokenizer):
     server = make_server(tiny_tokenizer)
-    chosen, wrong = rejected_responses(rollouts["p0"], PAIRS, server, RolloutConfig())
+    chosen, wrong = rejected_responses(rollouts["p0"], PAIRS.paired(rollouts["p0"]), server)
     assert chosen == ("r0\n#### 1", "r1\n#### 1")
     [first, _] = wrong.responses
     assert first.response.text == "a\nb\nccc\nd\n#### 2"
@@ -193,7 +193,8 @@ def test_prefixes_whose_text_reads_as_other_tokens_are_counted(rollouts, tiny_to
     assert retokenized([replace(late, explorations=(odd,))], server) == 1
 
 
-def test_the_command_writes_pairs_and_a_manifest(tmp_path, capsys):
+@pytest.mark.parametrize("source", ["miner", "file"])
+def test_the_command_writes_pairs_and_a_manifest(tmp_path, capsys, source):
     prepare(tmp_path, num_sft=1, num_train=4, num_probe=1, num_test=1)
     tokenizer = load_tokenizer(tmp_path / "base")
     template = find_template("arithmetic")
@@ -204,10 +205,11 @@ def test_the_command_writes_pairs_and_a_manifest(tmp_path, capsys):
         scored = tuple(sampled(tokenizer, text, right) for text, right in texts)
         rows.append(Rollout(problem, scored))
     write_rows(tmp_path / "rollouts.jsonl", rows)
+    write_rows(tmp_path / "outcome.jsonl", PAIRS(rows, RolloutConfig(), lambda problem: problem.question)[0])
     options = {
         "model": str(tmp_path / "base"),
         "rollouts": [str(tmp_path / "rollouts.jsonl")],
-        "pairs": PAIRS,
+        **({"pairs": PAIRS} if source == "miner" else {"pair_rows": tmp_path / "outcome.jsonl"}),
         "output": tmp_path / "explored.jsonl",
         "rows": tmp_path / "pairs.jsonl",
         "template": "arithmetic",
@@ -228,3 +230,5 @@ def test_the_command_writes_pairs_and_a_manifest(tmp_path, capsys):
     assert explore(**options, compare=tmp_path / "explored.jsonl") == 0
     assert (tmp_path / "pairs.jsonl").read_bytes() == first
     assert json.loads((tmp_path / "pairs.json").read_text())["agreement"]["share"] == 1.0
+    with pytest.raises(InputError, match="give the outcome pairs, either as `pair_rows`"):
+        explore(**options | {"pairs": None, "pair_rows": None})

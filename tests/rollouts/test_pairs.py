@@ -1,7 +1,9 @@
 import pytest
 
-from harness.rollouts.distinct import DistinctTexts
-from harness.rollouts.pairs import DistancePairs, OutcomePairs, before_phrase
+from harness.errors import InputError
+from harness.rollouts.distinct import AnswerLine, DistinctTexts
+from harness.rollouts.pairs import DistancePairs, OutcomePairs, WrittenPairs, before_phrase
+from harness.store import write_rows
 from harness.types import RolloutConfig
 from tests.rollouts.test_balance import rollout
 
@@ -80,3 +82,31 @@ def test_the_answer_is_cut_from_rejected_responses_where_text_is_left():
 def test_problems_without_a_side_are_counted():
     _, counts = distance_pairs([("a", 0.0, False)])
     assert counts == {"num_rows": 0, "num_without_right": 1, "num_without_wrong": 0, "num_paired": 0}
+
+
+ANSWERED = [
+    ("first\nThe answer is 1\nand on", 1.0, True),
+    ("second way\nThe answer is 1", 1.0, True),
+    ("wrong\nThe answer is 7\nand on", 0.0, False),
+    ("wrong\nThe answer is 8", 0.0, False),
+    ("wrong\nThe answer is 71", 0.0, False),
+]
+
+
+@pytest.mark.parametrize("answer_line", [None, AnswerLine()])
+def test_pairs_read_from_their_file_are_the_pairs_that_were_written(tmp_path, answer_line):
+    miner = DistancePairs(DistinctTexts(min_distance=0.0, answer_line=answer_line), cut_answer="The answer is")
+    one = rollout(0, ANSWERED)
+    rows, _ = miner([one], RolloutConfig(), lambda problem: problem.question)
+    assert [row.rejected for row in rows] == ["wrong\n"] * 2
+    write_rows(tmp_path / "pairs.jsonl", rows)
+    read = WrittenPairs(tmp_path / "pairs.jsonl").paired(one)
+    assert [(c, s.response) for c, s in read] == [(c, s.response) for c, s in miner.paired(one)]
+    assert len({scored.response.text for _, scored in read}) == 2
+
+
+def test_pairs_of_other_rollouts_are_refused(tmp_path):
+    one = rollout(0, ANSWERED)
+    write_rows(tmp_path / "pairs.jsonl", DistancePairs(DistinctTexts())([one], RolloutConfig(), lambda p: "")[0])
+    with pytest.raises(InputError, match=r"pairs.jsonl: problem .*: no rollout begins with the rejected response"):
+        WrittenPairs(tmp_path / "pairs.jsonl").paired(rollout(0, ANSWERED[:2]))
