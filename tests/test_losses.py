@@ -152,6 +152,11 @@ def test_step_loss_is_binary_cross_entropy_of_the_logits():
     torch.testing.assert_close(loss, torch.tensor(expected))
 
 
+def test_step_loss_can_be_the_squared_error_of_the_probability():
+    loss = step_loss(torch.tensor([0.0, 2.0]), torch.tensor([1.0, 0.25]), squared=True)
+    torch.testing.assert_close(loss, torch.tensor([0.25, (sigmoid(2) - 0.25) ** 2]))
+
+
 def test_no_supervised_token_gives_zero_with_a_gradient():
     logits = torch.randn(1, 3, 5, requires_grad=True)
     logps, counts = sequence_logps(logits, torch.full((1, 3), -100))

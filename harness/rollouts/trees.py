@@ -23,6 +23,7 @@ def grow_trees(
 
     Each tree's seed follows from `sampling.seed` and its index, so that the trees of a problem are independent.
     """
+    server.begin()
     wanted = {f"{index}:{problem.id}": (problem, index) for problem, index in jobs}
     searches = (
         (key, search.grow(problem, own_seed(sampling, "tree", index))) for key, (problem, index) in wanted.items()

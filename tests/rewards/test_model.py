@@ -50,6 +50,13 @@ def test_batched_scores_equal_those_of_each_response_alone(checkpoint, batch_tok
     assert len(set(found)) == 3
 
 
+def test_a_finished_response_can_be_scored_without_eos(checkpoint):
+    expected = [alone(checkpoint, p, r.text, False) for p, r in zip(PROBLEMS, RESPONSES, strict=True)]
+    found = [score.value for score in rewards(checkpoint, append_eos=False)]
+    assert found == pytest.approx(expected, abs=1e-5)
+    assert found[0] != pytest.approx(rewards(checkpoint)[0].value, abs=1e-5)
+
+
 def test_step_scores_are_those_of_the_response_cut_after_each_step(checkpoint):
     [first, *_] = rewards(checkpoint, per_step=True, aggregation="min")
     expected = [

@@ -4,7 +4,14 @@ import random
 
 import pytest
 
-from harness.rollouts.tree_rows import StepPairs, answer_pairs, distance_at_least, sft_examples, step_pairs
+from harness.rollouts.tree_rows import (
+    StepPairs,
+    answer_pairs,
+    distance_at_least,
+    sft_examples,
+    step_pairs,
+    value_examples,
+)
 from harness.rollouts.trees import as_rollout, coverage, difficulty
 from harness.search.tree import SearchTree, TreeNode
 from harness.types import Problem, SFTExample
@@ -53,6 +60,14 @@ def test_step_pairs_match_the_best_with_the_worst_at_every_mixed_node():
         ("question: ", "a ", "c ", third),
         ("question: a ", "aa", "ab", 1.0),
     ]
+
+
+def test_values_label_the_steps_of_the_best_right_and_the_worst_wrong_responses():
+    rows = value_examples([THREE_LEVELS], render, per_side=1)
+    # Mean Q: b-ba 0.95 is the best right one, c-ca -0.9 the worst wrong one. Labels are (Q + 1) / 2.
+    assert [(row.prompt, row.steps) for row in rows] == [("question: ", ("b ", "ba")), ("question: ", ("c ", "ca"))]
+    assert rows[0].labels == pytest.approx((0.95, 1.0))
+    assert rows[1].labels == pytest.approx((0.1, 0.0))
 
 
 def test_weights_can_count_the_steps_before_filtering():

@@ -46,6 +46,21 @@ def test_trees_come_back_from_disk_as_they_were_grown(server, tmp_path):
     assert all(len(tree.nodes) > 3 for tree in grown)
 
 
+def test_hard_problems_get_more_trees_once_for_each_number(server, tmp_path):
+    path, protocol = tmp_path / "trees.jsonl", replace(server.template, answer_protocol="number")
+    server.template = protocol
+    # The gold of the first problem is an answer that the random model finds; those of the others it never finds.
+    search = replace(SEARCH, candidates=16, rollouts=8)
+    [first] = collect_trees(tmp_path / "first.jsonl", PROBLEMS[:1], server, search, SAMPLING)
+    answer = next(node.answer for node in first.nodes if node.answer and node.answer.isdigit())
+    problems = [replace(PROBLEMS[0], answer=answer), *(replace(p, answer="123456789") for p in PROBLEMS[1:3])]
+    grown = collect_trees(path, problems, server, search, SAMPLING, hard_trees=(1, 2))
+    indices = {problem.id: [tree.index for tree in grown if tree.problem.id == problem.id] for problem in problems}
+    assert indices == {"p0": [0], "p1": [0, 1, 2, 3], "p2": [0, 1, 2, 3]}
+    assert read_trees(path) == grown
+    assert collect_trees(path, problems, server, search, SAMPLING, hard_trees=(1, 2)) == grown
+
+
 def test_a_response_of_a_tree_has_the_tokens_that_were_sampled(server, tmp_path):
     tree = collect_trees(tmp_path / "trees.jsonl", PROBLEMS[:1], server, SEARCH, SAMPLING)[0]
     for index in range(1, len(tree.nodes)):
