@@ -43,7 +43,7 @@ def rows_of(policy: str) -> list[Row]:
     best, first = "reward@8/prm", "first"
     found = [Row(policy, "greedy", "greedy", "accuracy")]
     if policy == "10_sft":
-        return [*found, Row(policy, "majority of 8", "best_of_8_likelihood", "maj@8")]
+        return found
     found += [
         Row(policy, "majority of 8", "best_of_8", "maj@8"),
         Row(policy, "best of 8 by the PPM", "best_of_8", best),
@@ -80,13 +80,13 @@ def phases(output: Path, seed: int) -> list[list[list[Stage]]]:
         script = (str(RECIPE / "evaluate.py"),)
         return Stage(f"{policy} evaluation{part}", (str(folder), *options, "--rows", *rows), done, script)
 
-    levels = ("--levels", "[3, 4, 5, 6]", "--num_sft", "1000", "--num_train", "500", "--num_test", "240")
+    levels = ("--levels", "[3, 4, 5, 6]", "--num_sft", "1000", "--num_train", "300", "--num_test", "200")
     prepare = ("prepare", "--output", str(output / "data"), "--seed", str(seed), "--solutions", "code", *levels)
     return [
         [[Stage("data", prepare, output / "data/done"), fit("10_sft")]],
         [
             [trees("20_trees"), fit("21_policy"), fit("22_ppm")],
-            [evaluate("10_sft", "", "greedy", "best_of_8/likelihood")],
+            [evaluate("10_sft", "", "greedy")],
         ],
         [[trees("30_trees"), fit("31_policy")], [evaluate("21_policy", "22_ppm", *MAIN)]],
         [[fit("32_ppm"), fit("33_ppm_head")], [fit("34_orm"), fit("35_pqm")]],
