@@ -9,6 +9,10 @@ from dataclasses import dataclass, replace
 from typing import Literal
 
 from harness.errors import InputError
+from harness.grading.extract import extract_answer
+from harness.grading.latex_rules import hendrycks
+from harness.grading.normalize import normalize
+from harness.grading.protocols import PROTOCOLS
 from harness.rollouts.explorations import Explored
 from harness.rollouts.pairs import before_phrase
 from harness.search.step_explore import Continuation, Exploration
@@ -34,10 +38,13 @@ class FirstPitPairs:
     cut_answer: str = ""
     """Cut rejected responses before this phrase, where text is left; matters for `suffix` and `whole`."""
     compat: Literal["none", "official_gsm8k", "official_math"] = "none"
-    """Repeat what the released code does differently. Both: prefixes are rewritten to end in one newline, which the
-    policy may never have sampled, problems are told apart by the first line of the prompt, cut continuations may be
-    chosen. GSM8K also: answers are compared as strings ("1,000" and "5." are never right), for which every step needs
-    all its continuations, and a pit on the answer's line is rejected as an empty text."""
+    """Repeat what the released code does differently. Both: a continuation is right if its answer is, as a string, that
+    of the chosen response, whatever the gold is, for which every step needs all its continuations; prefixes are
+    rewritten to end in one newline, which the policy may never have sampled; problems are told apart by the first line
+    of the prompt; cut continuations may be chosen. GSM8K also: the explored answer is not normalised and the chosen one
+    is ("1,000" and "5." are never right), and a pit on the answer's line is rejected as an empty text. MATH: both are
+    normalised and no values compared (1/4 is not 0.25), by the MATH repository's rules, of which the released
+    `strip_string` has more; of several answers all count, not the first alone."""
 
     def __call__(
         self, rows: Sequence[Explored], render: Callable[[Problem], str]
@@ -51,8 +58,8 @@ class FirstPitPairs:
             name = prompt.partition("\n")[0] if self.compat != "none" else row.problem.id
             continued, chosen_before, rejected_before = taken.setdefault(name, (set(), set(), set()))
             for outcome, exploration in zip(row.chosen, row.explorations, strict=True):
-                if self.compat == "official_gsm8k":
-                    exploration = with_official_verdicts(exploration, outcome)
+                if self.compat != "none":
+                    exploration = with_official_verdicts(exploration, outcome, self.compat)
                 found = self._pair(prompt, outcome, exploration, continued)
                 if isinstance(found, str):
                     dropped[found] += 1
@@ -105,9 +112,13 @@ class FirstPitPairs:
 OFFICIAL_PHRASE = "The answer is"
 
 
-def with_official_verdicts(exploration: Exploration, chosen: str) -> Exploration:
-    """Decide anew, as the released GSM8K code does, which continuations are right: those whose text after the first
-    "The answer is" is, letter for letter, the normalised answer of the chosen response.
+def with_official_verdicts(
+    exploration: Exploration, chosen: str, compat: Literal["official_gsm8k", "official_math"]
+) -> Exploration:
+    """Decide anew, as the released code does when it forms pairs, which continuations are right: those whose answer is
+    the string that the chosen response's answer is.
+
+    For GSM8K a continuation's answer is its text after the first "The answer is", as it stands.
 
     Raises:
         InputError: some step lacks continuations, since its sampling was stopped at the first right one.
@@ -115,22 +126,28 @@ def with_official_verdicts(exploration: Exploration, chosen: str) -> Exploration
     counts = {len(step.continuations) for step in exploration.explored}
     if len(counts) > 1:
         raise InputError(
-            f"compat 'official_gsm8k' needs all continuations of every step, found steps with {sorted(counts)}; "
+            f"compat '{compat}' needs all continuations of every step, found steps with {sorted(counts)}; "
             "explore with search.at_once equal to search.samples and search.skip_answer false."
         )
-    gold = official_answer(chosen)
+    lines = compat == "official_gsm8k"
+    gold = official_answer(chosen) if lines else math_answer(chosen)
+
+    def right(text: str) -> bool:
+        answer = text.partition(OFFICIAL_PHRASE)[2].strip() if lines else math_answer(text)
+        return gold is not None and answer == gold
+
     explored = tuple(
-        replace(
-            step,
-            continuations=tuple(
-                replace(c, right=gold is not None and c.completion.text.partition(OFFICIAL_PHRASE)[2].strip() == gold)
-                for c in step.continuations
-            ),
-        )
+        replace(step, continuations=tuple(replace(c, right=right(c.completion.text)) for c in step.continuations))
         for step in exploration.explored
     )
     pit = next((step.num_steps - 1 for step in explored if not step.sound), None)
     return replace(exploration, explored=explored, pit=pit)
+
+
+def math_answer(text: str) -> str | None:
+    """The normal form of a MATH answer as the released code reads it; None if there is none."""
+    answer = extract_answer(text, PROTOCOLS["self_explore_math"])
+    return None if answer is None else hendrycks(normalize(answer))
 
 
 def official_answer(text: str) -> str | None:

@@ -58,7 +58,9 @@ def test_a_success_that_repeats_the_pit_is_not_chosen():
 def test_a_success_that_was_cut_at_the_token_limit_is_not_chosen():
     cut = exploration(1, drawn("ok", reason="length") + drawn("longer ok"), drawn("no"))
     assert pairs(cut)[0] == [("Q\ns1\n", "longer ok", "s2\n")]
-    assert pairs(cut, compat="official_math")[0] == [("Q\ns1\n", "ok", "s2\n")]
+    right = "So the answer is 5"
+    cut = exploration(1, drawn(right, reason="length"), drawn("no"))
+    assert pairs(cut, chosen=("The answer is $5$.",), compat="official_math")[0] == [("Q\ns1\n", right, "s2\n")]
 
 
 def test_no_step_is_rejected_twice_for_a_problem():
@@ -94,10 +96,12 @@ def test_a_pit_on_the_answers_line_is_rejected_whole():
 
 def test_prefixes_stay_as_they_were_sampled():
     steps = ("We note that", " so.\n\n", "x")
-    found = exploration(1, drawn(" ok"), drawn("no"), response=steps)
-    assert pairs(found)[0] == [("Q\nWe note that", " ok", " so.\n\n")]
+    chosen = " the answer is 5."
+    found = exploration(1, answers(chosen), drawn("no"), response=steps)
+    assert pairs(found)[0] == [("Q\nWe note that", chosen, " so.\n\n")]
     # The released code puts a newline where none was sampled.
-    assert pairs(found, compat="official_math")[0] == [("Q\nWe note that\n", " ok", " so.\n\n")]
+    official = pairs(found, chosen=("The answer is 5.",), compat="official_math")
+    assert official == ([("Q\nWe note that\n", chosen, " so.\n\n")], {})
 
 
 def answers(*texts: str) -> tuple[Continuation, ...]:
@@ -120,10 +124,19 @@ def test_the_released_code_rejects_an_empty_text_at_the_answers_line():
     assert pairs(one, chosen=(right,))[0] == [("Q\nSo.\n\n", right, "The answer is 6")]
 
 
-def test_string_comparison_needs_every_continuation():
+@pytest.mark.parametrize("compat", ["official_gsm8k", "official_math"])
+def test_string_comparison_needs_every_continuation(compat):
     one = exploration(1, answers("The answer is 5"), drawn("no", "no"))
-    with pytest.raises(InputError, match="needs all continuations of every step"):
-        pairs(one, compat="official_gsm8k")
+    with pytest.raises(InputError, match=f"compat '{compat}' needs all continuations of every step"):
+        pairs(one, compat=compat)
+
+
+def test_the_released_code_finds_an_earlier_pit_in_math_where_a_value_is_written_otherwise():
+    gold, other, same = (f"The answer is ${answer}$." for answer in (r"\frac{1}{4}", "0.25", r"\dfrac 14"))
+    one = exploration(2, answers(same, "no"), answers(other, other), drawn("no", "no"))
+    assert pairs(one, chosen=(gold,), compat="official_math")[0] == [("Q\ns1\n", same, "s2\n")]
+    # Ours takes the values for the same: the pit is a step later.
+    assert pairs(one, chosen=(gold,))[0] == [("Q\ns1\ns2\n", other, "s3\n")]
 
 
 @pytest.mark.parametrize(
