@@ -1,4 +1,4 @@
-"""Held-out accuracy by iteration of seven methods on the built-in task, three seeds, equal budgets of samples.
+"""Held-out accuracy by iteration of eight methods on the built-in task, three seeds, equal budgets of samples.
 
     python benchmarks/bstar_arithmetic.py [--seeds 0 1 2] [--output runs/bstar_arithmetic] [--docs docs]
     python benchmarks/bstar_arithmetic.py --report        only the table and the plot, from what is there
@@ -34,12 +34,13 @@ METHODS = {
     "24_rest_em": "ReST-EM",
     "23_iterative_rft": "Iterative RFT",
     "21_online_rft": "Online RFT",
+    "28_online_rft_answer_only": "Online RFT, answer only",
     "25_star": "STaR",
     "20_bstar": "B-STaR",
     "26_bstar_trained_reward": "B-STaR, trained reward",
     "22_more_sft": "more SFT, as many steps",
 }
-FIXED = ("24_rest_em", "23_iterative_rft", "21_online_rft")
+FIXED = ("24_rest_em", "23_iterative_rft", "21_online_rft", "28_online_rft_answer_only")
 NUM_ITERATIONS = 3
 NUM_PROBE = 100
 
