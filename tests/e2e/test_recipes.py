@@ -11,6 +11,7 @@ import yaml
 
 from harness.arithmetic.prepare import prepare
 from harness.cli import main
+from harness.rollouts.trees import read_trees
 from harness.store import write_rows
 from harness.types import (
     PreferencePair,
@@ -97,10 +98,12 @@ class Shrunk:
                 return {k: self.shrink(v, k) for k, v in value.items()} | self.smaller(value, key)
             case list():
                 return [self.shrink(item, key) for item in value]
-            case str() if key in ("output", "rows"):
+            case str() if key in ("output", "rows", "sft_rows", "pair_rows", "answer_pair_rows", "value_rows"):
                 return str(self.folder / Path(value).name)
             case str() if key == "run_dir":
                 return str(self.folder / "run")
+            case str() if key == "task":
+                return self.file("task.jsonl", key)
             case str() if key in ("checkpoint", "model") or (key == "weights" and value != "previous"):
                 return self.model
             case str() if value.endswith((".jsonl", ".jsonl.gz")):
@@ -111,6 +114,7 @@ class Shrunk:
         """Sizes of this part of the recipe; thresholds under which a random model's responses are kept."""
         known: dict[str, dict[str, Any]] = {
             "sampling": {"n": min(node.get("n", 1), 2), "max_tokens": 8},
+            "sandbox": {"init_args": {"modules": ["math"], "workers": 1}},
             "engine": {
                 "kind": "transformers",
                 "dtype": "float32",
@@ -136,7 +140,14 @@ class Shrunk:
             "reward_threshold": -100.0,
             "limit": NUM_PROBLEMS,
             "cycle_steps": 2,
+            "candidates": 2,
+            "rollouts": 2,
+            "num_trees": 2,
+            "hard_trees": [1],
+            "width": 2,
         }
+        if not key and "task" in node:
+            found |= {"n": min(node.get("n", 1), 2), "max_tokens": 8}
         found |= {name: size for name, size in sizes.items() if name in node}
         if "temperatures" in node:
             found["temperatures"] = node["temperatures"][:2]
@@ -157,9 +168,9 @@ class Shrunk:
         rows: list[Any] = [self.problem(stem, i) for i in range(NUM_PROBLEMS)]
         if key == "start":
             rows = [Rollout(problem, self.responses()) for problem in rows]
-        elif stem == "steps":
+        elif stem in ("steps", "values"):
             rows = [StepExample("1 + 1 ?\n", ("2\n", "#### 2"), (1.0, 0.0))] * 4
-        elif stem == "pairs":
+        elif stem in ("pairs", "answer_pairs"):
             rows = [PreferencePair("1 + 1 ?\n", "#### 2", "#### 3")] * 4
         elif stem == "apps_sft":
             rows = [SFTExample("Print 1.", "print(1)")] * 4
@@ -179,6 +190,11 @@ class Shrunk:
         )
 
 
+def problems_of(recipe: Path) -> str:
+    """The stem of the recipe's file of problems, with which their ids begin."""
+    return Path(yaml.safe_load(recipe.read_text())["problems"][0]).stem
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("recipe", RECIPES, ids=name)
 def test_a_recipe_runs_with_a_tiny_model(recipe, tmp_path, models, monkeypatch, capsys):
@@ -190,6 +206,16 @@ def test_a_recipe_runs_with_a_tiny_model(recipe, tmp_path, models, monkeypatch, 
     path.write_text(yaml.safe_dump(small.config))
     status = main([command, "--config", str(path)])
     assert status == 0, capsys.readouterr().err
+    if command == "trees":
+        grown = read_trees(tmp_path / "trees.jsonl")
+        assert {tree.problem.id for tree in grown} == {f"{problems_of(recipe)}/{i}" for i in range(NUM_PROBLEMS)}
+        assert all(len(tree.nodes) > 1 for tree in grown)
+        return
+    if command == "eval":
+        results = json.loads((Path(small.config["output"]) / "results.json").read_text())
+        assert results["counts"]["problems"] == NUM_PROBLEMS
+        assert results["metrics"]["tokens_drawn"]["value"] > 0
+        return
     if command == "rollout":
         lines = (tmp_path / Path(small.config["output"]).name).read_text().splitlines()
         assert len(lines) == NUM_PROBLEMS
