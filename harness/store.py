@@ -7,17 +7,20 @@ import gzip
 import hashlib
 import json
 import os
+import re
+import shutil
 import types
 import typing
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import MISSING, fields, is_dataclass
 from functools import cache
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, BinaryIO, TypeVar
 
 from harness.errors import InputError
 
 Row = TypeVar("Row")
+LEFTOVER = re.compile(r"\.(\d+)\.(?:tmp|new|old)$")
 PLAIN = frozenset({int, float, str, bool, type(None)})
 
 
@@ -148,19 +151,52 @@ def write_bytes(path: str | Path, content: bytes) -> None:
     Raises:
         InputError: the folder cannot be written or the disk is full.
     """
+    with replacing(path) as file:
+        file.write(content)
+
+
+@contextlib.contextmanager
+def replacing(path: str | Path) -> Iterator[BinaryIO]:
+    """A file beside `path` that takes its place, on disk and whole, when the block ends well, and else is removed.
+
+    Raises:
+        InputError: the folder cannot be written or the disk is full.
+    """
     path = Path(path)
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         with open(temporary, "wb") as file:
-            file.write(content)
+            yield file
             file.flush()
             os.fsync(file.fileno())
         os.replace(temporary, path)
     except OSError as error:
+        raise InputError(f"{path}: cannot be written ({error.strerror}); nothing was replaced.") from None
+    finally:
         with contextlib.suppress(OSError):
             temporary.unlink(missing_ok=True)
-        raise InputError(f"{path}: cannot be written ({error.strerror}); nothing was replaced.") from None
+
+
+def remove_leftovers(folder: str | Path) -> None:
+    """Remove what processes that were killed left half-written in a folder: `.NAME.PID.tmp`, `.new` and `.old`."""
+    for path in Path(folder).glob(".*"):
+        found = LEFTOVER.search(path.name)
+        if found and not _runs(int(found[1])):
+            if path.is_dir() and not path.is_symlink():
+                shutil.rmtree(path, ignore_errors=True)
+            else:
+                path.unlink()
+
+
+def _runs(pid: int) -> bool:
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    except PermissionError:
+        pass
+    return True
 
 
 class AppendLog:

@@ -1,11 +1,22 @@
 import gzip
 import hashlib
 import os
+import subprocess
 
 import pytest
 
 from harness.errors import InputError
-from harness.store import AppendLog, from_dict, read_jsonl, read_rows, stable_hash, to_dict, write_json, write_rows
+from harness.store import (
+    AppendLog,
+    from_dict,
+    read_jsonl,
+    read_rows,
+    remove_leftovers,
+    stable_hash,
+    to_dict,
+    write_json,
+    write_rows,
+)
 from harness.types import Problem, Response, Rollout, SamplingConfig, ScoredResponse, SFTExample
 
 ROLLOUT = Rollout(
@@ -105,3 +116,16 @@ def test_hashes_do_not_depend_on_the_process_and_tell_rows_apart():
     assert stable_hash("a", 1) == int.from_bytes(digest[:8], "big") >> 1
     assert len({stable_hash(seed, f"p{i}", bits=48) for seed in range(30) for i in range(30)}) == 900
     assert stable_hash(ROLLOUT, bits=31) < 2**31
+
+
+def test_what_killed_processes_left_is_removed_and_nothing_else(tmp_path):
+    dead = subprocess.Popen(["true"])
+    dead.wait()
+    for name in (f".a.json.{dead.pid}.tmp", f"..hf-step=3.{dead.pid}.new/weights", f".hf.{dead.pid}.old/weights"):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).write_text("half")
+    kept = [tmp_path / name for name in (f".b.json.{os.getpid()}.tmp", ".hf-step=3", "c.1.tmp", "rows.jsonl")]
+    for path in kept:
+        path.write_text("whole")
+    remove_leftovers(tmp_path)
+    assert sorted(tmp_path.iterdir()) == sorted(kept)

@@ -10,7 +10,11 @@ from pathlib import Path
 from typing import Any
 
 import lightning as L
+from lightning.fabric.plugins.io import TorchCheckpointIO
 from lightning.pytorch.callbacks import ModelCheckpoint
+
+from harness.callbacks.checkpoint_io import LocalCheckpointIO
+from harness.store import remove_leftovers
 
 
 class HFCheckpoint(ModelCheckpoint):
@@ -19,7 +23,8 @@ class HFCheckpoint(ModelCheckpoint):
     The run directory (the parent of a checkpoint folder named `checkpoints`, else that folder itself) has an `hf`,
     always the newest complete directory: a link, replaced atomically, to a copy of its own, so that no removal of
     checkpoints can leave it empty (the copy shares the files where the file system allows). A .ckpt is only ever
-    written after its directory is complete, and removing it removes its directory.
+    written after its directory is complete, and removing it removes its directory. A process killed while saving leaves
+    what was there before; the half-written files are removed at the next start.
     """
 
     def __init__(self, save_last: bool | None = True, **kwargs: Any) -> None:
@@ -30,9 +35,28 @@ class HFCheckpoint(ModelCheckpoint):
         """
         super().__init__(save_last=save_last, **kwargs)
         self._exported: tuple[int, Path] | None = None
+        self._written: set[str] = set()
+
+    def setup(self, trainer: L.Trainer, pl_module: L.LightningModule, stage: str) -> None:
+        super().setup(trainer, pl_module, stage)
+        if type(trainer.strategy.checkpoint_io) is TorchCheckpointIO:
+            trainer.strategy.checkpoint_io = LocalCheckpointIO()
+        if stage == "fit" and trainer.is_global_zero:
+            remove_leftovers(self.run_directory)
+            remove_leftovers(self.run_directory / "checkpoints")
+
+    def file_exists(self, filepath: str | Path, trainer: L.Trainer) -> bool:
+        """Whether there is a checkpoint of that name, so that the next one gets a number.
+
+        One that this run does not know was left by a start that was killed while saving; it is made again, and replaced.
+        """
+        known = {self.best_model_path, self.last_model_path, *self.best_k_models, *self._written}
+        is_last = Path(filepath).name.startswith(self.CHECKPOINT_NAME_LAST)
+        return super().file_exists(filepath, trainer) and (is_last or str(filepath) in known)
 
     def _save_checkpoint(self, trainer: L.Trainer, filepath: str) -> None:
         self._export(trainer, hf_directory(filepath))
+        self._written.add(filepath)
         super()._save_checkpoint(trainer, filepath)
 
     def _export(self, trainer: L.Trainer, folder: Path) -> None:

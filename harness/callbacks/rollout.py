@@ -30,6 +30,7 @@ from harness.protocols import Engine, Reward, SamplingScheduler, SearchMethod, S
 from harness.rollouts.iteration import Iteration, IterationFiles, Replay, check_hashes, replay_rows
 from harness.rollouts.select import TopK
 from harness.rollouts.server import Server
+from harness.store import remove_leftovers
 
 NUM_SYNC_PROMPTS = 4
 
@@ -113,6 +114,8 @@ class RolloutCallback(Callback):
         self._template = find_template(self.template)
         self._plan = self._load(pl_module)
         self.folder = Path(trainer.default_root_dir) / "rollouts"
+        if trainer.is_global_zero:
+            remove_leftovers(self.folder)
         self._turns = Turns(trainer, self.folder)
         trainer.datamodule.refresh = lambda _: self.ensure(trainer)  # type: ignore[attr-defined]
 

@@ -4,14 +4,17 @@ from __future__ import annotations
 
 import json
 import shutil
+import tempfile
 
 import lightning as L
 import pytest
 import torch
 
 from harness.callbacks.checkpoint import HFCheckpoint, hf_directory, publish
+from harness.callbacks.checkpoint_io import LocalCheckpointIO
 from harness.checkpoints import load_tokenizer
 from harness.datamodules import SFTDataModule
+from harness.errors import InputError
 from harness.models import fingerprint, load_causal_lm, named_weights
 from harness.modules import SFTModule
 from harness.modules.optimizer import OptimizerConfig
@@ -120,3 +123,42 @@ def test_an_interrupted_export_leaves_the_old_directory(fit, monkeypatch):
     folders = {path.name for path in (run / "checkpoints").iterdir() if path.is_dir()}
     assert folders == {"epoch=1-step=4", "last"}
     load_causal_lm(run / "hf")
+
+
+def test_a_checkpoint_goes_straight_to_its_folder(fit, monkeypatch, tmp_path):
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path / "no such folder"))
+    _, _, run = fit(max_epochs=1)
+    assert torch.load(run / "checkpoints/last.ckpt", weights_only=False)["global_step"] == 2
+
+
+def test_a_checkpoint_that_cannot_be_finished_leaves_the_one_before(tmp_path):
+    class Unwritable:
+        def __reduce__(self):
+            raise OSError(28, "No space left on device")
+
+    path = tmp_path / "last.ckpt"
+    LocalCheckpointIO().save_checkpoint({"step": 1}, path)
+    with pytest.raises(InputError, match=r"last.ckpt: cannot be written \(No space left on device\)"):
+        LocalCheckpointIO().save_checkpoint({"weights": torch.zeros(9), "step": Unwritable()}, path)
+    assert torch.load(path, weights_only=False) == {"step": 1}
+    assert list(tmp_path.iterdir()) == [path]
+
+
+def test_a_checkpoint_that_a_killed_start_left_is_replaced_not_numbered(fit):
+    _, _, run = fit(max_epochs=2)
+    for path in ("last.ckpt", "epoch=1-step=4.ckpt"):  # as if killed in the first epoch's save, before `last`
+        (run / "checkpoints" / path).rename(run / "checkpoints" / path.replace("epoch=1-step=4", "epoch=0-step=2"))
+    (run / "checkpoints/last.ckpt").unlink()
+    fit(max_epochs=1, ckpt_path="last")
+    names = sorted(path.name for path in (run / "checkpoints").glob("*.ckpt"))
+    assert names == ["epoch=0-step=2.ckpt", "last.ckpt"]
+    assert torch.load(run / "checkpoints/epoch=0-step=2.ckpt", weights_only=False)["global_step"] == 2
+
+
+def test_checkpoints_of_one_name_within_a_run_are_numbered(fit):
+    _, _, run = fit(save_top_k=-1, monitor="train/loss", filename="same")
+    assert sorted(path.name for path in (run / "checkpoints").glob("same*.ckpt")) == [
+        "same-v1.ckpt",
+        "same-v2.ckpt",
+        "same.ckpt",
+    ]
