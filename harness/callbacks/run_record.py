@@ -44,6 +44,8 @@ class RunRecord(Callback):
         self.config = config
         self.verb = verb
         self.seed = seed
+        self.trained = False
+        """Whether this start had anything to train."""
         self._sigterm = signal.getsignal(signal.SIGTERM)
 
     def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
@@ -61,6 +63,7 @@ class RunRecord(Callback):
                 self._tell_wandb(logger.experiment, start)
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        self.trained = True
         # Lightning's handler waits for the end of the batch, which a phase of rollouts does not reach.
         if self._sigterm not in (None, signal.SIG_DFL):
             signal.signal(signal.SIGTERM, self._sigterm)

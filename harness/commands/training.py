@@ -15,7 +15,7 @@ from lightning.pytorch.trainer.states import TrainerStatus
 from lightning.pytorch.utilities.rank_zero import rank_zero_only
 
 from harness.callbacks.progress_bar import TrainingProgress
-from harness.callbacks.run_record import RunRecord
+from harness.callbacks.run_record import RunRecord, note
 from harness.commands.parser import SentenceErrors, check_config_files
 from harness.errors import InputError
 from harness.loggers import default_loggers
@@ -108,6 +108,11 @@ class TrainingCLI(LightningCLI):
     def after_fit(self) -> None:
         if self.trainer.global_step == 0 and self.trainer.max_epochs != 0 and self.trainer.max_steps != 0:
             raise InputError("fit: not one step was taken, as there was nothing to train on; check the data section.")
+        if not any(callback.trained for callback in self.trainer.callbacks if isinstance(callback, RunRecord)):  # type: ignore[attr-defined]
+            note(
+                f"nothing was left to train: the run had reached epoch {self.trainer.current_epoch}, "
+                f"step {self.trainer.global_step}, before; give more trainer.max_epochs to go on"
+            )
 
 
 class _Parser(Exception):
