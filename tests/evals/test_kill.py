@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import json
-import multiprocessing
-import os
 import random
 import signal
 import subprocess
@@ -15,9 +13,11 @@ from pathlib import Path
 import pytest
 
 from harness.evals.samples import LOG, SAMPLES
+from tests.forked import start
 from tests.paths import ROOT
 
 KILLS = 10
+QUIET = {"HARNESS_PROGRESS": "off", "OMP_NUM_THREADS": "1"}
 OPTIONS = "--n 3 --k 1,2,3 --max_tokens 24 --protocol gsm8k --engine.kind transformers --engine.dtype float32"
 
 
@@ -26,38 +26,21 @@ def command(model: Path, task: Path, output: Path) -> list[str]:
     return ["eval", *more, *OPTIONS.split()]
 
 
-def evaluate_in_child(arguments: list[str]) -> None:
-    """In a forked process, which need not import everything again: the first moments are then moments of sampling."""
-    from harness.cli import main
-
-    os.environ["HARNESS_PROGRESS"] = "off"
-    sys.exit(main(arguments))
-
-
 def lines(folder: Path) -> int:
     return (folder / LOG).read_bytes().count(b"\n") if (folder / LOG).exists() else 0
 
 
 @pytest.mark.slow
 def test_ten_kills_of_the_command_leave_the_results_of_an_unbroken_run(byte_model_dir, tmp_path):
-    import harness.engines.hf
-    import harness.evals.command  # noqa: F401
-
     task = tmp_path / "sums.jsonl"
     task.write_text("".join(json.dumps({"question": f"{i} + 1", "answer": str(i + 1)}) + "\n" for i in range(90)))
-    whole = multiprocessing.get_context("fork").Process(
-        target=evaluate_in_child, args=(command(byte_model_dir, task, tmp_path / "whole"),)
-    )
-    whole.start()
+    whole = start(command(byte_model_dir, task, tmp_path / "whole"), tmp_path / "log", QUIET)
     whole.join()
     assert whole.exitcode == 0
 
     killed, rng, counts = tmp_path / "killed", random.Random(0), [0]
     for _ in range(KILLS):
-        process = multiprocessing.get_context("fork").Process(
-            target=evaluate_in_child, args=(command(byte_model_dir, task, killed),)
-        )
-        process.start()
+        process = start(command(byte_model_dir, task, killed), tmp_path / "log", QUIET)
         wanted, deadline = counts[-1] + rng.randint(0, 12), time.monotonic() + 60
         while lines(killed) < wanted and time.monotonic() < deadline:
             time.sleep(0.005)
