@@ -59,7 +59,8 @@ def eval_tasks(
         n: samples per problem.
         k: values of k for pass@k, maj@k and best-of-k, separated by commas; default is 1 and n.
         s: numbers of distinct correct responses wanted, for pass@k-s and reward@k-s.
-        temperature: default is the task's: 0 for one sample, 0.8 for several.
+        temperature: default is the task's: 0 for one sample, 0.8 for several and for a search, which needs candidates
+            that differ.
         top_p: share of the probability that is sampled from.
         top_k: tokens that are sampled from; 0 is all.
         max_tokens: longest response; default is the task's.
@@ -96,7 +97,9 @@ def eval_tasks(
             each = plan.evaluation.task
             sampling = SamplingConfig(
                 n=n,
-                temperature=each.default_temperature(n) if temperature is None else temperature,
+                temperature=each.default_temperature(n > 1 or search is not None)
+                if temperature is None
+                else temperature,
                 top_p=top_p,
                 top_k=top_k,
                 max_tokens=max_tokens or each.max_tokens,

@@ -73,8 +73,8 @@ class Task:
     hub: Hub | None = None
     """Where to fetch the rows if the data folder does not hold the file."""
 
-    def default_temperature(self, n: int) -> float:
-        return self.temperature if n == 1 else self.sampled_temperature
+    def default_temperature(self, several: bool) -> float:
+        return self.sampled_temperature if several else self.temperature
 
     @property
     def num_problems(self) -> int | None:
