@@ -51,7 +51,7 @@ class RewardModel:
 
     Args:
         checkpoint: directory of a one-label sequence classifier, or of a language model with a reward head.
-        template: name of the prompt template the model was trained with.
+        template: name of the prompt template the model was trained with; with another one its scores mean nothing.
         per_step: score the end of every step (PRM, PPM) instead of the end of the response.
         aggregation: how step scores become the response's score.
         scale: raw scores are divided by it before the activation (5 in B-STaR's and rStar-Math's released code).
@@ -71,7 +71,7 @@ class RewardModel:
     def __init__(
         self,
         checkpoint: str,
-        template: str = "plain",
+        template: str,
         per_step: bool = False,
         aggregation: Aggregation = "last",
         scale: float = 1.0,

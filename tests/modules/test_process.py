@@ -43,7 +43,7 @@ def test_a_process_reward_model_learns_which_steps_are_right(tmp_path, trainer, 
 
     # The exported directory scores steps as training did.
     module.export(tmp_path / "prm")
-    reward = RewardModel(str(tmp_path / "prm"), per_step=True, aggregation="min", device="cpu")
+    reward = RewardModel(str(tmp_path / "prm"), "plain", per_step=True, aggregation="min", device="cpu")
     rows = [json.loads(line) for line in open(held_out)]  # noqa: SIM115
     reward.template = type(reward.template)("bare", user="{question}")
     scores = reward(

@@ -170,7 +170,7 @@ def test_a_reward_with_likelihood_learns_and_is_scored_alike_after_loading(
     assert not loading["unexpected_keys"]
 
     rows = [json.loads(line) for line in open(pair_files[1])]  # noqa: SIM115
-    score = RewardModel(str(tmp_path / "rm"), device="cpu", batch_tokens=40)
+    score = RewardModel(str(tmp_path / "rm"), "plain", device="cpu", batch_tokens=40)
 
     def values(side):
         problems = [Problem(str(i), row["question"], "") for i, row in enumerate(rows)]
@@ -186,8 +186,10 @@ def test_steps_of_a_reward_with_likelihood_are_judged_with_all_before_them(tmp_p
         model.reward_head.score.weight.normal_(generator=torch.Generator().manual_seed(0))
     save_checkpoint(model, load_tokenizer(tiny_model_dir), tmp_path / "rm")
     problem, steps = Problem("a", "1+1=", ""), ("one\n", "two three\n", "4")
-    [score] = RewardModel(str(tmp_path / "rm"), per_step=True, device="cpu")([problem], [Response(steps)], [False])
-    whole = RewardModel(str(tmp_path / "rm"), device="cpu")
+    [score] = RewardModel(str(tmp_path / "rm"), "plain", per_step=True, device="cpu")(
+        [problem], [Response(steps)], [False]
+    )
+    whole = RewardModel(str(tmp_path / "rm"), "plain", device="cpu")
     cut = [whole([problem], [Response(steps[: n + 1])], [False])[0].value for n in range(3)]
     assert score.steps == pytest.approx(cut, abs=1e-5)
     assert len(set(cut)) == 3

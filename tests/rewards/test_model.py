@@ -29,7 +29,7 @@ def checkpoint(tiny_model_dir, tmp_path_factory):
 
 
 def rewards(checkpoint, **options):
-    return RewardModel(checkpoint, device="cpu", **options)(PROBLEMS, RESPONSES, [False] * 3)
+    return RewardModel(checkpoint, "plain", device="cpu", **options)(PROBLEMS, RESPONSES, [False] * 3)
 
 
 @torch.no_grad()
@@ -91,12 +91,14 @@ def test_scale_activation_and_bounds_are_applied_in_this_order(checkpoint):
 
 def test_a_missing_checkpoint_is_named_before_anything_is_sampled(tmp_path):
     with pytest.raises(InputError, match="no such directory"):
-        RewardModel(str(tmp_path / "missing"))
+        RewardModel(str(tmp_path / "missing"), "plain")
 
 
 def test_text_that_its_tokenizer_cannot_write_is_reported(checkpoint, caplog):
     problem = Problem("p", "1+1", "2")
-    RewardModel(checkpoint, device="cpu")([problem] * 2, [Response(("2",)), Response(("2 → 3",))], [True, False])
+    RewardModel(checkpoint, "plain", device="cpu")(
+        [problem] * 2, [Response(("2",)), Response(("2 → 3",))], [True, False]
+    )
     [said] = [record.getMessage() for record in caplog.records]
     assert "cannot write 1 of 3 questions and responses ('2 → 3' becomes '2 _ 3')" in said
 
@@ -108,12 +110,12 @@ def test_text_that_its_tokenizer_writes_with_other_blanks_is_not_reported(checkp
 
 def test_a_reward_model_for_another_language_is_refused(checkpoint):
     with pytest.raises(InputError, match=r"can write none of the questions \('Сколько\?' becomes '_______\?'\)"):
-        RewardModel(checkpoint, device="cpu")([Problem("p", "Сколько?", "2")], [Response(("2",))], [True])
+        RewardModel(checkpoint, "plain", device="cpu")([Problem("p", "Сколько?", "2")], [Response(("2",))], [True])
 
 
 def test_a_response_longer_than_its_context_is_refused_with_the_problem_named(checkpoint):
     with pytest.raises(InputError, match=r"problem 'p' .* takes 305 of its tokens, more than its context of 256"):
-        RewardModel(checkpoint, device="cpu")([Problem("p", "1+1", "2")], [Response(("1" * 300,))], [True])
+        RewardModel(checkpoint, "plain", device="cpu")([Problem("p", "1+1", "2")], [Response(("1" * 300,))], [True])
 
 
 def test_a_tokenizer_of_another_model_is_refused(tiny_model_dir, tmp_path):
@@ -122,4 +124,6 @@ def test_a_tokenizer_of_another_model_is_refused(tiny_model_dir, tmp_path):
     tokenizer.add_tokens([f"<{number}>" for number in range(20)])
     tokenizer.save_pretrained(tmp_path / "rm")
     with pytest.raises(InputError, match=r"its tokenizer gives token \d+, its model has only 88"):
-        RewardModel(str(tmp_path / "rm"), device="cpu")([Problem("p", "1", "2")], [Response(("<19>",))], [True])
+        RewardModel(str(tmp_path / "rm"), "plain", device="cpu")(
+            [Problem("p", "1", "2")], [Response(("<19>",))], [True]
+        )
