@@ -48,7 +48,7 @@ class HFCheckpoint(ModelCheckpoint):
     def file_exists(self, filepath: str | Path, trainer: L.Trainer) -> bool:
         """Whether there is a checkpoint of that name, so that the next one gets a number.
 
-        One that this run does not know was left by a start that was killed while saving; it is made again, and replaced.
+        One that this run does not know was left by a start that was killed while saving; it is made again and replaced.
         """
         known = {self.best_model_path, self.last_model_path, *self.best_k_models, *self._written}
         is_last = Path(filepath).name.startswith(self.CHECKPOINT_NAME_LAST)

@@ -47,7 +47,8 @@ class RewardModel:
     the response is finished and does not show it; a step is scored at its last token.
 
     Responses are read as text, so the policy may have another tokenizer; the first call says if this one loses some of
-    the text, which the scores then know nothing of.
+    the text, which the scores then know nothing of. A response longer than the model's context is scored by what fits of
+    it, its further steps as the last one that does, with one warning.
 
     Args:
         checkpoint: directory of a one-label sequence classifier, or of a language model with a reward head.
@@ -64,7 +65,7 @@ class RewardModel:
         device: default is CUDA where there is one.
 
     Raises:
-        InputError: no such checkpoint; when called, a tokenizer that can write none of the questions, a sequence longer
+        InputError: no such checkpoint; when called, a tokenizer that can write none of the questions, a question longer
             than the model's context, or a token that the model does not have.
     """
 
@@ -93,6 +94,7 @@ class RewardModel:
         self.append_eos = append_eos
         self.batch_tokens, self.dtype, self.device = batch_tokens, dtype, device
         self._loaded: tuple[Any, Any] | None = None
+        self._cut = False
 
     def _load(self) -> tuple[Any, Any]:
         """The model and its tokenizer, loaded at the first use."""
@@ -117,8 +119,7 @@ class RewardModel:
         if first:
             self._check_text(problems, responses, tokenizer)
         encoded = [self._encode(p, r, tokenizer) for p, r in zip(problems, responses, strict=True)]
-        for problem, row in zip(problems, encoded, strict=True):
-            self._check_ids(problem, row.ids, model)
+        encoded = [self._fit(problem, row, model) for problem, row in zip(problems, encoded, strict=True)]
         values: list[list[float]] = [[] for _ in encoded]
         order = sorted(range(len(encoded)), key=lambda i: len(encoded[i].ids))
         start = 0
@@ -155,19 +156,31 @@ class RewardModel:
             "what is left of them.", self.checkpoint, len(lost), len(texts), example,
         )  # fmt: skip
 
-    def _check_ids(self, problem: Problem, ids: Sequence[int], model: Any) -> None:
+    def _fit(self, problem: Problem, row: _Encoded, model: Any) -> _Encoded:
+        """The sequence cut to the model's context, behind a whole step where one fits."""
         size = model.get_input_embeddings().num_embeddings
-        context = getattr(model.config.get_text_config(), "max_position_embeddings", None)
-        if context is not None and len(ids) > context:
+        if max(row.ids) >= size:
             raise InputError(
-                f"reward model {self.checkpoint}: problem '{problem.id}' with its response takes {len(ids)} of its "
-                f"tokens, more than its context of {context}; lower the sampling's max_tokens."
-            )
-        if max(ids) >= size:
-            raise InputError(
-                f"reward model {self.checkpoint}: its tokenizer gives token {max(ids)}, its model has only {size}; "
+                f"reward model {self.checkpoint}: its tokenizer gives token {max(row.ids)}, its model has only {size}; "
                 "the two do not belong together."
             )
+        context = getattr(model.config.get_text_config(), "max_position_embeddings", None)
+        if context is None or len(row.ids) <= context:
+            return row
+        if row.start >= context:
+            raise InputError(
+                f"reward model {self.checkpoint}: problem '{problem.id}' alone takes {row.start} of its tokens, and "
+                f"its context is {context}; give a reward model with a longer context."
+            )
+        if not self._cut:
+            log.warning(
+                "reward model %s: the response to problem '%s' takes %d of its tokens with the problem, more than its "
+                "context of %d; it is scored by what fits, and so are others.",
+                self.checkpoint, problem.id, len(row.ids), context,
+            )  # fmt: skip
+        self._cut = True
+        last = max((end for end in row.ends if end < context), default=context - 1)
+        return _Encoded(row.ids[: last + 1], row.start, [min(end, last) for end in row.ends])
 
     def _encode(self, problem: Problem, response: Response, tokenizer: Any) -> _Encoded:
         ids = list(self.template.encode(problem, tokenizer))

@@ -113,9 +113,28 @@ def test_a_reward_model_for_another_language_is_refused(checkpoint):
         RewardModel(checkpoint, "plain", device="cpu")([Problem("p", "Сколько?", "2")], [Response(("2",))], [True])
 
 
-def test_a_response_longer_than_its_context_is_refused_with_the_problem_named(checkpoint):
-    with pytest.raises(InputError, match=r"problem 'p' .* takes 305 of its tokens, more than its context of 256"):
-        RewardModel(checkpoint, "plain", device="cpu")([Problem("p", "1+1", "2")], [Response(("1" * 300,))], [True])
+def test_a_response_longer_than_its_context_is_scored_by_the_steps_that_fit(checkpoint, caplog):
+    reward = RewardModel(checkpoint, "plain", per_step=True, device="cpu")
+    steps = ("1" * 100, "2" * 100, "3" * 100, "4")
+    problems, cut = [Problem("p", "1+1", "2")] * 2, [False, False]
+    long, short = reward(problems, [Response(steps, finish_reason="length"), Response(steps[:2])], cut)
+    reward(problems, [Response(steps, finish_reason="length")] * 2, cut)
+    assert long.steps == pytest.approx([*short.steps, short.steps[1], short.steps[1]], abs=1e-6)
+    [said] = [record.getMessage() for record in caplog.records]
+    assert "response to problem 'p' takes 306 of its tokens with the problem, more than its context of 256" in said
+
+
+def test_a_response_without_a_step_that_fits_is_scored_where_the_context_ends(checkpoint):
+    reward = RewardModel(checkpoint, "plain", device="cpu")
+    problem = Problem("p", "1+1", "2")
+    [long] = reward([problem], [Response(("1" * 300,), finish_reason="length")], [False])
+    [whole] = reward([problem], [Response(("1" * 251,), finish_reason="length")], [False])
+    assert long.value == pytest.approx(whole.value, abs=1e-6)
+
+
+def test_a_question_longer_than_its_context_is_refused_with_the_problem_named(checkpoint):
+    with pytest.raises(InputError, match=r"problem 'p' alone takes 30\d of its tokens, and its context is 256"):
+        RewardModel(checkpoint, "plain", device="cpu")([Problem("p", "1" * 300, "2")], [Response(("1",))], [True])
 
 
 def test_a_tokenizer_of_another_model_is_refused(tiny_model_dir, tmp_path):
