@@ -3,10 +3,10 @@
     python benchmarks/balance_study.py [--seeds 0 1 2] [--output runs/balance_study] [--policies runs/bstar_arithmetic]
     python benchmarks/balance_study.py --report        only the tables, from what is there
 
-Every arm starts from the SFT policy of its seed, which `bstar_arithmetic.py` leaves under --policies (trained there if
-it is missing). An arm is `20_bstar.yaml` or `21_online_rft.yaml` with fewer problems and steps and the changes in `ARMS`;
-those with fixed settings get as many more problems as the probes of the others cost. One process runs at a time. Run it
-again after an interruption: finished arms are skipped, the others go on. Writes `tables.md` to --output.
+Every arm starts from the SFT policy of its seed, which `bstar_arithmetic.py` leaves under --policies (trained there
+if it is missing). An arm is `20_bstar.yaml` or `21_online_rft.yaml` with fewer problems and steps and the changes in
+`ARMS`; those with fixed settings get as many more problems as the probes of the others cost. One process runs at a
+time. Run it again after an interruption: finished arms are skipped, the others go on. Writes `tables.md` to --output.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """The real command in a process of its own, forked from one that has imported the heavy packages.
 
-A start costs no imports. The process forked from has run nothing, so no thread of a numeric library is lost in the fork,
-as it would be from pytest's own.
+A start costs no imports. The process forked from has run nothing, so no thread of a numeric library is lost in the
+fork, as it would be from pytest's own.
 """
 
 from __future__ import annotations

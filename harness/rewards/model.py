@@ -47,8 +47,8 @@ class RewardModel:
     the response is finished and does not show it; a step is scored at its last token.
 
     Responses are read as text, so the policy may have another tokenizer; the first call says if this one loses some of
-    the text, which the scores then know nothing of. A response longer than the model's context is scored by what fits of
-    it, its further steps as the last one that does, with one warning.
+    the text, which the scores then know nothing of. A response longer than the model's context is scored by what fits,
+    its further steps as the last one that does, with one warning.
 
     Args:
         checkpoint: directory of a one-label sequence classifier, or of a language model with a reward head.
