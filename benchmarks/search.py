@@ -1,6 +1,6 @@
 """Problems per second of MCTS: all problems in flight, in lock-step over problems, and one problem at a time.
 
-Usage: python benchmarks/search.py [CHECKPOINT] [--engine vllm] [--problems 64] [--rounds 2]
+Usage: python benchmarks/search.py [CHECKPOINT] [--engine vllm] [--problems 32] [--candidates 2] ...
 
 Without a checkpoint, the built-in arithmetic model (random weights) is written to a temporary folder; its steps end at
 random, so they are of uneven length. The three ways take turns on the same engine and must find the same trees. The
@@ -71,11 +71,11 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("checkpoint", nargs="?")
     parser.add_argument("--engine", default="auto")
-    parser.add_argument("--problems", type=int, default=64)
-    parser.add_argument("--candidates", type=int, default=4)
-    parser.add_argument("--rollouts", type=int, default=4)
+    parser.add_argument("--problems", type=int, default=32)
+    parser.add_argument("--candidates", type=int, default=2)
+    parser.add_argument("--rollouts", type=int, default=8)
     parser.add_argument("--max-depth", type=int, default=4)
-    parser.add_argument("--max-tokens", type=int, default=48)
+    parser.add_argument("--max-tokens", type=int, default=100)
     parser.add_argument("--max-num-seqs", type=int, default=None)
     parser.add_argument("--rounds", type=int, default=2)
     options = parser.parse_args()
