@@ -1,7 +1,7 @@
 """The search for temperature and threshold: its speed beside a plain version, and what halving saves.
 
     python benchmarks/balance.py [--cells 100]                       speed, at the size of B-STaR's fine grid
-    python benchmarks/balance.py --runs runs/arithmetic/20_bstar     halving against the full grid, on stored samples
+    python benchmarks/balance.py --runs runs/arithmetic/20_bstar     fewer probe samples against all stored ones
 
 The plain version is `tests/rollouts/plain_balance.py`, which the tests hold the vectorised one equal to. It would take
 minutes for the whole grid, so some cells of it are timed, their results compared, and the time is scaled to all cells.
@@ -10,10 +10,12 @@ minutes for the whole grid, so some cells of it are timed, their results compare
 from __future__ import annotations
 
 import argparse
+import math
 import random
 import statistics
 import sys
 import time
+from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -24,8 +26,8 @@ import yaml
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
+from harness.protocols import Probe
 from harness.rollouts.balance import BalancedSampling, released_code_thresholds, score_thresholds
-from harness.rollouts.iteration import IterationFiles
 from harness.rollouts.pool import build_pool
 from harness.rollouts.replay import StoredProbe
 from harness.store import from_dict, read_rows
@@ -94,20 +96,38 @@ def measure_speed(num_cells: int) -> None:
     print(f"            {ranking:9.3f} CPU-seconds with ranking the samples, {whole / ranking:.0f} times faster")
 
 
-class Counted:
-    """A probe that counts the samples it hands out."""
+class Shuffled:
+    """A probe that serves stored samples in another order of problems, and counts the problems it serves."""
 
-    def __init__(self, probe: StoredProbe) -> None:
-        self.probe, self.num_samples = probe, 0
+    def __init__(self, probe: StoredProbe, order: Sequence[int]) -> None:
+        self.probe, self.order, self.num_served = probe, order, 0
 
     @property
     def num_problems(self) -> int:
-        return self.probe.num_problems
+        return len(self.order)
 
     def __call__(self, sampling: SamplingConfig, start: int = 0, stop: int | None = None) -> Sequence[Rollout]:
-        rollouts = self.probe(sampling, start, stop)
-        self.num_samples += sum(len(rollout.responses) for rollout in rollouts)
-        return rollouts
+        rows = self.probe(sampling)
+        chosen = [rows[i] for i in self.order[start:stop]]
+        self.num_served += len(chosen)
+        return chosen
+
+
+class Halves(BalancedSampling):
+    """Successive halving by rank (arXiv:1502.07943): the better half of the temperatures goes on each time."""
+
+    def _probe(self, probe: Probe) -> dict[float, list[Rollout]]:
+        live, start = list(self.temperatures), 0
+        found: dict[float, list[Rollout]] = {t: [] for t in live}
+        for left in range(math.ceil(math.log2(len(live))), -1, -1):
+            stop = math.ceil(probe.num_problems / 2**left)
+            for t in live:
+                found[t] += probe(replace(self.sampling, temperature=t), start, stop)
+            ranked = sorted(live, key=lambda t: -self.scores(found[t]).mean.max())
+            live, start = sorted(ranked[: math.ceil(len(live) / 2)]), stop
+            if len(live) == 1:
+                return found
+        return found
 
 
 def scheduler_of(run: Path) -> BalancedSampling:
@@ -136,37 +156,53 @@ def scheduler_of(run: Path) -> BalancedSampling:
     )
 
 
-def compare_halving(runs: Sequence[Path]) -> None:
-    """Print for each iteration what the full grid and halving choose, and the samples they need."""
-    print("| run | iteration | full grid | halving | score lost | samples saved |")
-    print("|---|---|---|---|---|---|")
-    saved, same = [], []
+def rules_of(scheduler: BalancedSampling) -> dict[str, tuple[BalancedSampling, float]]:
+    """Ways to probe with fewer samples: the scheduler, and the share of the probe problems it may use."""
+    options = {field: getattr(scheduler, field) for field in scheduler.__dataclass_fields__}
+    rules: dict[str, tuple[BalancedSampling, float]] = {}
+    for confidence in (2.58, 1.64, 1.0):
+        for first in (16, 25):
+            bound = replace(scheduler, halving=True, confidence=confidence, first_round=first)
+            rules[f"halving, confidence {confidence:g}, first round {first}"] = bound, 1.0
+    rules["the better half of the temperatures each round"] = Halves(**options), 1.0
+    rules["half of the problems"] = scheduler, 0.5
+    rules["a quarter of the problems"] = scheduler, 0.25
+    return rules
+
+
+def compare_halving(runs: Sequence[Path], num_orders: int) -> None:
+    """Print what each rule chooses and needs, over random orders of the stored probe problems."""
+    found: dict[str, list[tuple[float, float, float]]] = defaultdict(list)
     for run in runs:
         scheduler = scheduler_of(run)
         for path in sorted((run / "rollouts").glob("iter_[0-9][0-9][0-9].probe.jsonl")):
-            iteration = int(path.name[5:8])
-            rollouts = read_rows(IterationFiles(run / "rollouts", iteration).probe, Rollout)
-            whole, halved = (Counted(StoredProbe(rollouts, path)) for _ in range(2))
-            full, account = scheduler.decide(iteration, whole)
-            part, _ = replace(scheduler, halving=True).decide(iteration, halved)
-            row = scheduler.temperatures.index(part.sampling.temperature)
-            column = list(scheduler.levels).index(part.reward_threshold)
-            lost = account["balance_score"] - account["balance_scores"][row][column]
-            saved.append(1 - halved.num_samples / whole.num_samples)
-            same.append(part == full)
-            chosen = [f"{c.sampling.temperature:g}, {c.reward_threshold:g}" for c in (full, part)]
-            print(f"| {run} | {iteration} | {chosen[0]} | {chosen[1]} | {lost:.4f} | {saved[-1]:.0%} |")
-    if saved:
-        print(f"\nthe same choice in {sum(same)} of {len(same)}; {statistics.mean(saved):.0%} of the samples saved")
+            stored = StoredProbe(read_rows(path, Rollout), path)
+            count, rng = stored.num_problems, random.Random(0)
+            full, account = scheduler.decide(int(path.name[5:8]), stored)
+            grid, best = account["balance_scores"], account["balance_score"]
+            for order in (rng.sample(range(count), count) for _ in range(num_orders)):
+                for name, (rule, share) in rules_of(scheduler).items():
+                    probe = Shuffled(stored, order[: round(share * count)])
+                    chosen, _ = rule.decide(1, probe)
+                    row = scheduler.temperatures.index(chosen.sampling.temperature)
+                    column = list(scheduler.levels).index(chosen.reward_threshold)
+                    needed = probe.num_served / (count * len(scheduler.temperatures))
+                    found[name].append((chosen == full, 1 - needed, 1 - grid[row][column] / best))
+    print(f"{len(next(iter(found.values()), []))} probes: {num_orders} orders of each iteration's problems\n")
+    print("| probed with | same choice | samples saved | balance score lost |\n|---|---|---|---|")
+    for name, values in found.items():
+        same, saved, lost = (statistics.mean(column) for column in zip(*values, strict=True))
+        print(f"| {name} | {same:.0%} | {saved:.0%} | {lost:.1%} |")
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--cells", type=int, default=100, help="cells of the grid that the plain version computes")
     parser.add_argument("--runs", type=Path, nargs="*", default=[], help="run directories with probe samples")
+    parser.add_argument("--orders", type=int, default=20, help="orders of the probe problems")
     options = parser.parse_args()
     if options.runs:
-        compare_halving(options.runs)
+        compare_halving(options.runs, options.orders)
     else:
         measure_speed(options.cells)
 

@@ -127,9 +127,9 @@ class BalancedSampling:
     """Choose the threshold again on all training problems (released code); the temperature comes from the probe."""
     halving: bool = False
     """Probe in rounds that double the problems, and drop temperatures that certainly score lower than the best."""
-    first_round: int = 32
+    first_round: int = 25
     """Problems of the first round of `halving`."""
-    confidence: float = 2.58
+    confidence: float = 1.64
     """Standard errors of the paired difference beyond which `halving` drops a temperature."""
 
     def __post_init__(self) -> None:
