@@ -157,7 +157,7 @@ def main() -> None:
     if not options.report:
         try:
             for seed in options.seeds:
-                for stage in stages(options.policies, options.output, seed):
+                for stage in stages(options.policies / f"seed{seed}", options.output, seed):
                     run([[stage]], options.output)
                     share_samples(stage.done.parents[1])
         except KeyboardInterrupt:
