@@ -14,14 +14,14 @@ from __future__ import annotations
 import argparse
 import json
 import statistics
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import bstar_arithmetic
 import yaml
-from bstar_arithmetic import RECIPE, RECIPE_OUTPUT, accuracies, mean_and_half_width, num_samples
+from bstar_arithmetic import RECIPE, RECIPE_OUTPUT, accuracies, cell, num_samples
 
 from harness.stages import Stage, run
 from harness.store import write_bytes
@@ -72,11 +72,8 @@ ARMS = {
 def stages(policies: Path, output: Path, seed: int) -> list[Stage]:
     """The SFT policy where it is missing, and all arms of one seed."""
     start = policies / f"seed{seed}"
-    found = [
-        Stage(stage.name, stage.arguments, stage.done)
-        for stage in bstar_arithmetic.stages(start, seed)
-        if stage.done.name in ("data", "10_sft")
-    ]
+    policies = bstar_arithmetic.stages(start, seed)
+    found = [policies["data"], policies["10_sft"]]
     folder = output / f"seed{seed}"
     levels = ("--levels", "[4, 5, 6, 7]")
     prepare = ("prepare", "--output", str(folder / "hard"), "--seed", str(seed), *levels)
@@ -119,12 +116,6 @@ def finished(output: Path, name: str) -> dict[int, Path]:
     return {seed: run for seed, run in sorted(found.items()) if (output / f"seed{seed}/done" / name).exists()}
 
 
-def shown(values: Sequence[float], sign: str = "") -> str:
-    """Mean over seeds in per cent, and half its 95 % interval."""
-    mean, half = mean_and_half_width(values)
-    return f"{100 * mean:{sign}.1f}" + (f" ± {100 * half:.1f}" if half == half else "")
-
-
 def row(output: Path, name: str, reference: str, iteration: int) -> str:
     """An arm's line: accuracy after an iteration, the paired difference from a reference, and what was chosen."""
     arm, runs, others = ARMS[name], finished(output, name), finished(output, reference)
@@ -133,8 +124,8 @@ def row(output: Path, name: str, reference: str, iteration: int) -> str:
     samples = statistics.mean(num_samples(run) for run in runs.values()) * iteration / arm.iterations
     chosen = "; ".join(", ".join(settings(run, iteration)) for run in runs.values()) if arm.searches else ""
     start, end = ([values[i] for values in found.values()] for i in (0, iteration))
-    difference = "" if name == reference or not differences else shown(differences, "+")
-    return f"| {arm.label} | {samples:,.0f} | {shown(start)} | {shown(end)} | {difference} | {chosen} |"
+    difference = "" if name == reference or not differences else cell(differences, "+")
+    return f"| {arm.label} | {samples:,.0f} | {cell(start)} | {cell(end)} | {difference} | {chosen} |"
 
 
 def settings(run: Path, iterations: int) -> list[str]:

@@ -3,29 +3,25 @@
     python benchmarks/bstar_arithmetic.py [--seeds 0 1 2] [--output runs/bstar_arithmetic] [--docs docs]
     python benchmarks/bstar_arithmetic.py --report        only the table and the plot, from what is there
 
-Every stage is a `harness` command, run two at a time with one thread each. Run it again after an interruption: finished
-stages are skipped, the others go on. B-STaR's probes count: the methods with fixed settings get as many more training
-problems in each iteration as the probes cost it samples. STaR draws one response to each of all training problems,
-which is all it can use. Writes `bstar_arithmetic.md` and `bstar_arithmetic.png` to --docs.
+Every stage is a `harness` command; after the SFT of a seed two run at a time, with one thread each. Run it again
+after an interruption: finished stages are skipped, the others go on. B-STaR's probes count: the methods with fixed
+settings get as many more training problems in each iteration as the probes cost it samples. STaR draws one response
+to each of all training problems, which is all it can use. Writes `bstar_arithmetic.md` and `bstar_arithmetic.png` to
+--docs.
 """
 
 from __future__ import annotations
 
 import argparse
 import json
-import os
 import re
-import shlex
 import statistics
-import subprocess
-import sys
-import time
 from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
 
 from scipy import stats
 
+from harness.stages import Stage, run
 from harness.store import write_bytes
 
 RECIPE = Path(__file__).parents[1] / "configs/recipes/bstar/arithmetic"
@@ -41,47 +37,42 @@ METHODS = {
     "22_more_sft": "more SFT, as many steps",
 }
 FIXED = ("24_rest_em", "23_iterative_rft", "21_online_rft", "28_online_rft_answer_only")
+BASELINE = "21_online_rft"
 NUM_ITERATIONS = 3
 NUM_PROBE = 100
 
 
-@dataclass(frozen=True)
-class Stage:
-    """A command, the stages before it, and the file that is there once it has succeeded."""
-
-    name: str
-    arguments: tuple[str, ...]
-    done: Path
-    after: tuple[str, ...] = ()
-
-
-def stages(folder: Path, seed: int) -> list[Stage]:
-    """All stages of one seed."""
+def stages(folder: Path, seed: int) -> dict[str, Stage]:
+    """All stages of one seed, by name."""
     configs = write_configs(folder)
-    found: list[Stage] = []
+    found: dict[str, Stage] = {}
 
-    def add(name: str, arguments: Sequence[str], *after: str) -> None:
-        found.append(Stage(f"seed {seed}: {name}", tuple(arguments), folder / "done" / name, after))
+    def add(name: str, *arguments: str) -> None:
+        found[name] = Stage(f"seed {seed}: {name}", arguments, folder / "done" / name)
 
-    def fit(name: str, *after: str) -> None:
+    def fit(name: str) -> None:
         config = str(configs / f"{name}.yaml")
-        add(name, ("fit", "--config", config, "--seed_everything", str(seed), "--ckpt_path", "last"), *after)
+        add(name, "fit", "--config", config, "--seed_everything", str(seed), "--ckpt_path", "last")
 
-    def rollout(name: str, *after: str) -> None:
-        add(name, ("rollout", "--config", str(configs / f"{name}.yaml")), *after)
-
-    prepare = ("prepare", "--output", str(folder / "data"), "--seed", str(seed), "--num_probe", str(NUM_PROBE))
-    add("data", prepare)
-    fit("10_sft", "data")
-    rollout("12_rollout", "10_sft")
-    rollout("14_prm_labels", "12_rollout")
-    fit("16_prm", "14_prm_labels")
-    for name in METHODS:
-        fit(name, "16_prm" if name == "26_bstar_trained_reward" else "10_sft")
-    task = ("eval", "--task", str(folder / "data/test.jsonl"), "--model", str(folder / "22_more_sft/hf"))
+    add("data", "prepare", "--output", str(folder / "data"), "--seed", str(seed), "--num_probe", str(NUM_PROBE))
+    fit("10_sft")
+    for name in ("12_rollout", "14_prm_labels"):
+        add(name, "rollout", "--config", str(configs / f"{name}.yaml"))
+    for name in ("16_prm", *METHODS):
+        fit(name)
+    task = ("--task", str(folder / "data/test.jsonl"), "--model", str(folder / "22_more_sft/hf"))
     options = ("--protocol", "arithmetic", "--max_tokens", "48", "--output", str(folder / "22_more_sft/eval"))
-    add("22_more_sft evaluation", task + options, "22_more_sft")
+    add("22_more_sft evaluation", "eval", *task, *options)
     return found
+
+
+def run_all(found: dict[str, Stage], output: Path) -> None:
+    """Run one seed: what all start from, and then two lanes side by side."""
+    first = ("data", "10_sft")
+    one = ("12_rollout", "14_prm_labels", "16_prm", "26_bstar_trained_reward", "20_bstar", "25_star")
+    other = [name for name in found if name not in (*first, *one)]
+    run([[found[name] for name in first]], output)
+    run([[found[name] for name in lane] for lane in (one, other)], output)
 
 
 def write_configs(folder: Path) -> Path:
@@ -97,42 +88,6 @@ def write_configs(folder: Path) -> Path:
     return folder / "configs"
 
 
-def run(todo: list[Stage], logs: Path, at_once: int = 2) -> None:
-    """Run the stages whose predecessors are done, `at_once` at a time; stop everything if one fails."""
-    waiting = [stage for stage in todo if not stage.done.exists()]
-    running: dict[Stage, tuple[subprocess.Popen, float]] = {}
-    try:
-        while waiting or running:
-            for stage in [s for s in waiting if all((s.done.parent / name).exists() for name in s.after)]:
-                if len(running) < at_once:
-                    waiting.remove(stage)
-                    running[stage] = start(stage, logs), time.monotonic()
-            for stage, (process, started) in list(running.items()):
-                if process.poll() is None:
-                    continue
-                del running[stage]
-                if process.returncode:
-                    raise SystemExit(f"error: '{stage.name}' ended with status {process.returncode}; see {logs}.")
-                stage.done.parent.mkdir(parents=True, exist_ok=True)
-                stage.done.touch()
-                print(f"[{stage.name}] done in {time.monotonic() - started:.0f} s", flush=True)
-            time.sleep(0.2)
-    finally:
-        for process, _ in running.values():
-            process.terminate()
-        for process, _ in running.values():
-            process.wait()
-
-
-def start(stage: Stage, logs: Path) -> subprocess.Popen:
-    logs.mkdir(parents=True, exist_ok=True)
-    print(f"[{stage.name}] harness {shlex.join(stage.arguments)}", flush=True)
-    environment = {**os.environ, "OMP_NUM_THREADS": "1", "OMP_WAIT_POLICY": "PASSIVE", "WANDB_MODE": "offline"}
-    with open(logs / f"{stage.name.replace(':', '').replace(' ', '_')}.log", "a") as log:
-        command = [sys.executable, "-m", "harness", *stage.arguments]
-        return subprocess.Popen(command, stdout=log, stderr=subprocess.STDOUT, env=environment)
-
-
 def accuracies(run_folder: Path) -> dict[int, float]:
     """Greedy held-out accuracy by iteration; 0 is the SFT policy."""
     found = {}
@@ -140,8 +95,7 @@ def accuracies(run_folder: Path) -> dict[int, float]:
         data = json.loads(path.read_text())
         found[data["iteration"]] = data["accuracy"]
     if (results := run_folder / "eval/results.json").exists():
-        [task] = json.loads(results.read_text())["tasks"]
-        found[NUM_ITERATIONS] = task["metrics"]["accuracy"]["value"]
+        found[NUM_ITERATIONS] = json.loads(results.read_text())["metrics"]["accuracy"]["value"]
     return found
 
 
@@ -164,43 +118,52 @@ def num_samples(run_folder: Path) -> int:
     return total
 
 
-def collected(output: Path) -> tuple[dict[str, dict[int, list[float]]], dict[str, list[int]]]:
-    """For each method accuracies by iteration, and samples, over the seeds that have them."""
-    values: dict[str, dict[int, list[float]]] = {}
-    samples: dict[str, list[int]] = {}
+def collected(output: Path) -> dict[str, dict[int, dict[int, float]]]:
+    """Accuracy of each method by iteration and seed; the control has the SFT policy's as iteration 0."""
+    values: dict[str, dict[int, dict[int, float]]] = {name: {} for name in METHODS}
     for folder in sorted(output.glob("seed[0-9]*")):
+        starts = [accuracies(folder / name)[0] for name in METHODS if 0 in accuracies(folder / name)]
         for name in METHODS:
-            for iteration, accuracy in accuracies(folder / name).items():
-                values.setdefault(name, {}).setdefault(iteration, []).append(accuracy)
-            if drawn := num_samples(folder / name):
-                samples.setdefault(name, []).append(drawn)
-    return values, samples
+            if found := accuracies(folder / name):
+                for iteration, accuracy in ({0: starts[0]} | found).items():
+                    values[name].setdefault(iteration, {})[int(folder.name[4:])] = accuracy
+    return values
+
+
+def cell(values: Sequence[float], sign: str = "") -> str:
+    """Mean over seeds in per cent, and half its 95 % interval."""
+    mean, half = mean_and_half_width(values)
+    return f"{100 * mean:{sign}.1f}" + (f" ± {100 * half:.1f}" if half == half else "")
 
 
 def table(output: Path) -> str:
-    """The accuracies as Markdown: mean over seeds with a 95 % interval."""
-    values, samples = collected(output)
-    last = max((max(rows) for rows in values.values()), default=0)
-    lines = [
-        "| method | samples | SFT | " + " | ".join(f"iteration {i}" for i in range(1, last + 1)) + " |",
-        "|---|---|" + "---|" * (last + 1),
+    """The accuracies as Markdown: by iteration, and after the last by seed with paired differences."""
+    values = {name: rows for name, rows in collected(output).items() if rows}
+    iterations = range(1, NUM_ITERATIONS + 1)
+    head = " | ".join(f"iteration {i}" for i in iterations)
+    lines = [f"| method | samples | SFT | {head} | gain over SFT |", "|---|---|---|" + "---|" * (NUM_ITERATIONS + 1)]
+    for name, rows in values.items():
+        drawn = [num_samples(folder / name) for folder in output.glob("seed[0-9]*") if (folder / name).exists()]
+        means = [f"{100 * statistics.mean(rows[i].values()):.1f}" if i in rows else "" for i in (0, *iterations)]
+        last = rows.get(NUM_ITERATIONS, {})
+        gain = cell([value - rows[0][seed] for seed, value in last.items()], "+") if last else ""
+        lines.append(f"| {METHODS[name]} | {statistics.mean(drawn):,.0f} | {' | '.join(means)} | {gain} |")
+    seeds = sorted({seed for rows in values.values() for seed in rows[0]})
+    lines += ["", f"| after iteration {NUM_ITERATIONS} | " + " | ".join(f"seed {seed}" for seed in seeds)]
+    lines[-1] += f" | beside {METHODS[BASELINE]} |"
+    lines.append("|---" * (len(seeds) + 2) + "|")
+    reference = values.get(BASELINE, {}).get(NUM_ITERATIONS, {})
+    for name, rows in values.items():
+        last = rows.get(NUM_ITERATIONS, {})
+        each = [f"{100 * last[seed]:.1f}" if seed in last else "" for seed in seeds]
+        shared = [last[seed] - reference[seed] for seed in seeds if seed in last and seed in reference]
+        difference = cell(shared, "+") if shared and name != BASELINE else ""
+        lines.append(f"| {METHODS[name]} | {' | '.join(each)} | {difference} |")
+    lines += [
+        "",
+        "Greedy accuracy in per cent on 500 held-out problems of each seed (one value: about ± 4.3); gains and",
     ]
-    for name, label in METHODS.items():
-        if name not in values:
-            continue
-        cells = []
-        for iteration in range(last + 1):
-            found = values[name].get(iteration)
-            if not found:
-                cells.append("")
-                continue
-            mean, half = mean_and_half_width(found)
-            cells.append(f"{mean:.1%}" + (f" ± {100 * half:.1f}" if half == half else ""))
-        drawn = f"{statistics.mean(samples[name]):,.0f}" if name in samples else "0"
-        lines.append(f"| {label} | {drawn} | " + " | ".join(cells) + " |")
-    seeds = len(list(output.glob("seed[0-9]*")))
-    note = f"mean over {seeds} seeds ± half a 95 % interval (Student's t)"
-    lines += ["", f"Greedy accuracy on 500 held-out problems, {note}."]
+    lines[-1] += " differences are paired by seed, ± half a 95 % interval over seeds (Student's t)."
     return "\n".join(lines)
 
 
@@ -211,11 +174,11 @@ def plot(output: Path, path: Path) -> None:
     matplotlib.use("Agg")
     from matplotlib import pyplot
 
-    values, _ = collected(output)
+    values = collected(output)
     figure, axes = pyplot.subplots(figsize=(7, 4.5), constrained_layout=True)
     for shift, (name, label) in enumerate(METHODS.items()):
         rows = values.get(name, {})
-        points = [(iteration, *mean_and_half_width(rows[iteration])) for iteration in sorted(rows)]
+        points = [(i, *mean_and_half_width([*rows[i].values()])) for i in sorted(rows)]
         if points:
             x, y, half = zip(*points, strict=True)
             moved = [value + 0.02 * (shift - len(METHODS) / 2) for value in x]  # so that intervals do not overlap
@@ -235,9 +198,9 @@ def main() -> None:
     parser.add_argument("--report", action="store_true", help="run nothing")
     options = parser.parse_args()
     if not options.report:
-        todo = [stage for seed in options.seeds for stage in stages(options.output / f"seed{seed}", seed)]
         try:
-            run(todo, options.output / "logs")
+            for seed in options.seeds:
+                run_all(stages(options.output / f"seed{seed}", seed), options.output)
         except KeyboardInterrupt:
             raise SystemExit("interrupted; run it again to continue.") from None
     result = table(options.output)

@@ -21,7 +21,7 @@ from pathlib import Path
 
 import bstar_arithmetic
 import yaml
-from bstar_arithmetic import RECIPE, RECIPE_OUTPUT, mean_and_half_width
+from bstar_arithmetic import RECIPE, RECIPE_OUTPUT, cell
 
 from harness.evals.samples import SAMPLES, read_samples
 from harness.stages import Stage, run
@@ -41,7 +41,8 @@ RANKINGS = {
 
 def stages(start: Path, output: Path, seed: int) -> list[Stage]:
     """All stages of one seed in turn."""
-    found = [Stage(s.name, s.arguments, s.done) for s in bstar_arithmetic.stages(start, seed) if s.done.name in NEEDED]
+    policies = bstar_arithmetic.stages(start, seed)
+    found = [policies[name] for name in NEEDED]
     for policy in POLICIES:
         folder = output / f"seed{seed}" / policy
         pairs = folder / "pairs.jsonl"
@@ -124,11 +125,6 @@ def pair_accuracy(folder: Path) -> float:
 
 def table(output: Path) -> str:
     """Mean over seeds in per cent with half its 95 % interval: one line for each policy and ranking."""
-
-    def cell(values: list[float]) -> str:
-        mean, half = mean_and_half_width(values)
-        return f"{100 * mean:.1f}" + (f" ± {100 * half:.1f}" if half == half else "")
-
     lines = [
         "| policy | ranking | pairs ranked right | best of 8 | majority of 8 | weighted majority | pass@1 | pass@8 |",
         "|---" * 8 + "|",
