@@ -122,11 +122,11 @@ def collected(output: Path) -> dict[str, dict[int, dict[int, float]]]:
     """Accuracy of each method by iteration and seed; the control has the SFT policy's as iteration 0."""
     values: dict[str, dict[int, dict[int, float]]] = {name: {} for name in METHODS}
     for folder in sorted(output.glob("seed[0-9]*")):
-        starts = [accuracies(folder / name)[0] for name in METHODS if 0 in accuracies(folder / name)]
-        for name in METHODS:
-            if found := accuracies(folder / name):
-                for iteration, accuracy in ({0: starts[0]} | found).items():
-                    values[name].setdefault(iteration, {})[int(folder.name[4:])] = accuracy
+        finished = {name: accuracies(folder / name) for name in METHODS if (folder / "done" / name).exists()}
+        starts = [found[0] for found in finished.values() if 0 in found]
+        for name, found in finished.items():
+            for iteration, accuracy in ({0: starts[0]} | found).items():
+                values[name].setdefault(iteration, {})[int(folder.name[4:])] = accuracy
     return values
 
 
@@ -168,25 +168,29 @@ def table(output: Path) -> str:
 
 
 def plot(output: Path, path: Path) -> None:
-    """Accuracy by iteration of every method."""
+    """Accuracy by iteration of every method, a panel a seed."""
     import matplotlib
 
     matplotlib.use("Agg")
     from matplotlib import pyplot
 
     values = collected(output)
-    figure, axes = pyplot.subplots(figsize=(7, 4.5), constrained_layout=True)
-    for shift, (name, label) in enumerate(METHODS.items()):
-        rows = values.get(name, {})
-        points = [(i, *mean_and_half_width([*rows[i].values()])) for i in sorted(rows)]
-        if points:
-            x, y, half = zip(*points, strict=True)
-            moved = [value + 0.02 * (shift - len(METHODS) / 2) for value in x]  # so that intervals do not overlap
-            axes.errorbar(moved, y, half if half[0] == half[0] else None, marker="o", capsize=3, label=label)
-    axes.set(xlabel="iteration", ylabel="held-out greedy accuracy", title="Arithmetic, 500 held-out problems")
-    axes.xaxis.get_major_locator().set_params(integer=True)
-    axes.legend(fontsize="small")
-    figure.savefig(path, dpi=120)
+    seeds = sorted({seed for rows in values.values() for found in rows.values() for seed in found})
+    figure, panels = pyplot.subplots(
+        1, len(seeds), figsize=(3.6 * len(seeds) + 2, 4), sharey=True, squeeze=False, layout="constrained"
+    )
+    for axes, seed in zip(panels[0], seeds, strict=True):
+        for number, (name, label) in enumerate(METHODS.items()):
+            rows = values[name]
+            points = [(i, 100 * rows[i][seed]) for i in sorted(rows) if seed in rows[i]]
+            axes.plot(*zip(*points, strict=True), marker="o", markersize=4, color=f"C{number}", label=label)
+        axes.set(xlabel="iteration", title=f"seed {seed}", xticks=range(NUM_ITERATIONS + 1))
+        axes.errorbar(0.15, axes.get_ylim()[1] - 6, 4.3, color="black", capsize=3)
+        axes.annotate("95 % of\none value", (0.25, axes.get_ylim()[1] - 8), fontsize="x-small")
+        axes.grid(alpha=0.3)
+    panels[0][0].set(ylabel="held-out accuracy, greedy, %")
+    figure.legend(*panels[0][0].get_legend_handles_labels(), loc="outside right center", fontsize="small")
+    figure.savefig(path, dpi=110)
     pyplot.close(figure)
 
 
