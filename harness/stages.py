@@ -2,19 +2,31 @@
 
 from __future__ import annotations
 
+import atexit
 import ctypes
 import json
+import multiprocessing
 import os
+import runpy
 import shlex
 import signal
-import subprocess
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from io import TextIOWrapper
+from multiprocessing import forkserver
+from multiprocessing.process import BaseProcess
 from pathlib import Path
+from typing import NoReturn, cast
 
+from harness.environment import prepare_environment
 from harness.store import write_bytes
+
+IMPORTED = ("harness.commands.training", "harness.evals.command", "harness.engines.hf", "vllm.v1.engine.llm_engine")
+"""What every stage would import; what is not installed is left out."""
+THREADS = {"OMP_NUM_THREADS": "1"}
+"""Lanes share the machine; and with more, libraries start threads when they are imported, which a fork would lose."""
 
 
 @dataclass(frozen=True)
@@ -33,6 +45,10 @@ class Stage:
         own = self.program == ("-m", "harness")
         return shlex.join(["harness" if own else "python", *(() if own else self.program), *self.arguments])
 
+    def log(self, output: Path) -> Path:
+        """Where its output goes."""
+        return output / "logs" / f"{self.name.replace(' ', '_')}.log"
+
 
 def own_configs(recipe: Path, default_output: str, output: Path) -> Path:
     """A recipe's configs, their paths pointed at `output` if that is not where they point anyway."""
@@ -43,46 +59,75 @@ def own_configs(recipe: Path, default_output: str, output: Path) -> Path:
     return output / "configs"
 
 
-def die_with_parent() -> None:
-    """In a child: be ended by the kernel when the recipe is killed, so that a second start finds nothing running."""
-    ctypes.CDLL(None).prctl(1, signal.SIGTERM)  # PR_SET_PDEATHSIG
+def start(
+    program: Sequence[str], arguments: Sequence[str], log: Path, environment: Mapping[str, str] | None = None
+) -> BaseProcess:
+    """Start `python PROGRAM ARGUMENTS`, forked from a process that has imported the heavy packages and run nothing.
 
+    Imports are half of what a stage on a small model costs. The new process has one thread for its numeric libraries.
 
-def start(stage: Stage, output: Path) -> subprocess.Popen:
-    """Start a stage; what it prints goes to its log."""
-    log = output / "logs" / f"{stage.name.replace(' ', '_')}.log"
+    Args:
+        log: file to which its output is appended.
+        environment: variables set in the new process, over those of this one at the first start.
+    """
+    context = multiprocessing.get_context("forkserver")
+    context.set_forkserver_preload(list(IMPORTED))
+    before = dict(os.environ)
+    os.environ.update(THREADS)
+    prepare_environment()
+    try:
+        forkserver.ensure_running()
+    finally:
+        os.environ.clear()
+        os.environ.update(before)
     log.parent.mkdir(parents=True, exist_ok=True)
-    print(f"[{stage.name}] {stage.command}  > {log}", flush=True)
-    environment = {**os.environ, "OMP_NUM_THREADS": "1", "OMP_WAIT_POLICY": "PASSIVE"}
-    with open(log, "a") as file:
-        return subprocess.Popen(
-            [sys.executable, *stage.program, *stage.arguments],
-            stdout=file,
-            stderr=subprocess.STDOUT,
-            env=environment,
-            preexec_fn=die_with_parent if sys.platform == "linux" else None,
-        )
+    process = context.Process(target=_run, args=(tuple(program), tuple(arguments), str(log), dict(environment or {})))
+    process.start()
+    return process
+
+
+def _run(program: tuple[str, ...], arguments: tuple[str, ...], log: str, environment: dict[str, str]) -> NoReturn:
+    """In the new process: be the command."""
+    if sys.platform == "linux":
+        # Be ended by the kernel when the recipe is killed, so that a second start finds nothing running.
+        ctypes.CDLL(None).prctl(1, signal.SIGTERM)  # PR_SET_PDEATHSIG
+    file = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_APPEND)
+    for stream in (sys.stdout, sys.stderr):
+        os.dup2(file, stream.fileno())
+        cast(TextIOWrapper, stream).reconfigure(line_buffering=True)
+    os.environ.update(environment)
+    name, *rest = program
+    try:
+        if name == "-m":
+            sys.argv = ["", *rest[1:], *arguments]
+            runpy.run_module(rest[0], run_name="__main__", alter_sys=True)
+        else:
+            sys.argv = [name, *rest, *arguments]
+            runpy.run_path(name, run_name="__main__")
+    finally:
+        atexit._run_exitfuncs()  # processes of multiprocessing leave without
+    sys.exit(0)
 
 
 def run(lanes: Sequence[Sequence[Stage]], output: Path) -> None:
     """Run lanes side by side, the stages of a lane in turn; stop everything if one fails."""
     waiting = [[stage for stage in lane if not stage.done.exists()] for lane in lanes]
-    running: dict[int, tuple[Stage, subprocess.Popen, float]] = {}
+    running: dict[int, tuple[Stage, BaseProcess, float]] = {}
     try:
         while any(waiting) or running:
             for lane, todo in enumerate(waiting):
                 if lane not in running and todo:
                     stage = todo.pop(0)
-                    running[lane] = stage, start(stage, output), time.monotonic()
+                    print(f"[{stage.name}] {stage.command}  > {stage.log(output)}", flush=True)
+                    process = start(stage.program, stage.arguments, stage.log(output))
+                    running[lane] = stage, process, time.monotonic()
             for lane, (stage, process, started) in list(running.items()):
-                if (status := process.poll()) is None:
+                if (status := process.exitcode) is None:
                     continue
                 del running[lane]
                 if status:
-                    log = (output / "logs" / f"{stage.name.replace(' ', '_')}.log").read_text().splitlines()
-                    raise SystemExit(
-                        "\n".join([*log[-15:], f"error: stage '{stage.name}' ended with status {status}."])
-                    )
+                    last = stage.log(output).read_text().splitlines()[-15:]
+                    raise SystemExit("\n".join([*last, f"error: stage '{stage.name}' ended with status {status}."]))
                 stage.done.parent.mkdir(parents=True, exist_ok=True)
                 stage.done.touch()
                 print(f"[{stage.name}] done in {time.monotonic() - started:.0f} s", flush=True)
@@ -91,7 +136,7 @@ def run(lanes: Sequence[Sequence[Stage]], output: Path) -> None:
         for _, process, _ in running.values():
             process.terminate()
         for _, process, _ in running.values():
-            process.wait()
+            process.join()
 
 
 def final_accuracy(folder: Path) -> dict:

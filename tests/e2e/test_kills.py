@@ -7,7 +7,7 @@ import torch
 import yaml
 
 from harness.arithmetic.prepare import prepare
-from tests.forked import start
+from harness.stages import start
 from tests.paths import ROOT
 
 RECIPE = ROOT / "configs/recipes/bstar/arithmetic/20_bstar.yaml"
@@ -54,9 +54,10 @@ def small_config(folder, data):
 
 def fit(config, at=""):
     """Run `harness fit` with the moment of its death; exit status and output."""
-    environment = {"KILL_AT": at, "WANDB_MODE": "disabled", "OMP_NUM_THREADS": "1"}
     log = config.with_suffix(".log")
-    process = start(["fit", "--config", str(config), "--ckpt_path", "last"], log, environment)
+    log.unlink(missing_ok=True)
+    arguments = ("fit", "--config", str(config), "--ckpt_path", "last")
+    process = start(("-m", "harness"), arguments, log, {"KILL_AT": at, "WANDB_MODE": "disabled"})
     process.join()
     return process.exitcode, log.read_text()
 

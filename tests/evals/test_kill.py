@@ -13,11 +13,12 @@ from pathlib import Path
 import pytest
 
 from harness.evals.samples import LOG, SAMPLES
-from tests.forked import start
+from harness.stages import start
 from tests.paths import ROOT
 
 KILLS = 10
-QUIET = {"HARNESS_PROGRESS": "off", "OMP_NUM_THREADS": "1"}
+HARNESS = ("-m", "harness")
+QUIET = {"HARNESS_PROGRESS": "off"}
 OPTIONS = "--n 3 --k 1,2,3 --max_tokens 24 --protocol gsm8k --engine.kind transformers --engine.dtype float32"
 
 
@@ -34,13 +35,13 @@ def lines(folder: Path) -> int:
 def test_ten_kills_of_the_command_leave_the_results_of_an_unbroken_run(byte_model_dir, tmp_path):
     task = tmp_path / "sums.jsonl"
     task.write_text("".join(json.dumps({"question": f"{i} + 1", "answer": str(i + 1)}) + "\n" for i in range(90)))
-    whole = start(command(byte_model_dir, task, tmp_path / "whole"), tmp_path / "log", QUIET)
+    whole = start(HARNESS, command(byte_model_dir, task, tmp_path / "whole"), tmp_path / "log", QUIET)
     whole.join()
     assert whole.exitcode == 0
 
     killed, rng, counts = tmp_path / "killed", random.Random(0), [0]
     for _ in range(KILLS):
-        process = start(command(byte_model_dir, task, killed), tmp_path / "log", QUIET)
+        process = start(HARNESS, command(byte_model_dir, task, killed), tmp_path / "log", QUIET)
         wanted, deadline = counts[-1] + rng.randint(0, 12), time.monotonic() + 60
         while lines(killed) < wanted and time.monotonic() < deadline:
             time.sleep(0.005)
