@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import atexit
-import ctypes
 import json
 import multiprocessing
 import os
@@ -11,6 +10,7 @@ import runpy
 import shlex
 import signal
 import sys
+import threading
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -88,9 +88,7 @@ def start(
 
 def _run(program: tuple[str, ...], arguments: tuple[str, ...], log: str, environment: dict[str, str]) -> NoReturn:
     """In the new process: be the command."""
-    if sys.platform == "linux":
-        # Be ended by the kernel when the recipe is killed, so that a second start finds nothing running.
-        ctypes.CDLL(None).prctl(1, signal.SIGTERM)  # PR_SET_PDEATHSIG
+    threading.Thread(target=_end_with_recipe, daemon=True).start()
     file = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_APPEND)
     for stream in (sys.stdout, sys.stderr):
         os.dup2(file, stream.fileno())
@@ -107,6 +105,14 @@ def _run(program: tuple[str, ...], arguments: tuple[str, ...], log: str, environ
     finally:
         atexit._run_exitfuncs()  # processes of multiprocessing leave without
     sys.exit(0)
+
+
+def _end_with_recipe() -> None:
+    """Terminate this process when the recipe's ends, however it does, so that a second start finds nothing running."""
+    recipe = multiprocessing.parent_process()
+    assert recipe is not None
+    recipe.join()
+    os.kill(os.getpid(), signal.SIGTERM)
 
 
 def run(lanes: Sequence[Sequence[Stage]], output: Path) -> None:
