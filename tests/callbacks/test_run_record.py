@@ -2,6 +2,7 @@ import hashlib
 import json
 import subprocess
 import sys
+import time
 
 import pytest
 import yaml
@@ -115,7 +116,9 @@ def test_wandb_gets_the_config_and_an_axis_for_each_group_of_metrics(tmp_path, m
         assert logger.experiment.config["start"]["seed"] == 7
     finally:
         logger.experiment.finish()
-    axes = recorded_axes(next((tmp_path / "run/wandb").glob("offline-run-*/*.wandb")).read_bytes())
+    log, deadline = next((tmp_path / "run/wandb").glob("offline-run-*/*.wandb")), time.monotonic() + 60
+    while "train/*" not in (axes := recorded_axes(log.read_bytes())) and time.monotonic() < deadline:
+        time.sleep(0.1)  # W&B's own process writes the log, and may end after `finish`
     assert axes["rollout/*"] == axes["eval/*"] == "iteration"
     assert axes["train/*"] == "trainer/global_step"
 

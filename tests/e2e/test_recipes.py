@@ -59,7 +59,7 @@ def save_model(folder: Path, architecture: str) -> Path:
         "num_attention_heads": 4,
         "num_key_value_heads": 2,
         "intermediate_size": 64,
-        "max_position_embeddings": 1024,
+        "max_position_embeddings": 2048,
         "pad_token_id": 0,
         "bos_token_id": 1,
         "eos_token_id": 2,
@@ -118,7 +118,7 @@ class Shrunk:
             "engine": {
                 "kind": "transformers",
                 "dtype": "float32",
-                "max_model_len": min(node.get("max_model_len", 384), 384),
+                "max_model_len": min(node.get("max_model_len", 384), 2048),
             },
             "evaluation": {"max_tokens": 8},
             "trainer": {
