@@ -220,7 +220,10 @@ def test_a_bad_config_file_is_named(command, content, expected, capsys, tmp_path
 
 
 def test_what_a_nested_class_refuses_is_one_sentence(capsys, tmp_path):
-    reward = {"class_path": "harness.rewards.RewardModel", "init_args": {"checkpoint": "no/such/model"}}
+    reward = {
+        "class_path": "harness.rewards.RewardModel",
+        "init_args": {"checkpoint": "no/such/model", "template": "plain"},
+    }
     rollout = {
         "class_path": "harness.callbacks.RolloutCallback",
         "init_args": {
@@ -326,7 +329,12 @@ def test_a_signal_ends_a_run_with_its_own_status_and_the_run_can_be_continued(nu
     endless = ["fit", "--config", "boring.yaml", "--run_dir", "run", "--trainer.max_epochs", "1000000"]
     environment = {**os.environ, "HARNESS_PROGRESS": "off"}
     process = subprocess.Popen(
-        [sys.executable, "-m", "harness", *endless], env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE
+        [sys.executable, "-m", "harness", *endless],
+        env=environment,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        # Shells start background jobs with SIGINT ignored, and it would stay so.
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
     )
     try:
         deadline = time.monotonic() + 120

@@ -1,11 +1,9 @@
-"""The loop of self-improvement through the real command line: several ranks, kills, real data with real vLLM."""
+"""The loop of self-improvement through the real command line: several ranks, real data with real vLLM."""
 
 import json
 import os
-import signal
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import pytest
@@ -87,23 +85,6 @@ def test_two_ranks_run_the_loop_and_the_first_samples_for_both(tmp_path, data, u
             json.loads(content(tmp_path, name))["weights"] != json.loads(content(tmp_path, "eval_000.json"))["weights"]
         )
     assert not list((tmp_path / "run/rollouts").glob(".turns-*"))
-
-
-@pytest.mark.slow
-@pytest.mark.parametrize("kill_after", ["iter_001.jsonl", "iter_002.jsonl", "iter_002.json"])
-def test_a_killed_run_started_again_ends_as_the_unbroken_one(tmp_path, data, unbroken, kill_after):
-    config = small_config(tmp_path, data)
-    process = start(config, "--ckpt_path", "last")
-    deadline = time.monotonic() + 200
-    while not (tmp_path / "run/rollouts" / kill_after).exists():
-        assert process.poll() is None, process.communicate()[0]
-        assert time.monotonic() < deadline
-        time.sleep(0.005)
-    os.killpg(process.pid, signal.SIGKILL)
-    process.communicate()
-    fit(config, "--ckpt_path", "last")
-    for name in ("iter_001.jsonl", "iter_001.train.jsonl", "iter_002.jsonl", "iter_002.train.jsonl", "eval_002.json"):
-        assert content(tmp_path, name) == content(unbroken, name), name
 
 
 @pytest.mark.slow
