@@ -24,7 +24,8 @@ import yaml
 from bstar_arithmetic import RECIPE, RECIPE_OUTPUT, accuracies, cell, num_samples
 
 from harness.stages import Stage, run
-from harness.store import write_bytes
+from harness.store import from_dict, write_bytes
+from harness.types import RolloutConfig
 
 NUM_PROBLEMS, NUM_STEPS, NUM_ITERATIONS = 500, 150, 3
 GRID = (0.3, 0.7, 1.1, 1.5)
@@ -130,8 +131,9 @@ def row(output: Path, name: str, reference: str, iteration: int) -> str:
 
 def settings(run: Path, iterations: int) -> list[str]:
     """Temperature/threshold of the first iterations of a run."""
-    decided = [json.loads((run / f"rollouts/iter_{i:03d}.json").read_text()) for i in range(1, iterations + 1)]
-    return [f"{d['config']['sampling']['temperature']:g}/{d['config']['reward_threshold']:g}" for d in decided]
+    manifests = [json.loads((run / f"rollouts/iter_{i:03d}.json").read_text()) for i in range(1, iterations + 1)]
+    decided = [from_dict(RolloutConfig, manifest["config"]) for manifest in manifests]
+    return [f"{config.sampling.temperature:g}/{config.reward_threshold:g}" for config in decided]
 
 
 def tables(output: Path) -> str:
