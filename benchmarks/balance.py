@@ -180,8 +180,9 @@ def compare_halving(runs: Sequence[Path], num_orders: int) -> None:
             count, rng = stored.num_problems, random.Random(0)
             full, account = scheduler.decide(int(path.name[5:8]), stored)
             grid, best = account["balance_scores"], account["balance_score"]
+            rules = rules_of(scheduler)
             for order in (rng.sample(range(count), count) for _ in range(num_orders)):
-                for name, (rule, share) in rules_of(scheduler).items():
+                for name, (rule, share) in rules.items():
                     probe = Shuffled(stored, order[: round(share * count)])
                     chosen, _ = rule.decide(1, probe)
                     row = scheduler.temperatures.index(chosen.sampling.temperature)

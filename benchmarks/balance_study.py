@@ -23,7 +23,7 @@ import bstar_arithmetic
 import yaml
 from bstar_arithmetic import RECIPE, RECIPE_OUTPUT, accuracies, cell, num_samples
 
-from harness.stages import Stage, run
+from harness.stages import Stage, interruptible, run
 from harness.store import from_dict, write_bytes
 from harness.types import RolloutConfig
 
@@ -70,9 +70,8 @@ ARMS = {
 }
 
 
-def stages(policies: Path, output: Path, seed: int) -> list[Stage]:
+def stages(start: Path, output: Path, seed: int) -> list[Stage]:
     """The SFT policy where it is missing, and all arms of one seed."""
-    start = policies / f"seed{seed}"
     policies = bstar_arithmetic.stages(start, seed)
     found = [policies["data"], policies["10_sft"]]
     folder = output / f"seed{seed}"
@@ -163,13 +162,12 @@ def main() -> None:
     parser.add_argument("--report", action="store_true", help="run nothing")
     options = parser.parse_args()
     if not options.report:
-        for seed in options.seeds:
-            unwanted = {options.output / f"seed{seed}/done" / name for name in set(ARMS) - set(options.arms)}
-            todo = [s for s in stages(options.policies, options.output, seed) if s.done not in unwanted]
-            try:
-                run([todo], options.output)
-            except KeyboardInterrupt:
-                raise SystemExit("interrupted; run it again to continue.") from None
+        with interruptible():
+            for seed in options.seeds:
+                found = stages(options.policies / f"seed{seed}", options.output, seed)
+                run(
+                    [[stage for stage in found if stage.done.name not in set(ARMS) - set(options.arms)]], options.output
+                )
     result = tables(options.output)
     write_bytes(options.output / "tables.md", result.encode())
     print(result)

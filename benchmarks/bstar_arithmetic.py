@@ -21,7 +21,7 @@ from pathlib import Path
 
 from scipy import stats
 
-from harness.stages import Stage, run
+from harness.stages import Stage, final_accuracy, interruptible, run
 from harness.store import write_bytes
 
 RECIPE = Path(__file__).parents[1] / "configs/recipes/bstar/arithmetic"
@@ -94,8 +94,8 @@ def accuracies(run_folder: Path) -> dict[int, float]:
     for path in sorted(run_folder.glob("rollouts/eval_[0-9][0-9][0-9].json")):
         data = json.loads(path.read_text())
         found[data["iteration"]] = data["accuracy"]
-    if (results := run_folder / "eval/results.json").exists():
-        found[NUM_ITERATIONS] = json.loads(results.read_text())["metrics"]["accuracy"]["value"]
+    if (run_folder / "eval/results.json").exists():
+        found[NUM_ITERATIONS] = final_accuracy(run_folder)["accuracy"]
     return found
 
 
@@ -202,11 +202,9 @@ def main() -> None:
     parser.add_argument("--report", action="store_true", help="run nothing")
     options = parser.parse_args()
     if not options.report:
-        try:
+        with interruptible():
             for seed in options.seeds:
                 run_all(stages(options.output / f"seed{seed}", seed), options.output)
-        except KeyboardInterrupt:
-            raise SystemExit("interrupted; run it again to continue.") from None
     result = table(options.output)
     options.docs.mkdir(parents=True, exist_ok=True)
     plot(options.output, options.docs / "bstar_arithmetic.png")

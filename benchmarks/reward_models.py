@@ -25,7 +25,7 @@ import yaml
 from bstar_arithmetic import RECIPE, RECIPE_OUTPUT, cell
 
 from harness.evals.samples import SAMPLES, read_samples
-from harness.stages import Stage, run
+from harness.stages import Stage, interruptible, run
 from harness.store import write_bytes
 
 POLICIES = {"10_sft": "SFT", "20_bstar": "B-STaR, iteration 3"}
@@ -47,27 +47,21 @@ def stages(start: Path, output: Path, seed: int) -> list[Stage]:
     found = [policies[name] for name in NEEDED]
     for policy in POLICIES:
         folder = output / f"seed{seed}" / policy
-        pairs = folder / "pairs.jsonl"
 
         def add(name: str, *arguments: str, folder: Path = folder) -> None:
             found.append(Stage(f"seed {seed}: {folder.name} {name}", arguments, folder / "done" / name))
 
         config = RECIPE / "12_rollout.yaml"
-        files = (
-            "--output",
-            str(folder / "rollouts.jsonl"),
-            "--rows",
-            str(pairs),
-            "--model",
-            str(start / policy / "hf"),
-        )
+        files = ("--output", str(folder / "rollouts.jsonl"), "--rows", str(folder / "pairs.jsonl"))
+        model = ("--model", str(start / policy / "hf"))
         problems = json.dumps([str(start / "data/train.jsonl")])
-        add("rollout", "rollout", "--config", str(config), *files, "--problems", problems, "--sampling.seed", str(seed))
+        drawn = ("--problems", problems, "--sampling.seed", str(seed))
+        add("rollout", "rollout", "--config", str(config), *files, *model, *drawn)
         for name, changes, lr, epochs in (("head", HEAD, 5e-4, 2), ("hybrid", HYBRID, 2e-4, 1)):
             written = write_config(folder, start / policy / "hf", name, changes, lr, epochs)
             fixed = ("--seed_everything", str(seed), "--ckpt_path", "last")
             add(f"{name} training", "fit", "--config", str(written), *fixed)
-        task = ("--task", str(start / "data/test.jsonl"), "--model", str(start / policy / "hf"), "--seed", str(seed))
+        task = ("--task", str(start / "data/test.jsonl"), *model, "--seed", str(seed))
         sampling = ("--protocol", "arithmetic", "--max_tokens", "48", "--n", "8", "--k", "8", "--temperature", "1.0")
         for name in RANKINGS:
             reward = reward_options(name, folder, start)
@@ -157,13 +151,11 @@ def main() -> None:
     parser.add_argument("--report", action="store_true", help="run nothing")
     options = parser.parse_args()
     if not options.report:
-        try:
+        with interruptible():
             for seed in options.seeds:
                 for stage in stages(options.policies / f"seed{seed}", options.output, seed):
                     run([[stage]], options.output)
                     share_samples(stage.done.parents[1])
-        except KeyboardInterrupt:
-            raise SystemExit("interrupted; run it again to continue.") from None
     result = table(options.output)
     write_bytes(options.output / "table.md", (result + "\n").encode())
     print(result)

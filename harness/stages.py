@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import atexit
+import contextlib
 import json
 import multiprocessing
 import os
@@ -12,7 +13,7 @@ import signal
 import sys
 import threading
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from io import TextIOWrapper
 from multiprocessing import forkserver
@@ -113,6 +114,15 @@ def _end_with_recipe() -> None:
     assert recipe is not None
     recipe.join()
     os.kill(os.getpid(), signal.SIGTERM)
+
+
+@contextlib.contextmanager
+def interruptible() -> Iterator[None]:
+    """Around the stages of a recipe: Ctrl-C ends it with one sentence."""
+    try:
+        yield
+    except KeyboardInterrupt:
+        raise SystemExit("interrupted; run it again to continue.") from None
 
 
 def run(lanes: Sequence[Sequence[Stage]], output: Path) -> None:

@@ -17,7 +17,7 @@ from pathlib import Path
 from statistics import fmean, stdev
 
 from harness.rollouts.trees import coverage, read_trees
-from harness.stages import Stage, own_configs, run
+from harness.stages import Stage, interruptible, own_configs, run
 from harness.store import write_bytes
 
 RECIPE = Path(__file__).resolve().parent
@@ -141,15 +141,13 @@ def main() -> None:
     options = parser.parse_args()
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
     folders = [options.output / f"seed_{seed}" for seed in options.seeds]
-    try:
+    with interruptible():
         for seed, folder in zip(options.seeds, folders, strict=True):
             for lanes in phases(folder, seed):
                 run(lanes, folder)
                 for name in ("20_trees", "30_trees"):
                     if any(stage.name == name for lane in lanes for stage in lane):
                         print(coverage_table([folder], (name,)), flush=True)
-    except KeyboardInterrupt:
-        raise SystemExit("interrupted; run it again to continue.") from None
     result = f"{table(folders)}\n\n{coverage_table(folders)}"
     write_bytes(options.output / "table.md", (result + "\n").encode())
     print(f"\n{result}")

@@ -15,7 +15,7 @@ import sys
 from pathlib import Path
 from statistics import fmean, stdev
 
-from harness.stages import Stage, final_accuracy, own_configs, run
+from harness.stages import Stage, final_accuracy, interruptible, own_configs, run
 from harness.store import write_bytes
 
 RECIPE = Path(__file__).resolve().parent
@@ -98,13 +98,11 @@ def main() -> None:
     options = parser.parse_args()
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
     folders = [options.output / f"seed_{seed}" for seed in options.seeds]
-    try:
+    with interruptible():
         for seed, folder in zip(options.seeds, folders, strict=True):
             first, lanes = stages(folder, seed)
             run([first], folder)
             run(lanes, folder)
-    except KeyboardInterrupt:
-        raise SystemExit("interrupted; run it again to continue.") from None
     result = table(folders)
     write_bytes(options.output / "table.md", (result + "\n").encode())
     print(f"\n{result}")
