@@ -12,6 +12,7 @@ import time
 from pathlib import Path
 
 import pytest
+import torch
 import yaml
 
 from harness import __version__
@@ -310,6 +311,29 @@ def test_a_disk_that_fills_up_under_a_library_of_its_own_errors_is_one_sentence(
 def test_a_fit_without_a_single_step_fails(capsys):
     given = ["fit", "--config", "boring.yaml", "--trainer.limit_train_batches", "0"]
     assert "not one step was taken" in error_of(capsys, *given)
+
+
+def test_no_process_group_outlives_a_run():
+    assert run("fit", "--config", "boring.yaml", "--trainer.strategy", "ddp", "--trainer.devices", "1") == 0
+    assert not torch.distributed.is_initialized()
+
+
+def test_a_process_that_ran_in_parallel_ends_by_its_exit_functions_and_not_by_taking_python_down():
+    script = (
+        "import atexit, os, sys; from harness.cli import main\n"
+        "class Kept:\n    def __del__(self, write=os.write): write(1, b'taken down\\n')\n"
+        "sys.kept = Kept(); atexit.register(print, 'exit functions ran')\n"
+        "sys.exit(main())"
+    )
+    fit = [sys.executable, "-c", script, "fit", "--config", "boring.yaml"]
+    environment = {**os.environ, "WANDB_MODE": "disabled"}
+    printed = {}
+    for strategy in ("ddp", "auto"):
+        options = ["--run_dir", f"runs/{strategy}", "--trainer.devices", "1", "--trainer.strategy", strategy]
+        done = subprocess.run([*fit, *options], capture_output=True, text=True, env=environment, check=False)
+        assert done.returncode == 0, done.stderr
+        printed[strategy] = [line for line in done.stdout.splitlines() if line in ("taken down", "exit functions ran")]
+    assert printed == {"ddp": ["exit functions ran"], "auto": ["exit functions ran", "taken down"]}
 
 
 def test_the_other_verbs_leave_the_record_of_the_fit_alone(tmp_path):

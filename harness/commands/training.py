@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import atexit
 import logging
+import os
 import sys
 import warnings
 from pathlib import Path
 from typing import Any
 
+import torch
 from lightning.pytorch import Callback, LightningDataModule, LightningModule, Trainer
 from lightning.pytorch.callbacks import ProgressBar
 from lightning.pytorch.cli import LightningArgumentParser, LightningCLI
@@ -140,6 +143,26 @@ def run_trainer(verb: str, arguments: list[str] | None) -> None:
     given = sys.argv[1:] if arguments is None else arguments
     check_config_files(given)
     TrainingCLI(verb, arguments)
+    leave_process_groups(end_process=arguments is None)
+
+
+def leave_process_groups(end_process: bool) -> None:
+    """Destroy the trainer's process groups, after success and if it made any; where asked, end the process as well.
+
+    Lightning leaves Gloo's groups to the interpreter's end, and FSDP2's are kept alive by caches of torch: their threads
+    run on while Python is taken down, which on rare occasions ends a finished run in SIGABRT ("terminate called without
+    an active exception"). After an error on one rank, destroying would wait for the collectives of the others.
+    """
+    if not (torch.distributed.is_available() and torch.distributed.is_initialized()):
+        return
+    if end_process:
+        atexit._run_exitfuncs()
+    if torch.distributed.is_initialized():
+        torch.distributed.destroy_process_group()
+    if end_process:
+        sys.stdout.flush()
+        sys.stderr.flush()
+        os._exit(0)
 
 
 def quieten() -> None:
