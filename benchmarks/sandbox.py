@@ -22,6 +22,7 @@ from harness.sandbox import Sandbox
 
 COUNTER = Path("/sys/fs/cgroup/cpuacct/harness-benchmark")
 SHORT = ("import math", "a = 5", "b = a * 2", "c = math.comb(b, 3)", "print(c)")
+PACKAGES = ("import math, sympy", *SHORT[1:])
 SLOW = tuple(f"start = time.monotonic()\nwhile time.monotonic() < start + 0.02: pass\nv{i} = {i}" for i in range(5))
 
 
@@ -60,7 +61,7 @@ def cpu_seconds() -> float:
 def report(name: str, count: int, seconds: float, cpu: float) -> None:
     rate, cost = count / seconds, 1000 * cpu / count
     print(
-        f"{name:34} {rate:8.1f} /s by the clock {cost:8.2f} ms of CPU each = {1000 / cost:7.1f} /s on a core of its own"
+        f"{name:46} {rate:8.1f} /s by the clock {cost:8.2f} ms of CPU each = {1000 / cost:7.1f} /s on a core of its own"
     )
 
 
@@ -73,9 +74,10 @@ def main() -> None:
         for snapshots in (32, 0):
             with Sandbox(snapshots=snapshots) as sandbox:
                 missing = [layer for layer, why in sandbox.layers.items() if why]
-                sandbox([("print(1)",)])
+                sandbox([("print(1)",), ("import sympy",)])
                 for name, steps, trees in (
                     ("short steps", SHORT, options.trees),
+                    ("short steps, sympy imported", PACKAGES, options.trees),
                     ("slow steps", SLOW, options.trees // 4),
                 ):
                     work = programs(steps, trees)

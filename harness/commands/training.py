@@ -149,9 +149,9 @@ def run_trainer(verb: str, arguments: list[str] | None) -> None:
 def leave_process_groups(end_process: bool) -> None:
     """Destroy the trainer's process groups, after success and if it made any; where asked, end the process as well.
 
-    Lightning leaves Gloo's groups to the interpreter's end, and FSDP2's are kept alive by caches of torch: their threads
-    run on while Python is taken down, which on rare occasions ends a finished run in SIGABRT ("terminate called without
-    an active exception"). After an error on one rank, destroying would wait for the collectives of the others.
+    Lightning leaves Gloo's groups to the interpreter's end, and caches of torch keep FSDP2's alive: their threads run
+    on while Python is taken down, which on rare occasions ends a finished run in SIGABRT ("terminate called without an
+    active exception"). After an error on one rank, destroying would wait for the collectives of the others.
     """
     if not (torch.distributed.is_available() and torch.distributed.is_initialized()):
         return

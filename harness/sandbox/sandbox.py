@@ -41,6 +41,7 @@ BOOTSTRAP = (
 )
 ENVIRONMENT = {
     "LANG": "C.UTF-8",
+    "LD_BIND_NOW": "1",
     "PYTHONHASHSEED": "0",
     "OPENBLAS_NUM_THREADS": "1",
     "OMP_NUM_THREADS": "1",
@@ -51,8 +52,8 @@ ENVIRONMENT = {
 }
 """All that a fork server and programs inherit.
 
-One thread each, for threads would not survive a fork. Memory in one piece, so that nearly all of it fits in huge pages,
-which halves the cost of a fork.
+One thread each, for threads would not survive a fork. Symbols bound at the start, not by each fork for itself. Memory
+in one piece, so that nearly all of it fits in huge pages, which halves the cost of a fork.
 """
 
 logger = logging.getLogger(__name__)
@@ -72,9 +73,10 @@ class Sandbox:
         workers: fork servers, each running one program at a time.
         limits: what a program may use.
         level: "strict" raises `InputError` when a layer of isolation is missing, "standard" logs what is missing.
-        modules: imported before any program starts; other installed packages can be imported but cost their time.
+        modules: imported before any program starts, where they are packages in a second interpreter of each worker,
+            which runs the programs that import any; other installed packages can be imported but cost their time.
         output_limit: bytes of output kept of a program; of longer output the middle is cut and marked.
-        snapshots: states kept by each worker; 0 runs every program from its first step.
+        snapshots: states kept by each interpreter; 0 runs every program from its first step.
     """
 
     def __init__(

@@ -40,6 +40,7 @@ def main(
     stdout: int,
     limits: confinement.Limits,
     modules: Sequence[str],
+    packages: bool,
     base: str,
     missing: dict[str, str],
     processes: int,
@@ -66,7 +67,7 @@ def main(
         os.close(descriptor)
     program = types.ModuleType("__main__")
     sys.modules["__main__"] = program
-    sys.path = [path for path in sys.path if "-packages" in path or path.startswith(sys.base_prefix)]
+    sys.path = [path for path in sys.path if (packages if "-packages" in path else path.startswith(sys.base_prefix))]
     _own_standard_streams(stdout)
     try:
         _serve(control, program, limits.timeout)

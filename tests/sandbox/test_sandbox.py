@@ -11,6 +11,7 @@ import pytest
 
 from harness.errors import InputError
 from harness.sandbox import Limits, Sandbox
+from harness.sandbox.forkserver import is_plain
 from harness.sandbox.probe import ATTACKS, report
 from harness.types import Execution
 
@@ -138,6 +139,60 @@ def test_random_numbers_do_not_depend_on_where_a_program_was_forked(sandbox):
     whole = run(sandbox, SLOW + source)
     run(sandbox, SLOW)
     assert run(sandbox, SLOW, source) == whole == run(sandbox, source)
+
+
+# ---- two interpreters
+
+
+@pytest.mark.parametrize(
+    ("source", "plain"),
+    [
+        ("x = 1\nprint(x)", True),
+        ("import math, itertools as it; print(1)", True),
+        ("from collections import Counter\nimport os.path  # as usual", True),
+        ("from math import (\n    comb,\n)", True),
+        ("import numpy as np", False),
+        ("import math, sympy", False),
+        ("import math, \\\n    sympy", False),
+        ("if x:\n    from sympy.solvers import solve", False),
+        ("try: import gmpy2\nexcept ImportError: pass", False),
+        ("from . import helper", False),
+    ],
+)
+def test_programs_that_import_packages_are_told_apart(source, plain):
+    assert is_plain(source) == plain
+
+
+@pytest.fixture(scope="module")
+def full():
+    with Sandbox(limits=Limits(timeout=5), modules=("math", "numpy")) as made:
+        yield made
+
+
+def test_a_program_runs_where_its_imports_are(full):
+    loaded = "import sys\nprint('numpy' in sys.modules)"
+    assert run(full, loaded).output == "False\n"
+    assert run(full, loaded, "import numpy").output == "True\n"
+    assert run(full, "x = 2", "import numpy as np\nprint(np.arange(x))", "print(x)").output == "[0 1]\n2\n"
+
+
+def test_a_package_that_is_imported_in_disguise_is_found_and_starts_from_the_same_seed(full):
+    draw = "numpy.random.seed\nprint(numpy.random.random())"
+    disguised = run(full, "print('once')", "numpy = __import__('num' + 'py')", draw)
+    assert disguised.output == run(full, "print('once')\nimport numpy", draw).output
+
+
+def test_a_package_that_is_nowhere_is_an_error(full):
+    expected = Execution("", "ModuleNotFoundError: No module named 'nowhere'", "error")
+    assert run(full, "import nowhere") == run(full, "__import__('nowhere')") == expected
+
+
+def test_an_interpreter_holds_no_descriptor_of_the_other(full):
+    source = (
+        "import os\nopen_ones = []\nfor number in range(64):\n    try:\n        os.fstat(number)\n"
+        "        open_ones.append(number)\n    except OSError:\n        pass\nprint(len(open_ones))"
+    )
+    assert run(full, source).output == run(full, f"import numpy\n{source}").output == "4\n"
 
 
 def test_no_layer_is_asked_for_that_is_missing(monkeypatch):
