@@ -12,7 +12,6 @@ import time
 from pathlib import Path
 
 import pytest
-import torch
 import yaml
 
 from harness import __version__
@@ -311,11 +310,6 @@ def test_a_disk_that_fills_up_under_a_library_of_its_own_errors_is_one_sentence(
 def test_a_fit_without_a_single_step_fails(capsys):
     given = ["fit", "--config", "boring.yaml", "--trainer.limit_train_batches", "0"]
     assert "not one step was taken" in error_of(capsys, *given)
-
-
-def test_no_process_group_outlives_a_run():
-    assert run("fit", "--config", "boring.yaml", "--trainer.strategy", "ddp", "--trainer.devices", "1") == 0
-    assert not torch.distributed.is_initialized()
 
 
 def test_a_process_that_ran_in_parallel_ends_by_its_exit_functions_and_not_by_taking_python_down():

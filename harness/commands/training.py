@@ -138,28 +138,27 @@ def training_parsers(verb: str) -> tuple[LightningArgumentParser, LightningArgum
 
 
 def run_trainer(verb: str, arguments: list[str] | None) -> None:
-    """Parse and run one of the four verbs; None takes the arguments, the verb first, from `sys.argv`."""
+    """Parse and run one of the four verbs; None takes the arguments, the verb first, from `sys.argv`.
+
+    With None, after a run beside other processes, it ends this one.
+    """
     quieten()
     given = sys.argv[1:] if arguments is None else arguments
     check_config_files(given)
     TrainingCLI(verb, arguments)
-    leave_process_groups(end_process=arguments is None)
+    if arguments is None:
+        end_parallel_process()
 
 
-def leave_process_groups(end_process: bool) -> None:
-    """Destroy the trainer's process groups, after success and if it made any; where asked, end the process as well.
+def end_parallel_process() -> None:
+    """End a process that ran beside others, successfully, by its exit functions and without taking Python down.
 
-    Lightning leaves Gloo's groups to the interpreter's end, and caches of torch keep FSDP2's alive: their threads run
-    on while Python is taken down, which on rare occasions ends a finished run in SIGABRT ("terminate called without an
-    active exception"). After an error on one rank, destroying would wait for the collectives of the others.
+    Process groups are left to the interpreter's end, by Lightning (Gloo's) or by caches of torch (FSDP2's), and their
+    threads run on meanwhile, which on rare occasions ends a finished run in SIGABRT ("terminate called without an
+    active exception").
     """
-    if not (torch.distributed.is_available() and torch.distributed.is_initialized()):
-        return
-    if end_process:
+    if torch.distributed.is_available() and torch.distributed.is_initialized():
         atexit._run_exitfuncs()
-    if torch.distributed.is_initialized():
-        torch.distributed.destroy_process_group()
-    if end_process:
         sys.stdout.flush()
         sys.stderr.flush()
         os._exit(0)

@@ -16,7 +16,7 @@ from lightning.pytorch.loggers import CSVLogger
 from lightning.pytorch.strategies import ModelParallelStrategy
 
 from harness.callbacks.checkpoint import HFCheckpoint
-from harness.commands.training import leave_process_groups
+from harness.commands.training import end_parallel_process
 from harness.datamodules import PreferenceDataModule, SFTDataModule
 from harness.models import named_weights
 from harness.modules import DPOModule, RewardModule, SFTModule
@@ -84,4 +84,4 @@ if __name__ == "__main__":
     request = json.loads(sys.argv[1])
     for job in request["jobs"]:
         fit(request["strategy"], **job)
-    leave_process_groups(end_process=True)
+    end_parallel_process()
