@@ -7,7 +7,6 @@ program at a time and never touches generated code itself.
 from __future__ import annotations
 
 import contextlib
-import functools
 import re
 import signal
 import socket
@@ -20,8 +19,8 @@ from harness.sandbox.wire import Closed, receive, send
 
 COMMON = ("collections", "datetime", "fractions", "functools", "itertools", "math", "random", "re", "statistics")
 """Modules of the standard library that every interpreter has imported."""
-IMPORTS = re.compile(r"\bfrom\s+(\w+)[\w.]*\s+import\b|\bimport\s([^\n;#]*)")
-"""An import statement: the module, or several with commas between them."""
+IMPORTS = re.compile(r"\bfrom\s+([\w.]+)\s+import\b|\bimport\s([^\n;#]*)")
+"""An import statement: the module, or several with commas between them. Read in linear time, whatever the source."""
 
 
 Start = Callable[[list[str], bool], Interpreter]
@@ -73,7 +72,6 @@ def is_standard(module: str) -> bool:
     return module.partition(".")[0] in sys.stdlib_module_names
 
 
-@functools.lru_cache(4096)
 def is_plain(source: str) -> bool:
     """Whether the import statements of a source name modules of the standard library only."""
     for single, several in IMPORTS.findall(source):

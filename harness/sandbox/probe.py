@@ -15,6 +15,8 @@ from harness.sandbox.sandbox import Sandbox
 from harness.types import Execution
 
 CANARY = "HARNESS_PROBE_CANARY"
+INTERPRETERS = {"plain": "", "full": "import numpy\n"}
+"""What a program begins with to run in each of a sandbox's two interpreters."""
 
 
 @dataclass(frozen=True)
@@ -118,7 +120,8 @@ ATTACKS = (
 def report(level: str = "standard", timeout: float = 2.0) -> list[tuple[str, bool, str]]:
     """Attack a sandbox made for the purpose; return (attack, whether it was withstood, detail) for each.
 
-    After every attack a harmless program must still give the right result, or the attack counts as not withstood.
+    Each is tried in both interpreters; the detail is that of the last, or of the first that gave in. After every attack
+    a harmless program must still give the right result, or the attack counts as not withstood.
     The layers of isolation come first, as (layer, whether it is in place, why not).
     """
     os.environ[CANARY] = "c4n4ry"
@@ -132,13 +135,18 @@ def report(level: str = "standard", timeout: float = 2.0) -> list[tuple[str, boo
             rows += [(f"layer: {layer}", not why, why or "in place") for layer, why in sandbox.layers.items()]
             for attack in ATTACKS:
                 source = attack.source.format(outside=outside, port=listener.getsockname()[1], parent=os.getpid())
-                start = time.monotonic()
-                [execution] = sandbox([(source,)])
-                [harmless] = sandbox([("x = 20", "print(x + 1)")])
-                held = attack.held(execution, outside) and harmless.output == "21\n"
-                outcome = execution.error or execution.status
-                rows.append((attack.name, held, f"{outcome[:90]} after {time.monotonic() - start:.1f} s"))
-                (outside / "written").unlink(missing_ok=True)
+                for kind, beginning in INTERPRETERS.items():
+                    start = time.monotonic()
+                    [execution] = sandbox([(beginning + source,)])
+                    [harmless] = sandbox([(f"{beginning}x = 20", "print(x + 1)")])
+                    held = attack.held(execution, outside) and harmless.output == "21\n"
+                    outcome = execution.error or execution.status
+                    detail = f"{outcome[:90]} after {time.monotonic() - start:.1f} s"
+                    (outside / "written").unlink(missing_ok=True)
+                    if not held:
+                        detail = f"in the {kind} interpreter: {detail}"
+                        break
+                rows.append((attack.name, held, detail))
     finally:
         listener.close()
         del os.environ[CANARY]

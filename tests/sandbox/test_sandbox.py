@@ -157,6 +157,7 @@ def test_random_numbers_do_not_depend_on_where_a_program_was_forked(sandbox):
         ("if x:\n    from sympy.solvers import solve", False),
         ("try: import gmpy2\nexcept ImportError: pass", False),
         ("from . import helper", False),
+        ("from " + "a" * 1_000_000, True),  # at once, though it is no import
     ],
 )
 def test_programs_that_import_packages_are_told_apart(source, plain):
