@@ -73,7 +73,9 @@ def is_standard(module: str) -> bool:
 
 
 def is_plain(source: str) -> bool:
-    """Whether the import statements of a source name modules of the standard library only."""
+    """Whether the import statements of a source name modules of the standard library only, and nothing else imports."""
+    if any(word in source for word in ("__import__", "importlib", "pkgutil")):
+        return False
     for single, several in IMPORTS.findall(source):
         names = [single] if single else [name.strip().partition(" ")[0] for name in several.split(",")]
         if not all(map(is_standard, names)):

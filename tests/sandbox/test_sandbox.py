@@ -157,6 +157,8 @@ def test_random_numbers_do_not_depend_on_where_a_program_was_forked(sandbox):
         ("if x:\n    from sympy.solvers import solve", False),
         ("try: import gmpy2\nexcept ImportError: pass", False),
         ("from . import helper", False),
+        ("from importlib.util import find_spec\nprint(find_spec('sympy'))", False),
+        ("try:\n    np = __import__('numpy')\nexcept ImportError:\n    np = None", False),
         ("from " + "a" * 1_000_000, True),  # at once, though it is no import
     ],
 )
@@ -179,7 +181,7 @@ def test_a_program_runs_where_its_imports_are(full):
 
 def test_a_package_that_is_imported_in_disguise_is_found_and_starts_from_the_same_seed(full):
     draw = "numpy.random.seed\nprint(numpy.random.random())"
-    disguised = run(full, "print('once')", "numpy = __import__('num' + 'py')", draw)
+    disguised = run(full, "print('once')", "exec('imp' + 'ort numpy')", draw)
     assert disguised.output == run(full, "print('once')\nimport numpy", draw).output
 
 
