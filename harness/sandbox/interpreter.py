@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import itertools
 import math
 import os
 import select
@@ -283,9 +282,10 @@ class Interpreter:
 
 def _close_all_but(*kept: int) -> None:
     """Close what the fork server has open for itself and for other interpreters, beyond the standard streams."""
-    edges = [2, *sorted(kept), os.sysconf("SC_OPEN_MAX")]
-    for before, after in itertools.pairwise(edges):
-        os.closerange(before + 1, after)
+    for descriptor in map(int, os.listdir("/proc/self/fd")):
+        if descriptor > 2 and descriptor not in kept:
+            with contextlib.suppress(OSError):  # that of the list itself is closed already
+                os.close(descriptor)
 
 
 def ended_line(step: str) -> str:
