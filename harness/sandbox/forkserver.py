@@ -22,7 +22,6 @@ COMMON = ("collections", "datetime", "fractions", "functools", "itertools", "mat
 IMPORTS = re.compile(r"\bfrom\s+([\w.]+)\s+import\b|\bimport\s([^\n;#]*)")
 """An import statement: the module, or several with commas between them. Read in linear time, whatever the source."""
 
-
 Start = Callable[[list[str], bool], Interpreter]
 """Starts an interpreter that has modules imported, with installed packages in reach or without."""
 
@@ -36,10 +35,11 @@ class ForkServer:
     """
 
     def __init__(self, client: socket.socket, modules: list[str], start: Start) -> None:
-        self._client, self._modules, self._start = client, modules, start
-        standard = [module for module in modules if is_standard(module)]
-        self._two = len(standard) < len(modules)
-        self._plain = start([*dict.fromkeys((*COMMON, *standard))], not self._two)
+        self._client, self._start = client, start
+        self._modules = [*dict.fromkeys((*COMMON, *modules))]
+        standard = list(filter(is_standard, self._modules))
+        # Where no package is to be imported, one interpreter does for all programs.
+        self._plain = start(standard, standard == self._modules)
         self._full: Interpreter | None = None
 
     def serve(self) -> None:
@@ -54,14 +54,14 @@ class ForkServer:
             self._full.stop()
 
     def _run(self, steps: Steps) -> tuple[str, str, str]:
-        if not self._two:
+        if self._plain.packages:
             return self._plain.run(steps)
         if all(map(is_plain, steps)):
             outcome = self._plain.run(steps)
             if not outcome[2].startswith("ModuleNotFoundError"):
                 return outcome
         if self._full is None:
-            self._full = self._start([*dict.fromkeys((*COMMON, *self._modules))], True)
+            self._full = self._start(self._modules, True)
             if self._full.layers != self._plain.layers:
                 raise RuntimeError(f"layers of isolation differ: {self._full.layers} and {self._plain.layers}")
         return self._full.run(steps)
