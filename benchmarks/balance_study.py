@@ -162,12 +162,11 @@ def main() -> None:
     parser.add_argument("--report", action="store_true", help="run nothing")
     options = parser.parse_args()
     if not options.report:
+        unwanted = set(ARMS) - set(options.arms)
         with interruptible():
             for seed in options.seeds:
                 found = stages(options.policies / f"seed{seed}", options.output, seed)
-                run(
-                    [[stage for stage in found if stage.done.name not in set(ARMS) - set(options.arms)]], options.output
-                )
+                run([[stage for stage in found if stage.done.name not in unwanted]], options.output)
     result = tables(options.output)
     write_bytes(options.output / "tables.md", result.encode())
     print(result)

@@ -132,13 +132,10 @@ def table(output: Path) -> str:
             if not folders:
                 continue
             results = [json.loads((folder / "results.json").read_text())["metrics"] for folder in folders]
-            pairs, best, majority, first, any_right = (
-                [pair_accuracy(folder) for folder in folders],
-                *([found[metric]["value"] for found in results] for metric in METRICS),
-            )
-            ahead = cell([b - m for b, m in zip(best, majority, strict=True)], "+")
-            shown = [f"{100 * statistics.mean(values):.1f}" for values in (pairs, best, majority, first, any_right)]
-            shown.insert(3, ahead)
+            best, majority, *others = ([found[metric]["value"] for found in results] for metric in METRICS)
+            columns = ([pair_accuracy(folder) for folder in folders], best, majority, *others)
+            shown = [f"{100 * statistics.mean(values):.1f}" for values in columns]
+            shown.insert(3, cell([b - m for b, m in zip(best, majority, strict=True)], "+"))
             lines.append(f"| {title} | {ranking} | {' | '.join(shown)} |")
     return "\n".join(lines)
 
