@@ -3,7 +3,7 @@
     python benchmarks/balance.py [--cells 100]                       speed, at the size of B-STaR's fine grid
     python benchmarks/balance.py --runs runs/arithmetic/20_bstar     fewer probe samples against all stored ones
 
-The plain version is `tests/rollouts/plain_balance.py`, which the tests hold the vectorised one equal to. It would take
+The plain version is `tests/selection/plain_balance.py`, which the tests hold the vectorised one equal to. It would take
 minutes for the whole grid, so some cells of it are timed, their results compared, and the time is scaled to all cells.
 """
 
@@ -26,13 +26,13 @@ import yaml
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
+from harness.commands.replay import StoredProbe
 from harness.protocols import Probe
-from harness.rollouts.balance import BalancedSampling, released_code_thresholds, score_thresholds
-from harness.rollouts.pool import build_pool
-from harness.rollouts.replay import StoredProbe
+from harness.selection.balance import BalancedSampling, released_code_thresholds, score_thresholds
+from harness.selection.ranked import build_pool
 from harness.store import from_dict, read_rows
 from harness.types import Problem, Response, Rollout, SamplingConfig, ScoredResponse
-from tests.rollouts.plain_balance import balance
+from tests.selection.plain_balance import balance
 
 NUM_QUERIES, NUM_SAMPLES, NUM_TEMPERATURES = 600, 64, 15
 TARGET, N_STAR = 3550, 6

@@ -21,8 +21,8 @@ import time
 from pathlib import Path
 
 from harness.arithmetic.model import build_model, build_tokenizer
-from harness.checkpoints import load_tokenizer
 from harness.engines import EngineConfig, generate, open_engine
+from harness.models.checkpoints import load_tokenizer
 from harness.protocols import Engine
 from harness.types import GenerationRequest, SamplingConfig
 

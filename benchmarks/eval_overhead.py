@@ -34,11 +34,11 @@ def main() -> int:
     options = parser.parse_args()
     prepare_environment()
 
-    from harness.checkpoints import load_tokenizer
+    from harness.commands.evaluate import make_plans
     from harness.engines import EngineConfig, generate, open_engine
-    from harness.evals.command import make_plans
     from harness.evals.run import run
-    from harness.rollouts.server import Server, sample_seed
+    from harness.models.checkpoints import load_tokenizer
+    from harness.rollouts.dispatcher import Dispatcher, sample_seed
     from harness.types import GenerationRequest, SamplingConfig
 
     [plan] = make_plans(options.task, options.protocol, (1, options.n), (), options.limit, None)
@@ -47,7 +47,7 @@ def main() -> int:
     evaluation = replace(plan.evaluation, sampling=sampling)
     tokenizer = load_tokenizer(options.model)
     engine = open_engine(options.model, EngineConfig(kind=options.engine))
-    prompts = Server(engine, tokenizer, plan.template)
+    prompts = Dispatcher(engine, tokenizer, plan.template)
     requests = [
         GenerationRequest(
             problem.id,
@@ -66,7 +66,7 @@ def main() -> int:
     def whole() -> float:
         with tempfile.TemporaryDirectory() as folder:
             start = time.perf_counter()
-            run(evaluation, Server(engine, tokenizer, plan.template), Path(folder), {})
+            run(evaluation, Dispatcher(engine, tokenizer, plan.template), Path(folder), {})
             return time.perf_counter() - start
 
     bare(), whole()  # warm up

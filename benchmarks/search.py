@@ -25,12 +25,12 @@ from pathlib import Path
 
 from harness.arithmetic.model import build_model, build_tokenizer
 from harness.arithmetic.problems import problems
-from harness.checkpoints import load_tokenizer
 from harness.engines import EngineConfig, open_engine
-from harness.prompts import PromptTemplate
+from harness.models.checkpoints import load_tokenizer
+from harness.prompts.templates import PromptTemplate
 from harness.protocols import Engine
 from harness.rewards.outcome import Outcome
-from harness.rollouts.server import Server
+from harness.rollouts.dispatcher import Dispatcher
 from harness.search import MCTS, PlainSteps, drive
 from harness.search.tree import SearchTree
 from harness.types import Problem, Reply, Request, SamplingConfig
@@ -39,7 +39,7 @@ from harness.types import Problem, Reply, Request, SamplingConfig
 class LockStep:
     """Answers nobody before everybody is answered: the barrier that batched tree searches have."""
 
-    def __init__(self, server: Server) -> None:
+    def __init__(self, server: Dispatcher) -> None:
         self.server = server
         self._answers: deque[tuple[str, Reply]] = deque()
 
@@ -59,7 +59,7 @@ class LockStep:
 
 def run(way: str, engine: Engine, tokenizer: object, rows: list[Problem], search: MCTS, sampling: SamplingConfig):
     """Search all problems; return the trees by problem, seconds, and the server with its counts."""
-    server = Server(engine, tokenizer, PromptTemplate("lines"), Outcome())
+    server = Dispatcher(engine, tokenizer, PromptTemplate("lines"), Outcome())
     serve = LockStep(server) if way == "lock-step" else server
     searches = ((problem.id, search.grow(problem, sampling)) for problem in rows)
     start = time.perf_counter()

@@ -80,7 +80,7 @@ Search = Generator[Request | Parallel, Reply | list[Any], list[Response]]
 """A search in progress: it yields requests, is sent replies and returns finished responses."""
 
 
-class Serve(Protocol):
+class Dispatch(Protocol):
     """Answers the requests of many searches in whatever order they become answerable."""
 
     def submit(self, key: str, request: Request) -> None:

@@ -31,9 +31,9 @@ def launch_line(path: Path) -> list[str]:
 
 @functools.cache
 def parser(command: str):
-    from harness.cli import COMMANDS
-    from harness.commands.function import function_parser
-    from harness.commands.training import training_parsers
+    from harness.cli.function import function_parser
+    from harness.cli.main import COMMANDS
+    from harness.commands.fit import training_parsers
 
     if command in VERBS:
         return training_parsers(command)[0]

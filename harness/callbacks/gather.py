@@ -6,7 +6,7 @@ import torch
 from torch.distributed.tensor import DTensor
 from transformers import AutoModelForCausalLM
 
-from harness.models import named_weights, plain_model
+from harness.models.weights import named_weights, plain_model
 
 
 def gathered_weights(model: torch.nn.Module, keep: bool) -> dict[str, torch.Tensor] | None:

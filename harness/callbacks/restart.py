@@ -9,8 +9,8 @@ from lightning.pytorch import Callback
 from lightning.pytorch.utilities.rank_zero import rank_zero_info
 from torch.distributed.checkpoint.state_dict import StateDictOptions, set_model_state_dict
 
-from harness.checkpoints import check_checkpoint
-from harness.models import load_causal_lm
+from harness.models.checkpoints import check_checkpoint
+from harness.models.weights import load_causal_lm
 
 
 class Restart(Callback):

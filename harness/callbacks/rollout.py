@@ -16,20 +16,20 @@ from lightning.pytorch import Callback
 from lightning.pytorch.utilities.exceptions import SIGTERMException
 from lightning.pytorch.utilities.rank_zero import rank_zero_info
 
-from harness.callbacks.evaluation import Evaluation
 from harness.callbacks.gather import gathered_weights, whole_copy
 from harness.callbacks.held_out import check_held_out
+from harness.callbacks.held_out_accuracy import HeldOutAccuracy
 from harness.callbacks.turns import Turns
 from harness.engines import EngineConfig, open_engine, verify_sync
 from harness.errors import InputError
-from harness.models import fingerprint, named_weights
+from harness.models.weights import fingerprint, named_weights
 from harness.problems import read_all_problems
 from harness.progress import track
-from harness.prompts import find_template
+from harness.prompts.templates import find_template
 from harness.protocols import Engine, Reward, SamplingScheduler, SearchMethod, Selector
+from harness.rollouts.dispatcher import Dispatcher
 from harness.rollouts.iteration import Iteration, IterationFiles, Replay, check_hashes, replay_rows
-from harness.rollouts.select import TopK
-from harness.rollouts.server import Server
+from harness.selection.top_k import TopK
 from harness.store import remove_leftovers
 
 NUM_SYNC_PROMPTS = 4
@@ -78,7 +78,7 @@ class RolloutCallback(Callback):
         hint: str = "",
         replay_files: list[str] | None = None,
         replay_share: float = 0.0,
-        evaluation: Evaluation | None = None,
+        evaluation: HeldOutAccuracy | None = None,
         engine: EngineConfig | None = None,
         chunk_size: int = 500,
         grader: str = "strict",
@@ -183,7 +183,7 @@ class RolloutCallback(Callback):
         check_hashes(self.manifest, self.folder)
         return [str(files.train)]
 
-    def _collect(self, trainer: Trainer, server: Server, iteration: int) -> None:
+    def _collect(self, trainer: Trainer, server: Dispatcher, iteration: int) -> None:
         started = time.perf_counter()
         with _Phases(trainer, iteration) as phases:
             manifest = self._plan.run(iteration, self.folder, server, phases.report)
@@ -196,7 +196,7 @@ class RolloutCallback(Callback):
         )
         self._log(trainer, iteration, _rollout_metrics(manifest, temperature, threshold))
 
-    def _evaluate(self, trainer: Trainer, server: Server, iteration: int) -> None:
+    def _evaluate(self, trainer: Trainer, server: Dispatcher, iteration: int) -> None:
         assert self.evaluation is not None
         metrics = self.evaluation.run(iteration, self.folder, server, self.grader)
         rank_zero_info(
@@ -210,7 +210,7 @@ class RolloutCallback(Callback):
         return self.evaluation.result_file(self.folder, iteration)
 
     @contextlib.contextmanager
-    def _synced(self, trainer: Trainer) -> Iterator[Server | None]:
+    def _synced(self, trainer: Trainer) -> Iterator[Dispatcher | None]:
         """An engine that holds the policy's present weights, proven; None on all ranks but the first.
 
         The other ranks help to gather the weights and then wait until the first is done.
@@ -228,12 +228,12 @@ class RolloutCallback(Callback):
             self._engine.wake()
             if self._engine.version != version:
                 self._engine.sync(named_weights(model), version)
-            server = Server(self._engine, module.tokenizer, self._template, self.reward)
+            server = Dispatcher(self._engine, module.tokenizer, self._template, self.reward)
             self._prove(model, version, server)
             yield server
             self._engine.sleep()
 
-    def _prove(self, model: torch.nn.Module, version: str, server: Server) -> None:
+    def _prove(self, model: torch.nn.Module, version: str, server: Dispatcher) -> None:
         """Raise if the engine does not compute what the training model computes."""
         prompts = [server.prompt_ids(problem) for problem in self._plan.problems[:NUM_SYNC_PROMPTS]]
         tolerance = self.sync_tolerance

@@ -1,1 +1,1 @@
-"""How the commands of `harness.cli` read their options."""
+"""The commands of `harness`, a file each."""

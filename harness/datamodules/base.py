@@ -14,11 +14,11 @@ import torch
 from lightning.pytorch.utilities import rank_zero_info, rank_zero_only
 from torch import Tensor
 
-from harness.checkpoints import load_tokenizer
 from harness.datamodules.batches import Batch, BatchLoader, Item, Layout, plan_epoch
 from harness.datamodules.tokenize import TextRow, existing
 from harness.errors import InputError
-from harness.prompts import find_template
+from harness.models.checkpoints import load_tokenizer
+from harness.prompts.templates import find_template
 
 
 @dataclass(frozen=True)

@@ -12,7 +12,7 @@ from torch import Tensor
 from harness.datamodules.base import Rows, pad
 from harness.datamodules.batches import Item
 from harness.datamodules.tokenize import Tokens
-from harness.losses import IGNORED
+from harness.models.losses import IGNORED
 
 ScoreSides = Callable[[Sequence[tuple[Tokens, int]]], np.ndarray]
 """(tokens, start of the response) of each side -> its reference log-probability."""

@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 
 from harness.errors import InputError
-from harness.prompts import PromptTemplate, encode_prompt
+from harness.prompts.templates import PromptTemplate, encode_prompt
 from harness.store import read_jsonl
 from harness.types import Problem
 

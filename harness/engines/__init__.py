@@ -16,7 +16,7 @@ from harness.types import GenerationRequest, GenerationResult
 
 if TYPE_CHECKING:
     from harness.engines.hf import HFEngine
-    from harness.engines.server import ServerEngine
+    from harness.engines.http import ServerEngine
     from harness.engines.verify import StaleEngineError, SyncProof, verify_sync
     from harness.engines.vllm import VLLMEngine
 
@@ -35,7 +35,7 @@ __all__ = [
 
 _HOMES = {
     "HFEngine": "hf",
-    "ServerEngine": "server",
+    "ServerEngine": "http",
     "StaleEngineError": "verify",
     "SyncProof": "verify",
     "VLLMEngine": "vllm",
@@ -58,13 +58,13 @@ def open_engine(checkpoint: str | Path, config: EngineConfig = DEFAULT_CONFIG, v
     checkpoint only the tokenizer is read.
 
     Args:
-        version: fingerprint of the checkpoint's weights; "" to have it computed (`harness.models.fingerprint`).
+        version: fingerprint of the checkpoint's weights; "" to have it computed (`harness.models.weights.fingerprint`).
 
     Raises:
         InputError: the checkpoint lacks something, or the configuration does not fit it.
     """
     if config.is_url:
-        from harness.engines.server import ServerEngine
+        from harness.engines.http import ServerEngine
 
         return ServerEngine(checkpoint, config, version)
     if config.kind == "transformers":

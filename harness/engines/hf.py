@@ -13,13 +13,13 @@ import transformers
 from transformers import AutoModelForCausalLM, GenerationConfig, LogitsProcessor, StoppingCriteria
 from transformers.cache_utils import DynamicCache
 
-from harness.checkpoints import check_eos, eos_token_ids, load_tokenizer, resolve_checkpoint, stored_dtype
 from harness.engines.completion import Decoder, check_request, sample_seed, stop_strings, token_limit
 from harness.engines.config import DEFAULT_CONFIG, EngineConfig, EngineError
 from harness.engines.gumbel import choose_tokens
 from harness.engines.isolation import keep_random_state
 from harness.engines.weights import WeightLayout, checkpoint_version
 from harness.errors import InputError
+from harness.models.checkpoints import check_eos, eos_token_ids, load_tokenizer, resolve_checkpoint, stored_dtype
 from harness.types import Completion, GenerationRequest, GenerationResult
 
 BATCH_SIZE = 64

@@ -11,12 +11,12 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
-from harness.checkpoints import eos_token_ids, load_tokenizer, resolve_checkpoint, stored_dtype
 from harness.engines.completion import Decoder, check_request, sample_seed, stop_strings, token_limit
 from harness.engines.config import DEFAULT_CONFIG, EngineConfig, EngineError
 from harness.engines.isolation import VLLM_GROUP, keep_environment, keep_random_state, keep_torch_threads, quiet
 from harness.engines.weights import WeightLayout, checkpoint_version
 from harness.errors import InputError
+from harness.models.checkpoints import eos_token_ids, load_tokenizer, resolve_checkpoint, stored_dtype
 from harness.types import GenerationRequest, GenerationResult
 
 MIB = 2**20

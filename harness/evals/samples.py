@@ -13,7 +13,7 @@ from typing import IO, Any
 from harness.errors import InputError
 from harness.evals.evaluation import describe
 from harness.protocols import Search, SearchMethod
-from harness.rollouts.server import Server, sample_seed
+from harness.rollouts.dispatcher import Dispatcher, sample_seed
 from harness.search import Sampling
 from harness.search.meter import Meter, metered
 from harness.store import AppendLog, from_dict, read_jsonl, write_rows
@@ -57,7 +57,7 @@ class SampleStore:
     other settings in the same directory are kept. Use as a context manager; a second process is refused.
     """
 
-    def __init__(self, folder: Path, server: Server, sampling: SamplingConfig, search: SearchMethod | None) -> None:
+    def __init__(self, folder: Path, server: Dispatcher, sampling: SamplingConfig, search: SearchMethod | None) -> None:
         self.folder, self.server, self.sampling = folder, server, sampling
         self.search = search or Sampling()
         self.search_tokens: dict[str, int] = {}

@@ -6,7 +6,7 @@ from collections.abc import Callable
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
-from harness.grading.tree import Node, TooCostly, walk
+from harness.grading.expression import Node, TooCostly, walk
 
 if TYPE_CHECKING:
     from harness.grading.numeric import Evaluator

@@ -6,10 +6,10 @@ import time
 from dataclasses import dataclass, field
 
 from harness.grading import regions, relations
+from harness.grading.expression import Node, TooCostly, walk
 from harness.grading.matrices import as_matrix
 from harness.grading.numeric import symbols
 from harness.grading.quantities import Quantities, split_unit
-from harness.grading.tree import Node, TooCostly, walk
 from harness.grading.values import Undecided, same_value
 
 SECONDS = 0.5

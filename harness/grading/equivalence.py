@@ -9,12 +9,12 @@ from functools import lru_cache
 
 from harness.grading import words
 from harness.grading.compare import Comparison
+from harness.grading.expression import Node, ParseError
 from harness.grading.extract import value_in
 from harness.grading.normalize import MAX_LENGTH, normalize
 from harness.grading.parse import parse
-from harness.grading.pool import JobTimeout, pool
 from harness.grading.symbolic import tame
-from harness.grading.tree import Node, ParseError
+from harness.grading.workers import JobTimeout, pool
 from harness.types import AnswerStatus
 
 _STATES = re.compile(

@@ -6,7 +6,7 @@ import math
 from fractions import Fraction
 from functools import lru_cache
 
-from harness.grading.tree import Node, TooCostly
+from harness.grading.expression import Node, TooCostly
 
 MAX_BITS = 20_000
 """Bits of a numerator or denominator."""

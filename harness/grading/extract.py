@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import re
 
+from harness.grading.answer_protocols import DEFAULT, FINAL, AnswerProtocol, Rule
 from harness.grading.brackets import brace_pairs
-from harness.grading.protocols import DEFAULT, FINAL, AnswerProtocol, Rule
 
 MAX_RESPONSE_LENGTH = 400_000
 """Characters of a response that are read, counted from its end."""

@@ -6,12 +6,12 @@ import os
 import re
 from collections.abc import Sequence
 
+from harness.grading.answer_protocols import CHOICE, DEFAULT, AnswerProtocol
 from harness.grading.equivalence import Decision, decide, decide_cheaply
 from harness.grading.extract import boxes, extract_answer
 from harness.grading.graders import named
-from harness.grading.pool import pool
-from harness.grading.protocols import CHOICE, DEFAULT, AnswerProtocol
 from harness.grading.verdict import Verdict
+from harness.grading.workers import pool
 
 PARALLEL_PAIRS = 1000
 """Pairs that strings and plain numbers leave undecided before other processes are worth their start."""

@@ -15,10 +15,10 @@ from harness.errors import InputError
 from harness.grading import latex_rules
 from harness.grading.equivalence import Decision, decide
 from harness.grading.exact import rational
+from harness.grading.expression import Node, ParseError, TooCostly
 from harness.grading.normalize import normalize
 from harness.grading.numeric import Evaluator
 from harness.grading.parse import parse
-from harness.grading.tree import Node, ParseError, TooCostly
 from harness.grading.values import Undecided, same_value
 
 

@@ -6,7 +6,7 @@ from __future__ import annotations
 import re
 from typing import NamedTuple
 
-from harness.grading.tree import MAX_DIGITS, MAX_TOKENS, ParseError
+from harness.grading.expression import MAX_DIGITS, MAX_TOKENS, ParseError
 from harness.grading.units import is_unit_word
 
 FUNCTIONS = {

@@ -6,8 +6,8 @@ from __future__ import annotations
 from fractions import Fraction
 from typing import TYPE_CHECKING
 
+from harness.grading.expression import Node, ParseError
 from harness.grading.lexer import FUNCTIONS
-from harness.grading.tree import Node, ParseError
 
 if TYPE_CHECKING:
     from harness.grading.primary import Primaries

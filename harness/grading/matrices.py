@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from functools import lru_cache
 
-from harness.grading.tree import Node
+from harness.grading.expression import Node
 
 MAX_ENTRIES = 100
 

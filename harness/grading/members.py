@@ -6,7 +6,7 @@ from fractions import Fraction
 
 from harness.grading import relations
 from harness.grading.exact import rational
-from harness.grading.tree import Node, walk
+from harness.grading.expression import Node, walk
 
 MAX_ITEMS = 150
 """Members of a list that are paired off."""

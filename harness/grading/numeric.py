@@ -14,7 +14,7 @@ from typing import Any
 
 from harness.grading.calculus import ROUGH_DIGITS, NeedsAlgebra, evaluate
 from harness.grading.exact import digits_in_base
-from harness.grading.tree import Node, TooCostly, walk
+from harness.grading.expression import Node, TooCostly, walk
 
 DIGITS = 50
 MAX_DIGITS = 1500

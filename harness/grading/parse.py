@@ -6,10 +6,10 @@ import re
 from fractions import Fraction
 from functools import lru_cache
 
+from harness.grading.expression import MAX_DEPTH, Node, ParseError
 from harness.grading.lexer import Token, tokenize
 from harness.grading.normalize import MAX_LENGTH
 from harness.grading.primary import Primaries
-from harness.grading.tree import MAX_DEPTH, Node, ParseError
 from harness.grading.units import conversion
 
 RELATIONS = {

@@ -5,8 +5,8 @@ from __future__ import annotations
 import re
 from fractions import Fraction
 
+from harness.grading.expression import MAX_DEPTH, Node, ParseError
 from harness.grading.lexer import FUNCTIONS, Token
-from harness.grading.tree import MAX_DEPTH, Node, ParseError
 
 CONSTANTS = {"pi": "pi", "infty": "inf", "emptyset": "empty", "ldots": "ldots"}
 _CALLED = set("fghFGH") | {"phi", "psi", "Phi"}

@@ -6,10 +6,10 @@ from fractions import Fraction
 
 from harness.grading import relations
 from harness.grading.exact import digits_in_base, rational
+from harness.grading.expression import Node
 from harness.grading.matrices import as_matrix
 from harness.grading.members import Members
 from harness.grading.numeric import symbols
-from harness.grading.tree import Node
 from harness.grading.units import conversion
 
 

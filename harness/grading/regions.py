@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import Any, NamedTuple
 
+from harness.grading.expression import Node
 from harness.grading.numeric import Evaluator, Undefined, context, real_value, symbols
-from harness.grading.tree import Node
 
 FLIPPED = {"<": ">", ">": "<", "<=": ">=", ">=": "<=", "!=": "!=", "=": "="}
 MAX_PIECES = 200

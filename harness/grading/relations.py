@@ -6,9 +6,9 @@ from fractions import Fraction
 from typing import Any
 
 from harness.grading.calculus import NeedsAlgebra
+from harness.grading.expression import Node, TooCostly
 from harness.grading.numeric import Evaluator, Undefined, symbols
 from harness.grading.regions import FLIPPED
-from harness.grading.tree import Node, TooCostly
 from harness.grading.values import Undecided
 
 _ZERO = Node("num", (), Fraction(0))

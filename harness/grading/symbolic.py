@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from harness.grading.exact import rational
-from harness.grading.tree import Node, walk
+from harness.grading.expression import Node, walk
 
 _FUNCTIONS = {
     "arcsin": "asin", "arccos": "acos", "arctan": "atan", "arccot": "acot", "arcsec": "asec",

@@ -6,8 +6,8 @@ from fractions import Fraction
 
 from harness.grading.calculus import NeedsAlgebra
 from harness.grading.exact import rational
+from harness.grading.expression import Node, walk
 from harness.grading.numeric import Evaluator, Undefined, agree, symbols
-from harness.grading.tree import Node, walk
 
 MACHINE_DIGITS = 13
 """A decimal with this many significant digits or more is a float as a program prints it, not a rounding by hand."""

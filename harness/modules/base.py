@@ -15,9 +15,9 @@ from lightning.pytorch.callbacks import GradientAccumulationScheduler
 from torch import Tensor
 from torch.distributed.device_mesh import DeviceMesh
 
-from harness.checkpoints import check_checkpoint, load_tokenizer
 from harness.errors import InputError
-from harness.models import plain_model, save_checkpoint, transformer_blocks
+from harness.models.checkpoints import check_checkpoint, load_tokenizer
+from harness.models.weights import plain_model, save_checkpoint, transformer_blocks
 from harness.modules.optimizer import OptimizerConfig, build_optimizer, build_schedule
 
 DType = Literal["float32", "bfloat16", "float16"]

@@ -12,9 +12,9 @@ import torch
 from lightning.pytorch.utilities import rank_zero_info
 from torch import Tensor
 
-from harness.checkpoints import check_checkpoint
 from harness.errors import InputError
-from harness.losses import (
+from harness.models.checkpoints import check_checkpoint
+from harness.models.losses import (
     PREFERENCE_LOSSES,
     REFERENCE_FREE,
     PairLogps,
@@ -24,7 +24,8 @@ from harness.losses import (
     token_entropies,
     token_logps,
 )
-from harness.models import load_causal_lm, logits_at
+from harness.models.shared_prefix import attention_inputs, supervised_tokens
+from harness.models.weights import load_causal_lm, logits_at
 from harness.modules.base import DType, LoRAConfig, Sums
 from harness.modules.optimizer import OptimizerConfig
 from harness.modules.pairs import PairModule
@@ -39,7 +40,6 @@ from harness.modules.reference import (
     side_key,
 )
 from harness.progress import track
-from harness.shared_prefix import attention_inputs, supervised_tokens
 
 BATCHES_PER_FILE = 64
 """Batches of each rank after which precomputed log-probabilities are written to disk."""

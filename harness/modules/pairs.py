@@ -11,9 +11,9 @@ import torch
 from lightning.pytorch.utilities import rank_zero_warn
 from torch import Tensor
 
+from harness.models.shared_prefix import longest_shareable, share_prefixes
 from harness.modules.base import DType, LoRAConfig, TrainingModule
 from harness.modules.optimizer import OptimizerConfig
-from harness.shared_prefix import longest_shareable, share_prefixes
 
 NUM_BINS = 10
 

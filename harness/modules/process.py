@@ -6,8 +6,8 @@ from typing import Any, Literal
 
 import torch
 
-from harness.losses import step_loss
-from harness.models import rewards_at
+from harness.models.losses import step_loss
+from harness.models.weights import rewards_at
 from harness.modules.base import DType, LoRAConfig, Sums
 from harness.modules.optimizer import OptimizerConfig
 from harness.modules.reward import RewardModule

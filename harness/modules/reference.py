@@ -14,8 +14,8 @@ import torch
 from torch import Tensor
 
 from harness.errors import InputError
-from harness.losses import sum_by_row, token_logps
-from harness.models import fingerprint, logits_at
+from harness.models.losses import sum_by_row, token_logps
+from harness.models.weights import fingerprint, logits_at
 from harness.store import write_bytes
 
 Side = tuple[np.ndarray, int]

@@ -8,14 +8,14 @@ from typing import Any, Literal
 import torch
 from torch import Tensor
 
-from harness.checkpoints import load_tokenizer
-from harness.losses import bradley_terry_loss
-from harness.models import load_reward_model, rewards_at
+from harness.models.checkpoints import load_tokenizer
+from harness.models.losses import bradley_terry_loss
+from harness.models.reward_head import likelihood_rewards, load_likelihood_reward
+from harness.models.shared_prefix import attention_inputs, last_tokens, supervised_tokens
+from harness.models.weights import load_reward_model, rewards_at
 from harness.modules.base import DType, LoRAConfig, Sums
 from harness.modules.optimizer import OptimizerConfig
 from harness.modules.pairs import PairModule
-from harness.reward_head import likelihood_rewards, load_likelihood_reward
-from harness.shared_prefix import attention_inputs, last_tokens, supervised_tokens
 
 
 class RewardModule(PairModule):

@@ -6,8 +6,8 @@ from typing import Any
 
 import torch
 
-from harness.losses import sft_loss, supervised_positions, token_logps
-from harness.models import load_causal_lm, logits_at
+from harness.models.losses import sft_loss, supervised_positions, token_logps
+from harness.models.weights import load_causal_lm, logits_at
 from harness.modules.base import DType, LoRAConfig, Sums, TrainingModule
 from harness.modules.optimizer import OptimizerConfig
 

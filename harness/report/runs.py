@@ -12,12 +12,11 @@ from typing import Any
 
 from harness.errors import InputError
 from harness.evals.compare import read_results
-from harness.evals.evaluation import MetricConfig
-from harness.evals.metrics import COMBINED_REWARD, evaluate
 from harness.evals.run import RESULTS
 from harness.evals.samples import read_rollouts
-from harness.evals.stats import Estimate, mean_interval
-from harness.rollouts.estimators import pass_at_k
+from harness.metrics.estimators import pass_at_k
+from harness.metrics.intervals import Estimate, mean_interval
+from harness.metrics.summary import COMBINED_REWARD, MetricConfig, evaluate
 from harness.store import from_dict, read_jsonl
 from harness.types import Problem, Rollout
 

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 from harness.errors import InputError
-from harness.prompts import find_template
+from harness.prompts.templates import find_template
 from harness.types import Problem, Response, Score
 
 log = logging.getLogger(__name__)
@@ -85,7 +85,7 @@ class RewardModel:
     ) -> None:
         if scale <= 0:
             raise InputError(f"reward model: scale is {scale}; it must be above 0.")
-        from harness.models import check_checkpoint
+        from harness.models.weights import check_checkpoint
 
         self.checkpoint = check_checkpoint(checkpoint)
         self.template = find_template(template)
@@ -101,9 +101,9 @@ class RewardModel:
         if self._loaded is None:
             import torch
 
-            from harness.checkpoints import load_tokenizer
-            from harness.models import load_reward_model
-            from harness.reward_head import has_reward_head, load_likelihood_reward
+            from harness.models.checkpoints import load_tokenizer
+            from harness.models.reward_head import has_reward_head, load_likelihood_reward
+            from harness.models.weights import load_reward_model
 
             device = self.device or ("cuda" if torch.cuda.is_available() else "cpu")
             load = load_likelihood_reward if has_reward_head(self.checkpoint) else load_reward_model
@@ -197,8 +197,8 @@ class RewardModel:
         """Raw scores at the asked positions of right-padded sequences; padding is never attended to."""
         import torch
 
-        from harness.models import rewards_at
-        from harness.reward_head import likelihood_rewards
+        from harness.models.reward_head import likelihood_rewards
+        from harness.models.weights import rewards_at
 
         model, tokenizer = self._load()
         width = max(len(row.ids) for row in batch)

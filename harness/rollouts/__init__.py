@@ -1,13 +1,11 @@
-"""Problems become scored rollouts, and rollouts become training rows."""
+"""Problems become scored rollouts: drawn, graded, kept."""
 
-from harness.rollouts.balance import BalancedSampling, FixedSampling
-from harness.rollouts.distinct import AnswerLine, DistinctEquations, DistinctTexts
-from harness.rollouts.first_pit import FirstPitPairs
-from harness.rollouts.pairs import DistancePairs, OutcomePairs
-from harness.rollouts.select import TopK
-from harness.rollouts.step_labels import StepLabels
+from __future__ import annotations
 
-__all__ = [
-    "AnswerLine", "BalancedSampling", "DistancePairs", "DistinctEquations", "DistinctTexts", "FirstPitPairs",
-    "FixedSampling", "OutcomePairs", "StepLabels", "TopK",
-]  # fmt: skip
+from typing import Any
+
+from harness.moved import moved_attribute
+
+
+def __getattr__(name: str) -> Any:
+    return moved_attribute(__name__, name)

@@ -10,7 +10,7 @@ from dataclasses import replace
 from harness.grading import Verdict
 from harness.protocols import Reward, SearchMethod
 from harness.rewards.outcome import Outcome
-from harness.rollouts.server import Server
+from harness.rollouts.dispatcher import Dispatcher
 from harness.rollouts.verdicts import grade_pairs
 from harness.search import Sampling, drive
 from harness.types import Problem, Rollout, SamplingConfig, ScoredResponse
@@ -21,7 +21,7 @@ MAX_WAITING_GROUPS = 8
 
 def collect(
     problems: Sequence[Problem],
-    server: Server,
+    server: Dispatcher,
     sampling: SamplingConfig,
     *,
     search: SearchMethod | None = None,
@@ -71,13 +71,13 @@ def collect(
 
 
 def score(
-    rollouts: Sequence[Rollout], server: Server, reward: Reward | None = None, grader: str = "strict"
+    rollouts: Sequence[Rollout], server: Dispatcher, reward: Reward | None = None, grader: str = "strict"
 ) -> list[Rollout]:
     """Grade all responses and give each its reward; generates nothing."""
     return with_verdicts(rollouts, verdicts(rollouts, server, grader), reward)
 
 
-def verdicts(rollouts: Sequence[Rollout], server: Server, grader: str) -> list[Verdict]:
+def verdicts(rollouts: Sequence[Rollout], server: Dispatcher, grader: str) -> list[Verdict]:
     """The grader's verdict on every response, in order."""
     pairs = [(rollout.problem, scored.response.text) for rollout in rollouts for scored in rollout.responses]
     return grade_pairs(pairs, server.template.answer_protocol, grader)

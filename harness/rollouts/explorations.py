@@ -8,10 +8,10 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from statistics import fmean
 
-from harness.prompts import encode_prompt
+from harness.prompts.templates import encode_prompt
+from harness.rollouts.dispatcher import Dispatcher
 from harness.rollouts.keyed_log import complete
-from harness.rollouts.server import Server
-from harness.rollouts.step_labels import with_step_ends
+from harness.rollouts.step_ends import with_step_ends
 from harness.search import drive
 from harness.search.step_explore import Exploration, StepExplore
 from harness.store import stable_hash
@@ -36,7 +36,7 @@ Paired = Sequence[tuple[str, ScoredResponse]]
 """The chosen text and the rejected response of each outcome pair of a problem."""
 
 
-def rejected_responses(rollout: Rollout, paired: Paired, server: Server) -> tuple[tuple[str, ...], Rollout]:
+def rejected_responses(rollout: Rollout, paired: Paired, server: Dispatcher) -> tuple[tuple[str, ...], Rollout]:
     """The chosen texts of a rollout's pairs, and a rollout of the rejected responses that knows their exact tokens.
 
     A step whose end falls within a token is joined with the next, so that every prefix is made of sampled tokens.
@@ -64,7 +64,7 @@ def collect_explorations(
     path: str | Path,
     rollouts: Mapping[str, Rollout],
     paired: Callable[[Rollout], Paired],
-    server: Server,
+    server: Dispatcher,
     search: StepExplore,
     sampling: SamplingConfig,
     *,
@@ -174,7 +174,7 @@ def agreement(rows: Sequence[Explored], others: Sequence[Explored]) -> tuple[flo
     return (fmean(same) if same else 0.0), len(same)
 
 
-def retokenized(rows: Sequence[Explored], server: Server) -> int:
+def retokenized(rows: Sequence[Explored], server: Dispatcher) -> int:
     """Prefixes of pairs whose text, read by the tokenizer again, gives other tokens than were sampled."""
     changed = 0
     for row in rows:

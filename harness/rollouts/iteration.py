@@ -19,14 +19,13 @@ from pathlib import Path
 from typing import Any
 
 from harness.errors import InputError
+from harness.metrics.monitors import describe_rewards, monitors
 from harness.problems import shared_questions
 from harness.protocols import Reward, SamplingScheduler, SearchMethod, Selector
 from harness.rewards import Outcome
-from harness.rollouts.balance import describe_rewards
 from harness.rollouts.collect import collect
+from harness.rollouts.dispatcher import Dispatcher
 from harness.rollouts.log import RolloutLog, chunks
-from harness.rollouts.monitors import monitors
-from harness.rollouts.server import Server
 from harness.store import file_hash, from_dict, read_jsonl, stable_hash, to_dict, write_json, write_rows
 from harness.types import Problem, Rollout, SamplingConfig, SFTExample
 
@@ -90,7 +89,9 @@ class Iteration:
             position += len(block)
         return list({problem.id: problem for problem in picked}.values())
 
-    def run(self, iteration: int, folder: Path, server: Server, progress: Progress = lambda *_: None) -> dict[str, Any]:
+    def run(
+        self, iteration: int, folder: Path, server: Dispatcher, progress: Progress = lambda *_: None
+    ) -> dict[str, Any]:
         """Sample and select one iteration, reading back what its files hold; return its manifest."""
         paths = IterationFiles(folder, iteration)
         seconds, tokens = {}, {}
@@ -141,7 +142,7 @@ class Iteration:
         problems: Sequence[Problem],
         sampling: SamplingConfig,
         log: RolloutLog,
-        server: Server,
+        server: Dispatcher,
         progress: Progress,
         phase: str,
         iteration: int,
@@ -158,7 +159,12 @@ class Iteration:
         return rollouts
 
     def _hinted(
-        self, rollouts: Sequence[Rollout], sampling: SamplingConfig, log: RolloutLog, server: Server, progress: Progress
+        self,
+        rollouts: Sequence[Rollout],
+        sampling: SamplingConfig,
+        log: RolloutLog,
+        server: Dispatcher,
+        progress: Progress,
     ) -> list[Rollout]:
         """Sample the problems without a right response again, by a server that shows the answer."""
         failed = [rollout.problem for rollout in rollouts if not any(scored.correct for scored in rollout.responses)]
@@ -174,10 +180,10 @@ class Iteration:
         return [*rows, *rng.sample(list(self.replay.rows), min(count, len(self.replay.rows)))]
 
 
-def hinting(server: Server, hint: str) -> Server:
+def hinting(server: Dispatcher, hint: str) -> Dispatcher:
     """A server over the same engine whose prompts are hints."""
     template = replace(server.template, user=hint)
-    return Server(server.engine, server.tokenizer, template, server.reward, server.executor, server.grader)
+    return Dispatcher(server.engine, server.tokenizer, template, server.reward, server.executor, server.grader)
 
 
 def with_hinted(rollouts: Sequence[Rollout], hinted: Sequence[Rollout]) -> list[Rollout]:
@@ -194,7 +200,9 @@ def rationalized_share(hinted: Sequence[Rollout]) -> float:
 class _Probe:
     """Implements `harness.protocols.Probe` for one iteration."""
 
-    def __init__(self, plan: Iteration, iteration: int, log: RolloutLog, server: Server, progress: Progress) -> None:
+    def __init__(
+        self, plan: Iteration, iteration: int, log: RolloutLog, server: Dispatcher, progress: Progress
+    ) -> None:
         self._plan, self._iteration, self._log, self._server = plan, iteration, log, server
         self._progress = progress
 

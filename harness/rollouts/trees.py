@@ -6,8 +6,8 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 
+from harness.rollouts.dispatcher import Dispatcher
 from harness.rollouts.keyed_log import complete
-from harness.rollouts.server import Server
 from harness.rollouts.verdicts import grade_pairs
 from harness.search import MCTS, drive
 from harness.search.driver import own_seed
@@ -17,7 +17,11 @@ from harness.types import Problem, Rollout, SamplingConfig, ScoredResponse
 
 
 def grow_trees(
-    jobs: Iterable[tuple[Problem, int]], server: Server, search: MCTS, sampling: SamplingConfig, grader: str = "strict"
+    jobs: Iterable[tuple[Problem, int]],
+    server: Dispatcher,
+    search: MCTS,
+    sampling: SamplingConfig,
+    grader: str = "strict",
 ) -> Iterator[SearchTree]:
     """Search every (problem, index of the tree) and yield the trees as they finish, their answers graded.
 
@@ -32,7 +36,7 @@ def grow_trees(
         yield graded(replace(tree, index=wanted[key][1], weights=server.engine.version), server, grader)
 
 
-def graded(tree: SearchTree, server: Server, grader: str = "strict") -> SearchTree:
+def graded(tree: SearchTree, server: Dispatcher, grader: str = "strict") -> SearchTree:
     """The tree with the grader's verdict on each answer."""
     answered = tree.answered()
     pairs = [(tree.problem, tree.text(index)) for index in answered]
@@ -46,7 +50,7 @@ def graded(tree: SearchTree, server: Server, grader: str = "strict") -> SearchTr
 def collect_trees(
     path: str | Path,
     problems: Sequence[Problem],
-    server: Server,
+    server: Dispatcher,
     search: MCTS,
     sampling: SamplingConfig,
     *,

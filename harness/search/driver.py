@@ -8,7 +8,7 @@ from collections.abc import Generator, Iterable, Iterator
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-from harness.protocols import Parallel, Serve
+from harness.protocols import Dispatch, Parallel
 from harness.types import SamplingConfig
 
 AnySearch = Generator[Any, Any, Any]
@@ -26,7 +26,7 @@ class _Family:
 
 
 def drive(
-    searches: Iterable[tuple[str, AnySearch]], serve: Serve, max_in_flight: int = 4096
+    searches: Iterable[tuple[str, AnySearch]], serve: Dispatch, max_in_flight: int = 4096
 ) -> Iterator[tuple[str, Any]]:
     """Run the searches, at most `max_in_flight` at a time; yield each key and what it returned as it completes.
 

@@ -4,8 +4,8 @@ import torch
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from harness.arithmetic.model import build_model, build_tokenizer
-from harness.arithmetic.prepare import prepare
 from harness.arithmetic.problems import problems
+from harness.commands.prepare import prepare
 from harness.problems import read_problems
 
 

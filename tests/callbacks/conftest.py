@@ -1,6 +1,6 @@
 import pytest
 
-from harness.arithmetic.prepare import prepare
+from harness.commands.prepare import prepare
 
 
 @pytest.fixture(scope="module")

@@ -5,12 +5,12 @@ from pathlib import Path
 from lightning import Trainer
 from lightning.pytorch import seed_everything
 
-from harness.callbacks import Evaluation, HFCheckpoint, RolloutCallback
+from harness.callbacks import HeldOutAccuracy, HFCheckpoint, RolloutCallback
 from harness.datamodules import SFTDataModule
 from harness.engines import EngineConfig
 from harness.modules import SFTModule
 from harness.modules.optimizer import OptimizerConfig
-from harness.rollouts import FixedSampling, TopK
+from harness.selection import FixedSampling, TopK
 from harness.types import SamplingConfig
 
 NUM_STEPS = 3
@@ -27,7 +27,7 @@ def run(folder, data, *extra, max_epochs=2, scheduler=None, resume=False, **opti
         scheduler=scheduler,
         template="arithmetic",
         probe_problems=[str(data / "probe.jsonl")],
-        evaluation=Evaluation([str(data / "test.jsonl")], max_tokens=8),
+        evaluation=HeldOutAccuracy([str(data / "test.jsonl")], max_tokens=8),
         engine=EngineConfig(kind="transformers", dtype="float32"),
         chunk_size=5,
         select=TopK(keep_cut=True),

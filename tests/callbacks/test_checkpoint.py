@@ -12,10 +12,10 @@ import torch
 
 from harness.callbacks.checkpoint import HFCheckpoint, hf_directory, publish
 from harness.callbacks.checkpoint_io import LocalCheckpointIO
-from harness.checkpoints import load_tokenizer
 from harness.datamodules import SFTDataModule
 from harness.errors import InputError
-from harness.models import fingerprint, load_causal_lm, named_weights
+from harness.models.checkpoints import load_tokenizer
+from harness.models.weights import fingerprint, load_causal_lm, named_weights
 from harness.modules import SFTModule
 from harness.modules.optimizer import OptimizerConfig
 

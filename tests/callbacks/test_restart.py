@@ -3,7 +3,7 @@ import torch
 from lightning.pytorch import Callback
 
 from harness.callbacks import Restart
-from harness.models import load_causal_lm
+from harness.models.weights import load_causal_lm
 from tests.callbacks.loop import run
 
 

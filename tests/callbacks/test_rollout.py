@@ -7,7 +7,7 @@ import torch
 from lightning.pytorch import Callback
 
 from harness.errors import InputError
-from harness.rollouts import BalancedSampling, FixedSampling
+from harness.selection import BalancedSampling, FixedSampling
 from harness.store import write_rows
 from harness.types import SamplingConfig
 from tests.callbacks.loop import NUM_STEPS, run

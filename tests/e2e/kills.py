@@ -16,8 +16,8 @@ from lightning.pytorch import Callback
 
 from harness.protocols import Search, Selection
 from harness.rewards import ArithmeticSteps
-from harness.rollouts import TopK
 from harness.search import Sampling
+from harness.selection import TopK
 from harness.types import Problem, Response, Rollout, RolloutConfig, SamplingConfig, Score
 
 FILE_OPERATIONS = ("open", "os.rename", "os.link", "os.remove", "os.symlink", "shutil.rmtree", "shutil.copytree")

@@ -6,7 +6,7 @@ import pytest
 import torch
 import yaml
 
-from harness.arithmetic.prepare import prepare
+from harness.commands.prepare import prepare
 from harness.stages import start
 from tests.paths import ROOT
 

@@ -9,8 +9,8 @@ from typing import Any
 import pytest
 import yaml
 
-from harness.arithmetic.prepare import prepare
-from harness.cli import main
+from harness.cli.main import main
+from harness.commands.prepare import prepare
 from harness.rollouts.trees import read_trees
 from harness.store import write_rows
 from harness.types import (

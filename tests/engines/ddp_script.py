@@ -15,7 +15,7 @@ import torch
 import torch.distributed as dist
 
 from harness.engines import EngineConfig, generate, open_engine
-from harness.models import named_weights
+from harness.models.weights import named_weights
 from harness.types import GenerationRequest, SamplingConfig
 
 

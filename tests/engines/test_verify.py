@@ -9,7 +9,7 @@ import torch
 
 from harness.engines import StaleEngineError, VLLMEngine, verify_sync
 from harness.engines.isolation import VLLM_GROUP
-from harness.models import fingerprint, named_weights
+from harness.models.weights import fingerprint, named_weights
 from harness.protocols import Engine
 from tests.engines.conftest import build_model, prompt
 

@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from harness.engines import EngineError, VLLMEngine, generate, open_engine
-from harness.models import named_weights
+from harness.models.weights import named_weights
 from harness.protocols import Engine
 from harness.types import GenerationRequest, SamplingConfig
 from tests.engines.conftest import (

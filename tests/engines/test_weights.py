@@ -10,11 +10,11 @@ from pathlib import Path
 import pytest
 import torch
 
-from harness.checkpoints import resolve_checkpoint, stored_dtype
 from harness.engines import EngineConfig, EngineError, open_engine
 from harness.engines.weights import WeightLayout, checkpoint_version
 from harness.errors import InputError
-from harness.models import fingerprint, named_weights
+from harness.models.checkpoints import resolve_checkpoint, stored_dtype
+from harness.models.weights import fingerprint, named_weights
 from tests.engines.conftest import build_model, build_tokenizer, save
 
 

@@ -9,9 +9,9 @@ from harness.evals.evaluation import Evaluation
 from harness.evals.rows import TaskData, to_problem
 from harness.evals.run import run
 from harness.evals.task import shipped_tasks
-from harness.evals.templates import find_protocol
 from harness.evals.unit_tests import unit_tests
-from harness.rollouts.server import Server
+from harness.prompts.evaluation import find_protocol
+from harness.rollouts.dispatcher import Dispatcher
 from harness.types import UnitTest
 from tests.evals.conftest import oracle
 
@@ -59,7 +59,7 @@ def test_programs_are_right_if_they_pass_every_test(name, byte_tokenizer, tmp_pa
     accuracies = []
     for i, program in enumerate((RIGHT[name], WRONG[name], "")):
         text = f"Here it is.\n```python\n{program}\n```" if program else ""
-        server = Server(oracle(byte_tokenizer, {prompt: text}), byte_tokenizer, template)
+        server = Dispatcher(oracle(byte_tokenizer, {prompt: text}), byte_tokenizer, template)
         results = run(evaluation, server, tmp_path / str(i), {})
         accuracies.append(results["metrics"]["accuracy"]["value"])
     assert accuracies == [1.0, 0.0, 0.0]

@@ -7,9 +7,9 @@ from pathlib import Path
 
 import pytest
 
+from harness.commands.evaluate import eval_tasks, list_tasks, numbers
 from harness.engines import EngineConfig
 from harness.errors import InputError
-from harness.evals.command import eval_tasks, list_tasks, numbers
 from harness.evals.samples import read_samples
 
 HF = EngineConfig(kind="transformers", dtype="float32", max_num_seqs=16)
@@ -93,11 +93,11 @@ def test_a_chat_protocol_needs_a_chat_template(tiny_model_dir, tmp_path):
 
 
 def test_coding_tasks_want_complete_isolation_unless_told_otherwise(tmp_path, byte_model_dir):
-    from harness.evals.command import Plan, check_sandbox
+    from harness.commands.evaluate import Plan, check_sandbox
     from harness.evals.evaluation import Evaluation
     from harness.evals.rows import TaskData
     from harness.evals.task import shipped_tasks
-    from harness.evals.templates import find_protocol
+    from harness.prompts.evaluation import find_protocol
     from harness.sandbox import Sandbox
 
     plans = [Plan(Evaluation(shipped_tasks()["mbpp"], TaskData((), "", "")), find_protocol("code"))]

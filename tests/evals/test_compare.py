@@ -3,8 +3,8 @@ import json
 import pytest
 from scipy.stats import binomtest
 
+from harness.commands.evaluate import compare
 from harness.errors import InputError
-from harness.evals.command import compare
 from harness.evals.compare import compare_folders, evaluation_folders, sentence
 from harness.evals.run import run
 from harness.types import Problem

@@ -8,9 +8,9 @@ from harness.evals.evaluation import Evaluation
 from harness.evals.rows import TaskData, load_task
 from harness.evals.run import run
 from harness.evals.task import shipped_tasks
-from harness.evals.templates import find_protocol
+from harness.prompts.evaluation import find_protocol
 from harness.rollouts.collect import grade_pairs
-from harness.rollouts.server import Server
+from harness.rollouts.dispatcher import Dispatcher
 from harness.types import Problem
 from tests.evals.conftest import ScriptedEngine, oracle
 
@@ -69,7 +69,7 @@ def test_an_oracle_engine_scores_all_and_a_garbage_engine_nothing(name, data_dir
     engines = oracle(byte_tokenizer, texts), ScriptedEngine(byte_tokenizer, lambda prompt, seed: "qq zz \u4e00 }{ ~~")
     accuracies = []
     for i, engine in enumerate(engines):
-        server = Server(engine, byte_tokenizer, template)
+        server = Dispatcher(engine, byte_tokenizer, template)
         results = run(evaluation, server, tmp_path / str(i), {})
         accuracies.append(results["metrics"]["accuracy"]["value"])
     assert accuracies == [1.0, 0.0]

@@ -12,16 +12,16 @@ import pytest
 
 from harness.errors import InputError
 from harness.evals.compare import problem_values
-from harness.evals.evaluation import Evaluation, MetricConfig
-from harness.evals.metrics import PROCESS_REWARD, evaluate
+from harness.evals.evaluation import Evaluation
 from harness.evals.rows import TaskData
 from harness.evals.run import run
 from harness.evals.samples import LOG, SAMPLES, SampleStore, read_rollouts, read_samples
 from harness.evals.task import Task
-from harness.evals.templates import find_protocol
-from harness.prompts import PromptTemplate
+from harness.metrics.summary import PROCESS_REWARD, MetricConfig, evaluate
+from harness.prompts.evaluation import find_protocol
+from harness.prompts.templates import PromptTemplate
 from harness.rewards import ArithmeticSteps
-from harness.rollouts.server import Server
+from harness.rollouts.dispatcher import Dispatcher
 from harness.store import read_jsonl
 from harness.types import Problem, Response, Rollout, SamplingConfig, ScoredResponse
 from tests.evals.conftest import ScriptedEngine, oracle, sums
@@ -46,8 +46,8 @@ def half_right(tokenizer) -> ScriptedEngine:
     return ScriptedEngine(tokenizer, answer)
 
 
-def served(engine, tokenizer, template=TEMPLATE) -> Server:
-    return Server(engine, tokenizer, template)
+def served(engine, tokenizer, template=TEMPLATE) -> Dispatcher:
+    return Dispatcher(engine, tokenizer, template)
 
 
 class Killed(BaseException):
@@ -282,7 +282,7 @@ def test_a_search_is_kept_and_continued_problem_by_problem(byte_tokenizer, tmp_p
 def test_prompts_are_built_once_and_do_not_depend_on_the_engine(byte_tokenizer, protocol):
     template = find_protocol(protocol)
     first, second = half_right(byte_tokenizer), ScriptedEngine(byte_tokenizer, lambda prompt, seed: "")
-    servers = [Server(first, byte_tokenizer, template), Server(second, byte_tokenizer, template)]
+    servers = [Dispatcher(first, byte_tokenizer, template), Dispatcher(second, byte_tokenizer, template)]
     problem = sums(1)[0]
     assert servers[0].prompt_ids(problem) is servers[0].prompt_ids(problem)
     assert servers[0].prompt_ids(problem) == servers[1].prompt_ids(problem)

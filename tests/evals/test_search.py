@@ -10,7 +10,7 @@ import pytest
 from harness.evals.run import run
 from harness.evals.samples import read_samples
 from harness.rewards import ArithmeticSteps, Outcome
-from harness.rollouts.server import Server
+from harness.rollouts.dispatcher import Dispatcher
 from harness.sandbox import Sandbox
 from harness.search import MCTS, CodeSteps, Forest, PlainSteps, StepBeam
 from harness.types import Problem
@@ -59,7 +59,7 @@ def searched(search, reward, problems=PROBLEMS):
 @pytest.mark.parametrize("search", [MCTS(4, 4, steps=CodeSteps()), StepBeam(3, steps=CodeSteps())])
 def test_code_is_run_between_steps_and_the_best_reward_wins(byte_tokenizer, tmp_path, search):
     with Sandbox(workers=1) as sandbox:
-        server = Server(code_policy(byte_tokenizer), byte_tokenizer, BOXED, Outcome(), sandbox)
+        server = Dispatcher(code_policy(byte_tokenizer), byte_tokenizer, BOXED, Outcome(), sandbox)
         results = run(searched(search, Outcome()), server, tmp_path, {})
     values = {name: metric["value"] for name, metric in results["metrics"].items()}
     samples = read_samples(tmp_path)
@@ -79,7 +79,7 @@ def test_code_is_run_between_steps_and_the_best_reward_wins(byte_tokenizer, tmp_
 def test_a_search_in_words_is_reported_and_the_same_when_repeated(byte_tokenizer, tmp_path, search):
     documents = []
     for name in ("a", "b"):
-        server = Server(plain_policy(byte_tokenizer), byte_tokenizer, TEMPLATE, Outcome())
+        server = Dispatcher(plain_policy(byte_tokenizer), byte_tokenizer, TEMPLATE, Outcome())
         documents.append(run(searched(search, Outcome()), server, tmp_path / name, {}))
     assert without_commit(documents[0]) == without_commit(documents[1])
     assert documents[0]["search"] == str(search)
@@ -91,7 +91,7 @@ def test_a_search_in_words_is_reported_and_the_same_when_repeated(byte_tokenizer
 
 def test_a_process_reward_ranks_and_labels_the_steps(byte_tokenizer, tmp_path):
     problems = tuple(replace(problem, question=f"{i} + 1") for i, problem in enumerate(PROBLEMS))
-    server = Server(plain_policy(byte_tokenizer), byte_tokenizer, TEMPLATE, ArithmeticSteps())
+    server = Dispatcher(plain_policy(byte_tokenizer), byte_tokenizer, TEMPLATE, ArithmeticSteps())
     run(searched(MCTS(3, 4, steps=PLAIN), ArithmeticSteps(), problems), server, tmp_path, {})
     for sample in read_samples(tmp_path):
         assert len(sample.response.step_values) == len(sample.response.steps) == 2

@@ -12,12 +12,12 @@ from pathlib import Path
 import httpx
 import pytest
 
+from harness.commands.evaluate import eval_tasks
 from harness.engines import EngineConfig, EngineError
-from harness.evals.command import eval_tasks
 from harness.evals.samples import LOG, SAMPLES, read_samples
 from harness.store import read_jsonl
 from tests.engines.conftest import checkpoint  # noqa: F401 - a fixture
-from tests.engines.test_server import SECRET, server_url  # noqa: F401
+from tests.engines.test_http import SECRET, server_url  # noqa: F401
 
 PROBLEMS = 12
 

@@ -7,9 +7,9 @@ import pytest
 from harness.errors import InputError
 from harness.evals.rows import lettered, load_task, task_file
 from harness.evals.task import Hub, Task, find_tasks, shipped_tasks
-from harness.evals.templates import EVAL_TEMPLATES, find_protocol
 from harness.grading import PROTOCOLS, grade
-from harness.prompts import TEMPLATES
+from harness.prompts.evaluation import EVAL_TEMPLATES, find_protocol
+from harness.prompts.templates import TEMPLATES
 from harness.store import read_jsonl
 
 FILE_TASKS = [name for name, task in shipped_tasks().items() if task.file and task.kind != "code"]

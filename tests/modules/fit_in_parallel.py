@@ -16,9 +16,9 @@ from lightning.pytorch.loggers import CSVLogger
 from lightning.pytorch.strategies import ModelParallelStrategy
 
 from harness.callbacks.checkpoint import HFCheckpoint
-from harness.commands.training import end_parallel_process
+from harness.commands.fit import end_parallel_process
 from harness.datamodules import PreferenceDataModule, SFTDataModule
-from harness.models import named_weights
+from harness.models.weights import named_weights
 from harness.modules import DPOModule, RewardModule, SFTModule
 from harness.modules.optimizer import OptimizerConfig
 

@@ -9,11 +9,11 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from harness.checkpoints import load_tokenizer
 from harness.datamodules import PreferenceDataModule
 from harness.errors import InputError
-from harness.losses import PreferenceLossConfig
-from harness.models import fingerprint, load_causal_lm, named_weights
+from harness.models.checkpoints import load_tokenizer
+from harness.models.losses import PreferenceLossConfig
+from harness.models.weights import fingerprint, load_causal_lm, named_weights
 from harness.modules import DPOModule
 from harness.modules.base import LoRAConfig
 from harness.modules.optimizer import OptimizerConfig

@@ -12,8 +12,8 @@ from pathlib import Path
 import pytest
 import torch
 
-from harness.models import fingerprint, load_causal_lm, load_reward_model, named_weights
-from harness.reward_head import load_likelihood_reward
+from harness.models.reward_head import load_likelihood_reward
+from harness.models.weights import fingerprint, load_causal_lm, load_reward_model, named_weights
 
 SCRIPT = Path(__file__).with_name("fit_in_parallel.py")
 KINDS = ("sft", "reward", "hybrid", "dpo")

@@ -11,15 +11,15 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from harness.checkpoints import load_tokenizer
 from harness.datamodules import PreferenceDataModule
 from harness.errors import InputError
-from harness.models import load_causal_lm, load_reward_model, save_checkpoint
+from harness.models.checkpoints import load_tokenizer
+from harness.models.reward_head import load_likelihood_reward
+from harness.models.weights import load_causal_lm, load_reward_model, save_checkpoint
 from harness.modules import RewardModule
 from harness.modules.base import LoRAConfig
 from harness.modules.optimizer import OptimizerConfig
 from harness.modules.pairs import margin_metrics
-from harness.reward_head import load_likelihood_reward
 from harness.rewards import RewardModel
 from harness.types import Problem, Response
 from tests.modules.test_sft import Gradients
@@ -69,7 +69,7 @@ def test_accumulated_batches_of_weighted_pairs_give_the_gradients_of_one_batch(t
 
 
 def test_a_reward_model_with_lora_exports_its_trained_head(tmp_path, trainer, tiny_model_dir, pair_files):
-    from harness.models import reward_head
+    from harness.models.weights import reward_head
 
     module = RewardModule(str(tiny_model_dir), lora=LoRAConfig(rank=2), optimizer=OptimizerConfig(lr=1e-2))
     trainer().fit(module, PreferenceDataModule([pair_files[0]], batch_size=8, max_length=64))

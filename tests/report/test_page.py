@@ -10,8 +10,8 @@ import subprocess
 
 import pytest
 
+from harness.commands.report import report
 from harness.errors import InputError
-from harness.report.command import report
 
 CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome", "chrome"))), None)
 needs_chromium = pytest.mark.skipif(CHROMIUM is None, reason="Chromium is not installed (apt-get install chromium)")

@@ -3,9 +3,9 @@ import math
 import pytest
 import torch
 
-from harness.checkpoints import load_tokenizer
 from harness.errors import InputError
-from harness.models import load_reward_model, save_checkpoint
+from harness.models.checkpoints import load_tokenizer
+from harness.models.weights import load_reward_model, save_checkpoint
 from harness.rewards import RewardModel
 from harness.types import Problem, Response
 

@@ -2,16 +2,16 @@
 
 import pytest
 
-from harness.arithmetic.prepare import prepare
-from harness.checkpoints import load_tokenizer
+from harness.commands.prepare import prepare
 from harness.engines import EngineConfig, open_engine
+from harness.models.checkpoints import load_tokenizer
 from harness.problems import read_problems
-from harness.prompts import find_template
+from harness.prompts.templates import find_template
 from harness.rewards import ArithmeticSteps, Likelihood, Outcome, WeightedSum
 from harness.rollouts.collect import collect, score
+from harness.rollouts.dispatcher import Dispatcher
 from harness.rollouts.iteration import Iteration
-from harness.rollouts.select import TopK
-from harness.rollouts.server import Server
+from harness.selection.top_k import TopK
 from harness.types import Problem, Response, Rollout, SamplingConfig, ScoredResponse
 
 SAMPLING = SamplingConfig(n=3, max_tokens=12, seed=1)
@@ -22,7 +22,7 @@ def server(tmp_path_factory):
     folder = tmp_path_factory.mktemp("arithmetic")
     prepare(folder, num_sft=1, num_train=12, num_probe=1, num_test=1)
     engine = open_engine(str(folder / "base"), EngineConfig(kind="transformers", dtype="float32"))
-    yield Server(engine, load_tokenizer(folder / "base"), find_template("arithmetic")), folder
+    yield Dispatcher(engine, load_tokenizer(folder / "base"), find_template("arithmetic")), folder
     engine.close()
 
 

@@ -8,14 +8,15 @@ from dataclasses import replace
 
 import pytest
 
-from harness.arithmetic.prepare import prepare
-from harness.checkpoints import load_tokenizer
+from harness.commands.explore import explore
+from harness.commands.prepare import prepare
 from harness.engines import EngineConfig
 from harness.errors import InputError
+from harness.models.checkpoints import load_tokenizer
 from harness.problems import read_problems
-from harness.prompts import PromptTemplate, find_template
+from harness.prompts.templates import PromptTemplate, find_template
 from harness.rewards import Outcome
-from harness.rollouts import DistancePairs, DistinctTexts
+from harness.rollouts.dispatcher import Dispatcher
 from harness.rollouts.explorations import (
     Explored,
     agreement,
@@ -26,10 +27,9 @@ from harness.rollouts.explorations import (
     retokenized,
     statistics,
 )
-from harness.rollouts.explore_command import explore
-from harness.rollouts.server import Server
 from harness.search import StepExplore
 from harness.search.step_explore import Continuation, Exploration, ExploredStep
+from harness.selection import DistancePairs, DistinctTexts
 from harness.store import read_rows, write_rows
 from harness.types import (
     Completion,
@@ -42,7 +42,7 @@ from harness.types import (
     SamplingConfig,
     ScoredResponse,
 )
-from tests.rollouts.test_server_searches import ScriptedEngine
+from tests.rollouts.test_dispatcher import ScriptedEngine
 
 PAIRS = DistancePairs(DistinctTexts(min_distance=0.0))
 SEARCH = StepExplore()
@@ -89,8 +89,8 @@ def rollouts(tiny_tokenizer):
     return rows
 
 
-def make_server(tokenizer, **options) -> Server:
-    return Server(SeededEngine(tokenizer, **options), tokenizer, PromptTemplate("test"), Outcome())
+def make_server(tokenizer, **options) -> Dispatcher:
+    return Dispatcher(SeededEngine(tokenizer, **options), tokenizer, PromptTemplate("test"), Outcome())
 
 
 def run(path, rollouts, tokenizer, search=SEARCH, source="", **options) -> list[Explored]:

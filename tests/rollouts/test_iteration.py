@@ -4,15 +4,15 @@ import json
 
 import pytest
 
-from harness.arithmetic.prepare import prepare
-from harness.checkpoints import load_tokenizer
+from harness.commands.prepare import prepare
+from harness.commands.replay import replay
 from harness.engines import EngineConfig, open_engine
+from harness.models.checkpoints import load_tokenizer
 from harness.problems import read_problems
-from harness.prompts import PromptTemplate, find_template
-from harness.rollouts import FixedSampling, TopK
+from harness.prompts.templates import PromptTemplate, find_template
+from harness.rollouts.dispatcher import Dispatcher
 from harness.rollouts.iteration import Iteration, IterationFiles, hinting, with_hinted
-from harness.rollouts.replay import replay
-from harness.rollouts.server import Server
+from harness.selection import FixedSampling, TopK
 from harness.store import read_rows
 from harness.types import (
     Completion,
@@ -57,7 +57,7 @@ def data(tmp_path_factory):
 
 def run(folder, data, engine, **options):
     problems = [*read_problems(data / "train.jsonl"), Problem("zero", "4 - 4", "0")]
-    server = Server(engine, load_tokenizer(data / "base"), find_template("arithmetic"))
+    server = Dispatcher(engine, load_tokenizer(data / "base"), find_template("arithmetic"))
     plan = Iteration(problems, FixedSampling(SamplingConfig(n=2, max_tokens=8), 0.5), TopK(), chunk_size=3, **options)
     return plan.run(1, folder, server), problems
 
@@ -110,7 +110,7 @@ def test_wrong_responses_to_a_hint_are_not_taken():
 
 def test_a_real_engine_sees_the_hint(data):
     engine = open_engine(str(data / "base"), EngineConfig(kind="transformers", dtype="float32"))
-    server = Server(engine, load_tokenizer(data / "base"), find_template("arithmetic"))
+    server = Dispatcher(engine, load_tokenizer(data / "base"), find_template("arithmetic"))
     problem = Problem("p", "4 + 5", "9")
     ids = hinting(server, HINT).prompt_ids(problem)
     assert server.tokenizer.decode(ids, skip_special_tokens=True) == "4 + 5\n#### 9 ?\n"

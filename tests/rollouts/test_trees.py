@@ -10,8 +10,8 @@ from pathlib import Path
 import pytest
 
 from harness.errors import InputError
-from harness.prompts import PromptTemplate
-from harness.rollouts.server import Server
+from harness.prompts.templates import PromptTemplate
+from harness.rollouts.dispatcher import Dispatcher
 from harness.rollouts.trees import collect_trees, read_trees
 from harness.search import MCTS, PlainSteps
 from harness.search.tree import SearchTree
@@ -29,13 +29,13 @@ def server(tiny_model_dir):
     return make_server(tiny_model_dir)
 
 
-def make_server(folder: Path | str) -> Server:
-    from harness.checkpoints import load_tokenizer
+def make_server(folder: Path | str) -> Dispatcher:
     from harness.engines import EngineConfig, open_engine
+    from harness.models.checkpoints import load_tokenizer
     from harness.rewards.outcome import Outcome
 
     engine = open_engine(folder, EngineConfig(kind="transformers"))
-    return Server(engine, load_tokenizer(folder), PromptTemplate("test"), Outcome())
+    return Dispatcher(engine, load_tokenizer(folder), PromptTemplate("test"), Outcome())
 
 
 def test_trees_come_back_from_disk_as_they_were_grown(server, tmp_path):

@@ -14,7 +14,7 @@ import shutil
 import sys
 from pathlib import Path
 
-from harness.cli import main as harness
+from harness.cli.main import main as harness
 from harness.evals.samples import SAMPLES
 
 CONFIGS = {"greedy": "40_greedy", "best_of_8": "41_best_of_8", "beam": "42_beam", "mcts": "43_mcts"}

@@ -1,0 +1,21 @@
+"""What the command line knows of a command before it imports it."""
+
+from __future__ import annotations
+
+import importlib
+from collections.abc import Callable
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True)
+class Command:
+    """One line of the help."""
+
+    summary: str
+    function: str = ""
+    """`module:function` whose typed parameters are the options; "" for the four that LightningCLI runs."""
+
+    def load(self) -> Callable[..., int | None]:
+        """Import the function."""
+        module, _, attribute = self.function.partition(":")
+        return getattr(importlib.import_module(module), attribute)

@@ -1,0 +1,89 @@
+"""Commands that are a typed function: its parameters are the options, its docstring is the help."""
+
+from __future__ import annotations
+
+import itertools
+import json
+import re
+import typing
+from collections.abc import Callable, Collection, Sequence
+from typing import Any
+
+from jsonargparse import ActionConfigFile
+
+from harness.cli.parser import SentenceErrors, check_config_files
+from harness.errors import InputError
+from harness.protocols import Reward, SearchMethod
+
+HOMES: dict[type, str] = {Reward: "harness.rewards", SearchMethod: "harness.search"}
+"""Where the classes of a protocol are; they do not inherit from it, so that nothing could find them by a short name."""
+
+
+def function_parser(name: str, function: Callable[..., Any]) -> SentenceErrors:
+    """The parser of `harness NAME`."""
+    description = (function.__doc__ or "").strip().partition("\n\n")[0]
+    parser = SentenceErrors(prog=f"harness {name}", description=description)
+    parser.add_argument("-c", "--config", action=ActionConfigFile, help="YAML file with any of the options.")
+    parser.add_function_arguments(function, as_group=False, sub_configs=True)
+    return parser
+
+
+def run_function(name: str, function: Callable[..., Any], options: Sequence[str]) -> int | None:
+    """Parse the options and call the function with them; what it returns is the exit status."""
+    options = full_names(function, spell_out(function, options))
+    check_config_files(options)
+    parser = function_parser(name, function)
+    values = parser.instantiate_classes(parser.parse_args(options))
+    values.pop("config", None)
+    return function(**values)
+
+
+def spell_out(function: Callable[..., Any], options: Sequence[str]) -> list[str]:
+    """Write bare words at the front as options: a function's `positional` attribute names them in their order.
+
+    A single name takes all the words as a list: `report A B` is `report --runs ["A", "B"]`.
+    """
+    names: tuple[str, ...] = getattr(function, "positional", ())
+    words = list(itertools.takewhile(lambda option: not option.startswith("-"), options))
+    if not names or not words:
+        return list(options)
+    rest = list(options[len(words) :])
+    if len(names) == 1:
+        return [f"--{names[0]}", json.dumps(words), *rest]
+    named = [part for name, word in zip(names, words, strict=False) for part in (f"--{name}", word)]
+    return [*named, *words[len(names) :], *rest]
+
+
+def full_names(function: Callable[..., Any], options: Sequence[str]) -> list[str]:
+    """Give short names of rewards and searches their package: `--search MCTS` is `--search harness.search.MCTS`."""
+    homes: dict[str, str] = {}
+    for name, hint in typing.get_type_hints(function).items():
+        for protocol in (kind for kind in (hint, *typing.get_args(hint)) if kind in HOMES):
+            homes |= {f"--{name}": HOMES[protocol], f"--{name}.class_path": HOMES[protocol]}
+    found = list(options)
+    for i, word in enumerate(found):
+        option, equals, value = word.partition("=")
+        _check_line_breaks(option, value if equals else "".join(found[i + 1 : i + 2]), homes)
+        if option not in homes:
+            continue
+        if equals and _is_short(value):
+            found[i] = f"{option}={homes[option]}.{value}"
+        elif not equals and i + 1 < len(found) and _is_short(found[i + 1]):
+            found[i + 1] = f"{homes[option]}.{found[i + 1]}"
+    return found
+
+
+def _is_short(value: str) -> bool:
+    return value.isidentifier() and value.lower() not in ("null", "none")
+
+
+def _check_line_breaks(option: str, value: str, classes: Collection[str]) -> None:
+    """Refuse a list such as ["\\n"] for an option of a class: the parser hands the break on as two characters."""
+    parts = option.split(".")
+    inside = any(".".join(parts[:i]) in classes for i in range(1, len(parts)))
+    if inside and value.startswith("[") and re.search(r"\\[nrt]", value):
+        raise InputError(
+            f"{option} {value}: escapes inside a list do not survive here; write this option in a file and give that "
+            f"with --config, or the whole class, such as --search.steps '{{class_path: PlainSteps, init_args: "
+            f"{{step_stop: {value}}}}}'."
+        )

@@ -1,0 +1,147 @@
+"""The command line: finds the command, imports it, and turns what goes wrong into one sentence and an exit status.
+
+Exit status: 0 all that was asked is done; 1 an unforeseen error, with its traceback; 2 bad input; 130 interrupted;
+143 terminated. Nothing heavy is imported before a command is known.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import signal
+import sys
+from collections.abc import Callable, Sequence
+from typing import Any, NoReturn
+
+from harness import __version__
+from harness.cli.command import Command
+from harness.environment import prepare_environment
+from harness.errors import InputError
+
+TERMINATED = 143
+INTERRUPTED = 130
+DISK_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+NO_SPACE_OR_PERMISSION = (*DISK_FULL, errno.EACCES, errno.EPERM, errno.EROFS)
+
+
+COMMANDS: dict[str, Command] = {
+    "fit": Command("Train a model: supervised, on preferences, as a reward model, or on its own rollouts."),
+    "validate": Command("Measure a model on a datamodule's validation data."),
+    "test": Command("Measure a model on a datamodule's test data."),
+    "predict": Command("Run a model over a datamodule's prediction data."),
+    "eval": Command("Measure a model on benchmarks, with intervals.", "harness.commands.evaluate:eval_tasks"),
+    "tasks": Command("List the benchmarks and where their rows come from.", "harness.commands.evaluate:list_tasks"),
+    "compare": Command("Test whether one of two evaluations is better.", "harness.commands.evaluate:compare"),
+    "report": Command("Write one HTML page about runs.", "harness.commands.report:report"),
+    "rollout": Command(
+        "Sample and score responses to problems; write training rows from them.", "harness.commands.rollout:rollout"
+    ),
+    "grade": Command("Grade a file of samples again.", "harness.commands.grade:grade"),
+    "trees": Command(
+        "Grow search trees over problems; write traces and preference pairs.", "harness.commands.trees:trees"
+    ),
+    "explore": Command(
+        "Find the steps at which wrong responses go wrong; write preference pairs.",
+        "harness.commands.explore:explore",
+    ),
+    "replay": Command("Say what other choices a run's samples would have led to.", "harness.commands.replay:replay"),
+    "prepare": Command("Write the built-in task's data and base model.", "harness.commands.prepare:prepare"),
+    "doctor": Command("Say what works on this machine and what is missing.", "harness.commands.doctor:doctor"),
+}
+"""All commands, in the order of the help."""
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run one command; the exit status."""
+    arguments = list(sys.argv[1:] if argv is None else argv)
+    if not arguments or arguments[0] in ("-h", "--help"):
+        print(describe())
+        return 0 if arguments else 2
+    if arguments[0] == "--version":
+        print(f"harness {__version__}")
+        return 0
+    prepare_environment()
+    if arguments[0] == "--print_completion":
+        from harness.cli.completion import print_completion
+
+        return guarded(lambda: print_completion(arguments[1:], COMMANDS))
+    if arguments[0] not in COMMANDS:
+        print(f"error: {unknown(arguments[0])}", file=sys.stderr)
+        return 2
+    return guarded(lambda: dispatch(arguments, from_shell=argv is None))
+
+
+def dispatch(arguments: list[str], from_shell: bool) -> int | None:
+    """Import and run the command that the first argument names."""
+    name, *options = arguments
+    command = COMMANDS[name]
+    if not command.function:
+        from harness.commands.fit import run_trainer
+
+        # Lightning starts the processes of the other ranks from sys.argv.
+        run_trainer(name, None if from_shell else arguments)
+        return 0
+    from harness.cli.function import run_function
+
+    return run_function(name, command.load(), options)
+
+
+def guarded(run: Callable[[], int | None]) -> int:
+    """Run a command; bad input and interruptions become a sentence and an exit status, all else propagates."""
+    before = signal.signal(signal.SIGTERM, terminate)
+    try:
+        return run() or 0
+    except InputError as error:
+        return say(str(error), 2)
+    except KeyboardInterrupt:
+        return say("interrupted.", INTERRUPTED)
+    except OSError as error:
+        if error.errno not in NO_SPACE_OR_PERMISSION:
+            raise
+        place = f"{error.filename}: " if error.filename else ""
+        return say(f"{place}cannot be written or read ({error.strerror}); free space or choose another place.", 2)
+    except Exception as error:
+        # Libraries written in other languages raise their own kinds for a full disk.
+        reason = next((os.strerror(number) for number in DISK_FULL if os.strerror(number) in str(error)), "")
+        if not reason:
+            raise
+        return say(f"a file cannot be written ({reason}); free space and run again.", 2)
+    finally:
+        signal.signal(signal.SIGTERM, before)
+
+
+def say(sentence: str, status: int) -> int:
+    print(f"error: {sentence}", file=sys.stderr, flush=True)
+    return status
+
+
+def terminate(signum: int, frame: Any) -> NoReturn:
+    """Handle SIGTERM: unwind at once, so that engines, sandboxes and files are closed on the way out."""
+    raise SystemExit(TERMINATED)
+
+
+def describe() -> str:
+    """The help of `harness` itself."""
+    width = max(map(len, COMMANDS))
+    lines = [f"  {name:<{width}}  {command.summary}" for name, command in COMMANDS.items()]
+    return "\n".join(
+        [
+            "usage: harness COMMAND [options]",
+            "",
+            "Evaluation and training of language models that teach themselves to reason.",
+            "",
+            "commands:",
+            *lines,
+            "",
+            "`harness COMMAND --help` lists a command's options, --print_config a --config FILE for it.",
+            "`harness --version` prints the version, `harness --print_completion bash` a script for that shell.",
+        ]
+    )
+
+
+def unknown(name: str) -> str:
+    import difflib
+
+    near = difflib.get_close_matches(name, COMMANDS, n=1)
+    hint = f"did you mean '{near[0]}'?" if near else f"known: {', '.join(COMMANDS)}."
+    return f"unknown command '{name}'; {hint}"

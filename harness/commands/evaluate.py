@@ -1,0 +1,291 @@
+"""`harness eval`, `harness tasks` and `harness compare`."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass, is_dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from harness.engines.config import EngineConfig
+from harness.errors import InputError
+from harness.evals.contamination import overlaps, training_texts
+from harness.evals.evaluation import Evaluation, describe
+from harness.evals.rows import load_task
+from harness.evals.task import GROUPS, data_folder, find_tasks, shipped_tasks
+from harness.metrics.summary import MetricConfig
+from harness.prompts.evaluation import find_protocol
+from harness.prompts.templates import PromptTemplate
+from harness.protocols import Reward, SearchMethod
+from harness.sandbox import Sandbox
+from harness.types import SamplingConfig
+
+if TYPE_CHECKING:
+    from harness.rollouts.dispatcher import Dispatcher
+
+
+def eval_tasks(
+    task: str,
+    model: str,
+    engine: EngineConfig = EngineConfig(),
+    protocol: str = "",
+    n: int = 1,
+    k: str = "",
+    s: str = "",
+    temperature: float | None = None,
+    top_p: float = 1.0,
+    top_k: int = 0,
+    max_tokens: int | None = None,
+    seed: int = 0,
+    limit: int | None = None,
+    data_dir: Path | None = None,
+    output: Path | None = None,
+    grader: str = "",
+    search: SearchMethod | None = None,
+    reward: Reward | None = None,
+    sandbox: Sandbox | None = None,
+    training_files: list[str] | None = None,
+    export: str = "",
+    wandb_project: str = "",
+) -> int:
+    """Evaluate a model on tasks; a run that was interrupted continues, a larger n adds only what is missing.
+
+    Args:
+        task: names of tasks (see `harness tasks`), groups such as all-math, and paths of JSONL files of problems,
+            separated by commas.
+        model: checkpoint directory or hub name; for a server its tokenizer.
+        engine: which engine draws the samples, and how much memory it may use.
+        protocol: how problems are asked and answers are read; default is each task's own.
+        n: samples per problem.
+        k: values of k for pass@k, maj@k and best-of-k, separated by commas; default is 1 and n.
+        s: numbers of distinct correct responses wanted, for pass@k-s and reward@k-s.
+        temperature: default is the task's: 0 for one sample, 0.8 for several and for a search, which needs candidates
+            that differ.
+        top_p: share of the probability that is sampled from.
+        top_k: tokens that are sampled from; 0 is all.
+        max_tokens: longest response; default is the task's.
+        seed: of the samples.
+        limit: only the first so many problems of each task.
+        data_dir: folder of task files; default is the environment variable HARNESS_DATA_DIR, then the hub.
+        output: directory of the results; of several tasks each gets a folder in it. Default is a folder in runs/eval
+            named after the model, its weights, the task and the sampling.
+        grader: name of the grader; default is each task's own.
+        search: how responses are found; default is independent samples.
+        reward: ranks the responses, for best-of-k and weighted votes.
+        sandbox: runs the programs of searches that write code. Coding tasks run their unit tests in one of their own
+            and refuse where a layer of isolation is missing; giving a sandbox here accepts the layers there are.
+        training_files: JSONL files that the model was trained on; what they share with the tasks is reported.
+        export: formats in which the samples are written as well, separated by commas: lm_eval, inspect.
+        wandb_project: Weights & Biases project that gets a line for each task; default is none.
+    """
+    from harness.engines import open_engine
+    from harness.evals.record import record
+    from harness.evals.run import run
+    from harness.models.checkpoints import load_tokenizer
+    from harness.rollouts.dispatcher import Dispatcher
+
+    options = {name: plain(value) for name, value in locals().items() if name in OPTIONS}
+    writers = exporters(export)
+    plans = make_plans(task, protocol, numbers(k, "k") or tuple(sorted({1, n})), numbers(s, "s"), limit, data_dir)
+    plans = with_contamination(plans, training_files or [])
+    check_sandbox(plans, sandbox)
+    tokenizer = load_tokenizer(model)
+    check_chat(model, tokenizer, [plan.template for plan in plans])
+    opened = open_engine(model, engine)
+    try:
+        for plan in plans:
+            each = plan.evaluation.task
+            sampling = SamplingConfig(
+                n=n,
+                temperature=each.default_temperature(n > 1 or search is not None)
+                if temperature is None
+                else temperature,
+                top_p=top_p,
+                top_k=top_k,
+                max_tokens=max_tokens or each.max_tokens,
+                seed=seed,
+            )
+            evaluation = replace(
+                plan.evaluation,
+                sampling=sampling,
+                search=search,
+                metrics=replace(plan.evaluation.metrics, searched=search is not None),
+                reward=reward,
+                grader=grader or each.grader,
+            )
+            server = Dispatcher(opened, tokenizer, plan.template, reward, sandbox, evaluation.grader)
+            folder = output_folder(output, len(plans) > 1, model, server, evaluation)
+            results = run(evaluation, server, folder, options)
+            record(results, folder, wandb_project)
+            for write in writers:
+                write(folder, folder, lambda problem, server=server: server.template.render(problem, tokenizer))
+            print(table(results, folder), flush=True)
+    finally:
+        opened.close()
+    return 0
+
+
+OPTIONS = frozenset(inspect.signature(eval_tasks).parameters)
+
+
+@dataclass(frozen=True)
+class Plan:
+    """One task to evaluate, with its rows read and its protocol found."""
+
+    evaluation: Evaluation
+    template: PromptTemplate
+
+
+def make_plans(
+    tasks: str, protocol: str, ks: tuple[int, ...], ss: tuple[int, ...], limit: int | None, data_dir: Path | None
+) -> list[Plan]:
+    """Read all that can be wrong about the tasks before any model is loaded."""
+    metrics = MetricConfig(ks, ss)
+    return [
+        Plan(Evaluation(task, load_task(task, data_dir, limit), metrics), find_protocol(protocol or task.protocol))
+        for task in find_tasks(tasks)
+    ]
+
+
+def with_contamination(plans: list[Plan], files: Sequence[str]) -> list[Plan]:
+    """Check the tasks against training files and say what was found."""
+    if not files:
+        return plans
+    problems = {plan.evaluation.task.name: plan.evaluation.data.problems for plan in plans}
+    found = overlaps(problems, training_texts(files))
+    for overlap in found:
+        print(f"contamination: {overlap}", flush=True)
+    return [
+        replace(plan, evaluation=replace(plan.evaluation, contamination=overlap))
+        for plan, overlap in zip(plans, found, strict=True)
+    ]
+
+
+def exporters(names: str) -> list[Callable[..., Path]]:
+    """The functions that write the named formats."""
+    from harness.evals import export
+
+    known = {"lm_eval": export.to_lm_eval, "inspect": export.to_inspect}
+    wanted = [name.strip() for name in names.split(",") if name.strip()]
+    if bad := [name for name in wanted if name not in known]:
+        raise InputError(f"unknown export '{bad[0]}'; known: {', '.join(known)}.")
+    return [known[name] for name in wanted]
+
+
+def check_sandbox(plans: Sequence[Plan], sandbox: Sandbox | None) -> None:
+    """Raise `InputError` if a task runs programs, isolation is incomplete, and no sandbox was given to accept that."""
+    coding = [plan.evaluation.task.name for plan in plans if plan.evaluation.task.kind == "code"]
+    if not coding or sandbox is not None:
+        return
+    try:
+        Sandbox(level="strict").close()
+    except InputError as error:
+        raise InputError(
+            f"task '{coding[0]}' runs generated programs, and {error} Here that is --sandbox Sandbox."
+        ) from None
+
+
+def check_chat(model: str, tokenizer: Any, templates: Sequence[PromptTemplate]) -> None:
+    """Raise `InputError` if a protocol is a chat and the tokenizer has no template for one."""
+    chat = next((template.name for template in templates if template.chat), None)
+    if chat and not tokenizer.chat_template:
+        raise InputError(
+            f"{model}: protocol '{chat}' is a chat, but the tokenizer has no chat template; give another --protocol "
+            "(such as math_few_shot, gsm8k_few_shot, choice_few_shot or bstar) or a chat model."
+        )
+
+
+def output_folder(output: Path | None, several: bool, model: str, server: Dispatcher, evaluation: Evaluation) -> Path:
+    """Where an evaluation goes; the default names all that its samples depend on, so nothing else is there."""
+    task, sampling = evaluation.task.name, evaluation.sampling
+    if output is not None:
+        return output / task if several else output
+    name = f"{Path(model).resolve().name if Path(model).exists() else model.replace('/', '--')}"
+    weights = server.engine.version.replace(":", "-")[:12]
+    drawn = "greedy" if sampling.temperature == 0 else f"t{sampling.temperature:g}"
+    return Path("runs/eval") / f"{name}-{weights}" / f"{task}-{server.template.name}-{drawn}"
+
+
+def numbers(text: str, name: str) -> tuple[int, ...]:
+    """The whole numbers of a comma-separated list, ascending; raises `InputError` for anything else."""
+    parts = [part.strip() for part in text.split(",") if part.strip()]
+    if bad := [part for part in parts if not (part.isascii() and part.isdigit() and int(part) >= 1)]:
+        raise InputError(f"--{name} '{text}': '{bad[0]}' is not a whole number of at least 1; write 1,8,32.")
+    return tuple(sorted({int(part) for part in parts}))
+
+
+def plain(value: Any) -> Any:
+    """An option as JSON."""
+    if value is None or isinstance(value, bool | int | float | str):
+        return value
+    if is_dataclass(value) and not isinstance(value, type):
+        return asdict(value)
+    return str(value) if isinstance(value, Path) else describe(value)
+
+
+def table(results: Mapping[str, Any], folder: Path) -> str:
+    """The results for the terminal."""
+    counts, protocol = results["counts"], results["protocol"]
+    lines = [
+        f"{results['task']}: {counts['problems']} problems, {counts['samples']} samples, protocol {protocol['name']}, "
+        f"grader {results['grader']['name']}, {results['engine']}"
+    ]
+    width = max(map(len, results["metrics"]))
+    for name, metric in results["metrics"].items():
+        if metric["value"] is not None:
+            interval = f"[{shown(metric['low'])}, {shown(metric['high'])}]"
+            lines.append(f"  {name:<{width}}  {shown(metric['value']):>8}  {interval}")
+    return "\n".join([*lines, f"  {folder / 'results.json'}"])
+
+
+def shown(value: float | None) -> str:
+    return "-" if value is None else f"{value:.4f}" if abs(value) < 10 else f"{value:.1f}"
+
+
+def list_tasks(data_dir: Path | None = None) -> int:
+    """List the tasks: rows, protocol, licence, source, and whether the data folder holds them.
+
+    Args:
+        data_dir: folder of task files; default is the environment variable HARNESS_DATA_DIR.
+    """
+    folder = data_folder(data_dir)
+    rows = [("task", "rows", "kind", "protocol", "data", "licence", "source")]
+    for task in shipped_tasks().values():
+        held = folder is not None and any((folder / f"{task.file}{end}").is_file() for end in (".jsonl", ".jsonl.gz"))
+        data = "here" if held else "built in" if not task.file else "hub" if task.hub else "missing"
+        licence = task.licence.partition(" (")[0].partition(";")[0]
+        rows.append((task.name, str(task.num_rows), task.kind, task.protocol, data, licence, task.source))
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    for row in rows:
+        print("  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip())
+    print(f"\ngroups: {', '.join(GROUPS)}; the path of a JSONL file (question, answer) is a task as well.")
+    return 0
+
+
+def compare(first: Path, second: Path, metric: str = "accuracy", output: Path | None = None) -> int:
+    """Compare two evaluations problem by problem: McNemar's test for one sample each, a paired bootstrap otherwise.
+
+    Args:
+        first: output folder of an evaluation, or a folder of several.
+        second: the other one; its values minus the first one's are tested.
+        metric: any metric of results.json that has a value for each problem.
+        output: JSON file to write the tests to.
+    """
+    from harness.evals.compare import as_json, compare_folders, evaluation_folders, sentence
+    from harness.store import write_json
+
+    folders = evaluation_folders(first), evaluation_folders(second)
+    if not (shared := [task for task in folders[0] if task in folders[1]]):
+        raise InputError(f"{first} ({', '.join(folders[0])}) and {second} ({', '.join(folders[1])}) share no task.")
+    tests = {}
+    for task in shared:
+        test, count = compare_folders(folders[0][task], folders[1][task], metric)
+        tests[task] = as_json(test, count)
+        print(sentence(task, metric, test, count, (str(first), str(second))))
+    if output is not None:
+        write_json(output, {"first": str(first), "second": str(second), "metric": metric, "tests": tests})
+    return 0
+
+
+compare.positional = ("first", "second")  # type: ignore[attr-defined]

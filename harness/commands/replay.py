@@ -1,0 +1,121 @@
+"""`harness replay`: what another scheduler, selection or reward would have chosen, from the samples a run has kept."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from harness.errors import InputError
+from harness.protocols import Reward, SamplingScheduler, Selector
+from harness.rollouts.iteration import IterationFiles, with_hinted
+from harness.selection.top_k import TopK
+from harness.store import from_dict, read_rows, write_json
+from harness.types import Rollout, RolloutConfig, SamplingConfig, SFTExample
+
+
+class StoredProbe:
+    """Implements `harness.protocols.Probe` over the probe samples of a finished iteration; samples nothing."""
+
+    def __init__(self, rollouts: Sequence[Rollout], path: Path) -> None:
+        self._path = path
+        self._by_temperature: dict[float, list[Rollout]] = {}
+        for rollout in rollouts:
+            self._by_temperature.setdefault(rollout.sampling.temperature, []).append(rollout)
+
+    @property
+    def num_problems(self) -> int:
+        return max(map(len, self._by_temperature.values()), default=0)
+
+    def __call__(self, sampling: SamplingConfig, start: int = 0, stop: int | None = None) -> Sequence[Rollout]:
+        rows = self._by_temperature.get(sampling.temperature, [])
+        wanted = len(range(*slice(start, stop).indices(self.num_problems)))
+        if len(rows[start:stop]) < wanted:
+            raise InputError(
+                f"{self._path}: holds {len(rows)} probed problems at temperature {sampling.temperature:g}, "
+                f"{self.num_problems} are needed; known temperatures: {sorted(self._by_temperature)}."
+            )
+        return [replace(row, responses=row.responses[: sampling.n]) for row in rows[start:stop]]
+
+
+def replay(
+    run: Path,
+    scheduler: SamplingScheduler | None = None,
+    select: Selector | None = None,
+    reward: Reward | None = None,
+    output: Path | None = None,
+) -> int:
+    """Say for each iteration of a finished run what would have been chosen and trained on; samples nothing.
+
+    Args:
+        run: run directory, which holds `rollouts/`.
+        scheduler: decides on the stored probe samples; default keeps each iteration's decision.
+        select: chooses the training rows from the stored samples.
+        reward: scores the stored samples anew; default keeps their rewards.
+        output: JSON file of the result.
+    """
+    folder = run / "rollouts"
+    manifests = sorted(folder.glob("iter_[0-9][0-9][0-9].json"))
+    if not manifests:
+        raise InputError(f"{folder}: holds no finished iteration (iter_NNN.json); give the directory of a run.")
+    results = [_replay_one(folder, path, scheduler, select or TopK(), reward) for path in manifests]
+    columns = ("iteration", "temperature", "threshold", "balance_score", "rows", "wrong_share", "also_in_run")
+    print("  ".join(f"{name:>13}" for name in columns))
+    for row in results:
+        print("  ".join(f"{_shown(row[name]):>13}" for name in columns))
+    if output is not None:
+        write_json(output, results)
+    return 0
+
+
+def _replay_one(
+    folder: Path, path: Path, scheduler: SamplingScheduler | None, select: Selector, reward: Reward | None
+) -> dict[str, Any]:
+    manifest = json.loads(path.read_text())
+    files = IterationFiles(folder, manifest["iteration"])
+    decided = from_dict(RolloutConfig, manifest["config"])
+    rollouts = rescored(read_rows(files.rollouts, Rollout), reward)
+    config, account = decided, manifest["decision"]
+    if scheduler is not None:
+        probe = StoredProbe(rescored(read_rows(files.probe, Rollout), reward), files.probe)
+        config, account = scheduler.refine(scheduler.decide(manifest["iteration"], probe), rollouts)
+    result: dict[str, Any] = {
+        "iteration": manifest["iteration"],
+        "temperature": config.sampling.temperature,
+        "threshold": config.reward_threshold,
+        "balance_score": account.get("balance_score"),
+        "decision": account,
+        "rows": None,
+        "wrong_share": None,
+        "also_in_run": None,
+    }
+    # The training problems were sampled at the temperature of the run; another one's rows are not known.
+    if config.sampling.temperature == decided.sampling.temperature:
+        if files.hinted.exists():
+            rollouts = with_hinted(rollouts, rescored(read_rows(files.hinted, Rollout), reward))
+        rows, counts = select(rollouts, config, lambda problem: problem.id)
+        chosen = {(row.problem_id, row.response) for row in rows if isinstance(row, SFTExample)}
+        trained = {(row.problem_id, row.response) for row in read_rows(files.train, SFTExample)}
+        result |= {"rows": len(rows), "wrong_share": counts.get("wrong_share")}
+        result["also_in_run"] = len(chosen & trained) / max(len(chosen), 1)
+    return result
+
+
+def rescored(rollouts: list[Rollout], reward: Reward | None) -> list[Rollout]:
+    """The same rollouts with the rewards of another reward; verdicts stay."""
+    if reward is None:
+        return rollouts
+    pairs = [(rollout.problem, scored) for rollout in rollouts for scored in rollout.responses]
+    scores = iter(reward([p for p, _ in pairs], [s.response for _, s in pairs], [s.correct for _, s in pairs]))
+    return [
+        replace(rollout, responses=tuple(replace(scored, reward=next(scores).value) for scored in rollout.responses))
+        for rollout in rollouts
+    ]
+
+
+def _shown(value: Any) -> str:
+    if value is None:
+        return "-"
+    return f"{value:.4g}" if isinstance(value, float) else str(value)

@@ -1,0 +1,118 @@
+"""`harness rollout`: sample and score responses to a file of problems, and write training rows from them."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterable, Sequence
+from dataclasses import replace
+from pathlib import Path
+
+from harness.engines.config import EngineConfig
+from harness.errors import InputError
+from harness.protocols import Reward, SearchMethod, Selector
+from harness.sandbox import Sandbox
+from harness.types import Problem, Rollout, RolloutConfig, SamplingConfig
+
+
+def rollout(
+    model: str,
+    output: Path,
+    problems: list[str] | None = None,
+    start: list[str] | None = None,
+    sampling: SamplingConfig = SamplingConfig(n=8),
+    template: str = "plain",
+    search: SearchMethod | None = None,
+    reward: Reward | None = None,
+    select: Selector | None = None,
+    reward_threshold: float = 0.0,
+    rows: Path | None = None,
+    pairs: Selector | None = None,
+    pair_rows: Path | None = None,
+    sandbox: Sandbox | None = None,
+    engine: EngineConfig = EngineConfig(),
+    grader: str = "strict",
+    chunk_size: int = 500,
+    limit: int | None = None,
+) -> int:
+    """Sample, grade and score responses to problems; a run that was killed continues where it stopped.
+
+    Args:
+        model: checkpoint directory or hub id of the policy.
+        output: JSONL file of scored rollouts, one problem a line; appended chunk by chunk.
+        problems: JSONL files of problems with answers; default are those of `start`.
+        start: JSONL files of rollouts that the search extends, of a policy with the same tokenizer.
+        sampling: how to sample.
+        template: name of the prompt template.
+        search: how responses are found; default is independent samples.
+        reward: of the responses; default is the outcome alone.
+        select: turns rollouts into training rows (`TopK` for supervised rows, `OutcomePairs` for preference pairs,
+            `StepLabels` for process supervision).
+        reward_threshold: rewards must be above it to be selected.
+        rows: file of the selected rows; goes with `select`. A .json of the same name counts what was left out.
+        pairs: takes preference pairs from the same rollouts, for a stage that needs both.
+        pair_rows: file of those; goes with `pairs`.
+        sandbox: runs the programs of searches with code.
+        engine: which engine samples, and its memory.
+        grader: name of the grader.
+        chunk_size: problems sampled in one go.
+        limit: only the first so many problems.
+    """
+    from harness.engines import open_engine
+    from harness.metrics.monitors import monitors
+    from harness.models.checkpoints import load_tokenizer
+    from harness.problems import read_all_problems
+    from harness.progress import track
+    from harness.prompts.templates import find_template
+    from harness.rewards.outcome import Outcome
+    from harness.rollouts.collect import collect
+    from harness.rollouts.dispatcher import Dispatcher
+    from harness.rollouts.log import RolloutLog, chunks
+    from harness.rollouts.step_ends import with_step_ends
+    from harness.store import file_hash, read_rows, write_json, write_rows
+
+    for choice, file, names in ((select, rows, "select and rows"), (pairs, pair_rows, "pairs and pair_rows")):
+        if (choice is None) != (file is None):
+            raise InputError(f"{names} go together: one says what to take, the other where to write it.")
+    begun = {rollout.problem.id: rollout for path in start or () for rollout in read_rows(path, Rollout)}
+    if not problems and not begun:
+        raise InputError("give problems to sample for, or rollouts to start from.")
+    wanted = (read_all_problems(problems) if problems else [rollout.problem for rollout in begun.values()])[:limit]
+    opened = open_engine(model, engine)
+    try:
+        server = Dispatcher(
+            opened, load_tokenizer(model), find_template(template), reward or Outcome(), sandbox, grader
+        )
+        log = RolloutLog(output, opened.version)
+        rollouts: list[Rollout] = []
+
+        def sample(part: Sequence[Problem]) -> Iterable[Rollout]:
+            known = {
+                problem.id: with_step_ends(begun[problem.id], server.prompt_ids(problem), server.tokenizer)
+                for problem in part
+                if problem.id in begun
+            }
+            return collect(part, server, sampling, search=search, reward=reward, grader=grader, start=known)
+
+        with track(len(wanted), "rollouts") as progress:
+            for chunk in chunks(wanted, chunk_size):
+                newest = log.chunk(chunk, sampling, sample)
+                rollouts += newest
+                progress.advance(len(chunk), accuracy=monitors(newest)["accuracy"])
+    finally:
+        opened.close()
+    for name, value in monitors(rollouts, reward or Outcome()).items():
+        print(f"{name:28} {value:.4g}")
+    config = RolloutConfig(replace(sampling), reward_threshold)
+    for choice, file in ((select, rows), (pairs, pair_rows)):
+        if choice is None or file is None:
+            continue
+        selected, counts = choice(rollouts, config, lambda problem: server.template.render(problem, server.tokenizer))
+        if not selected:
+            print(
+                f"error: no row was selected ({dict(counts)}); lower reward_threshold or sample more.", file=sys.stderr
+            )
+            return 2
+        write_rows(file, selected)
+        write_json(file.with_suffix(".json"), {"counts": dict(counts), "rollouts": file_hash(output)})
+        print(f"{file}: {len(selected)} rows ({', '.join(f'{name} {value:.4g}' for name, value in counts.items())})")
+    return 0

@@ -1,0 +1,223 @@
+"""Any server that speaks the OpenAI completions API, such as vLLM's on another machine."""
+
+from __future__ import annotations
+
+import concurrent.futures
+import os
+import time
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlsplit
+
+import httpx
+
+from harness.engines.completion import Decoder, check_request, sample_seed, stop_strings, token_limit
+from harness.engines.config import EngineConfig, EngineError
+from harness.errors import InputError
+from harness.models.checkpoints import load_tokenizer, resolve_checkpoint
+from harness.types import Completion, GenerationRequest, GenerationResult
+
+CONNECTIONS = 32
+FIRST_PAUSE, LONGEST_PAUSE = 0.5, 30.0
+"""Seconds before the second attempt, and the most before any; each pause is twice the one before."""
+MAX_STOPS = 4
+"""The API's own limit."""
+BUSY = (408, 409, 429, 500, 502, 503, 504)
+
+
+class ServerEngine:
+    """Samples from a server. Its weights are its own: `sync` is refused, `sleep` and `wake` do nothing.
+
+    A vLLM server gives the sampled token ids and says which stop string it met, so that results are those of
+    `VLLMEngine`. Other servers return text: `token_ids` stays empty, `logp` is NaN where they give no
+    log-probabilities, and `step_stop` is refused. Whether they heed seeds is theirs to say.
+
+    The bearer token is read from the environment variable `config.api_key_env` and appears in no message.
+
+    Args:
+        checkpoint: directory or hub name of the served model's tokenizer.
+
+    Raises:
+        InputError: no server answers there, it does not offer the model, or its context length is unknown.
+    """
+
+    def __init__(self, checkpoint: str | Path, config: EngineConfig, version: str = "") -> None:
+        tokenizer = load_tokenizer(resolve_checkpoint(checkpoint, weights=False))
+        self._decoder = Decoder(tokenizer, frozenset([tokenizer.eos_token_id]))
+        self._vocab_size = len(tokenizer)
+        self._url = config.kind.rstrip("/").removesuffix("/v1") + "/v1"
+        self._host = urlsplit(self._url).netloc.rpartition("@")[2]
+        self._retries = config.max_retries
+        connections = config.max_num_seqs or CONNECTIONS
+        key = os.environ.get(config.api_key_env, "")
+        self._client = httpx.Client(
+            headers={"Authorization": f"Bearer {key}"} if key else {},
+            timeout=config.timeout,
+            limits=httpx.Limits(max_connections=connections),
+        )
+        model = self._find_model(config)
+        self._model: str = model["id"]
+        self._is_vllm = model.get("owned_by") == "vllm"
+        limit = config.max_model_len or model.get("max_model_len")
+        if limit is None:
+            raise InputError(f"server {self._host} does not say how long its context is; set max_model_len.")
+        self.max_context: int = limit
+        self.name = f"server {self._host} ({self._model})"
+        self.version = version or f"server:{self._model}"
+        self._pool = concurrent.futures.ThreadPoolExecutor(connections, thread_name_prefix="server-engine")
+        self._futures: dict[concurrent.futures.Future[tuple[Completion, ...]], str] = {}
+        self._closed = False
+
+    def _find_model(self, config: EngineConfig) -> dict[str, Any]:
+        try:
+            response = self._client.get(f"{self._url}/models", timeout=min(config.timeout, 10.0))
+        except httpx.HTTPError as error:
+            raise InputError(f"no server answers at {self._host} ({type(error).__name__}); is it running?") from None
+        if response.status_code != 200:
+            raise InputError(f"server {self._host} does not list its models: {_complaint(response)}.")
+        models = {model["id"]: model for model in response.json()["data"]}
+        name = config.model_name or (next(iter(models)) if len(models) == 1 else "")
+        if name not in models:
+            offered = ", ".join(sorted(models)) or "none"
+            raise InputError(f"server {self._host} does not offer model '{name}'; set model_name to one of: {offered}.")
+        return models[name]
+
+    def submit(self, request: GenerationRequest) -> None:
+        if self._closed:
+            raise EngineError("the engine is closed.")
+        check_request(request, self.max_context, self._vocab_size, set(self._futures.values()))
+        if len(stop_strings(request.sampling)) > MAX_STOPS:
+            raise InputError(f"request '{request.key}': servers take at most {MAX_STOPS} stop strings.")
+        if request.sampling.step_stop and not self._is_vllm:
+            raise InputError(
+                f"request '{request.key}': server {self._host} does not say which stop string it met, so it cannot "
+                "sample step by step; use a vLLM server."
+            )
+        self._futures[self._pool.submit(self._sample, request)] = request.key
+
+    def poll(self) -> list[GenerationResult]:
+        if not self._futures:
+            return []
+        done, _ = concurrent.futures.wait(self._futures, return_when=concurrent.futures.FIRST_COMPLETED)
+        answered = [future for future in done if future.exception() is None]
+        if not answered:
+            failed = done.pop()
+            del self._futures[failed]
+            failed.result()
+        return [GenerationResult(self._futures.pop(future), future.result()) for future in answered]
+
+    def _sample(self, request: GenerationRequest) -> tuple[Completion, ...]:
+        """All samples of a request; in one call where the server is known to seed sample j with seed + j."""
+        n = request.sampling.n
+        if request.sampling.temperature == 0:
+            return self._ask(request, 0, 1) * n
+        if self._is_vllm:
+            return self._ask(request, 0, n)
+        return tuple(self._ask(request, index, 1)[0] for index in range(n))
+
+    def _ask(self, request: GenerationRequest, index: int, n: int) -> tuple[Completion, ...]:
+        sampling = request.sampling
+        body: dict[str, Any] = {
+            "model": self._model,
+            "prompt": list(request.prompt_ids),
+            "n": n,
+            "max_tokens": token_limit(request, self.max_context),
+            "temperature": sampling.temperature,
+            "top_p": sampling.top_p,
+            "seed": sample_seed(sampling, index),
+            "logprobs": 0 if self._is_vllm else 1,
+        }
+        if stop := stop_strings(sampling):
+            body["stop"] = stop
+        if sampling.top_k:
+            body["top_k"] = sampling.top_k
+        if self._is_vllm:
+            body |= {
+                # Said outright, because the server fills what is left out from the checkpoint's generation config.
+                "top_k": sampling.top_k,
+                "min_p": 0.0,
+                "repetition_penalty": 1.0,
+                "presence_penalty": 0.0,
+                "frequency_penalty": 0.0,
+                "include_stop_str_in_output": True,
+                "return_token_ids": True,
+            }
+        answer = self._post(request.key, body)
+        choices = sorted(answer["choices"], key=lambda choice: choice["index"])
+        if len(choices) != n:
+            raise EngineError(f"request '{request.key}': server {self._host} gave {len(choices)} samples, not {n}.")
+        return tuple(self._completion(request, choice) for choice in choices)
+
+    def _completion(self, request: GenerationRequest, choice: dict[str, Any]) -> Completion:
+        values = (choice.get("logprobs") or {}).get("token_logprobs")
+        logp = sum(value for value in values if value is not None) if values else float("nan")
+        if choice.get("token_ids") is None:
+            return Completion(choice["text"], (), logp, "length" if choice["finish_reason"] == "length" else "stop")
+        matched = choice.get("stop_reason")
+        ids = choice["token_ids"]
+        if choice["finish_reason"] == "stop" and ids and (matched is None or isinstance(matched, int)):
+            # Ended by one of the EOS tokens of the server's own generation config.
+            decoder = Decoder(self._decoder.tokenizer, self._decoder.eos_ids | {ids[-1]})
+            return decoder.completion(request, ids, logp)
+        return self._decoder.completion(request, ids, logp, matched if isinstance(matched, str) else None)
+
+    def _post(self, key: str, body: dict[str, Any]) -> dict[str, Any]:
+        pause = FIRST_PAUSE
+        for attempt in range(self._retries + 1):
+            last = attempt == self._retries
+            try:
+                response = self._client.post(f"{self._url}/completions", json=body)
+            except httpx.TransportError as error:
+                if last:
+                    reason = f"{type(error).__name__} after {attempt + 1} attempts"
+                    raise EngineError(f"request '{key}': server {self._host} gave no answer ({reason}).") from None
+            else:
+                if response.status_code == 200:
+                    return response.json()
+                if response.status_code not in BUSY or last:
+                    raise EngineError(f"request '{key}': server {self._host} refused it: {_complaint(response)}.")
+                pause = max(pause, _retry_after(response))
+            time.sleep(min(pause, LONGEST_PAUSE))
+            pause *= 2
+        raise AssertionError("unreachable: the last attempt returns or raises")
+
+    @property
+    def num_pending(self) -> int:
+        return len(self._futures)
+
+    def sync(self, weights: Iterable[tuple[str, Any]], version: str) -> None:
+        raise EngineError(
+            f"the weights of server {self._host} cannot be replaced from here; train with vllm in process."
+        )
+
+    def sleep(self) -> None:
+        """Nothing: a server's memory is its own."""
+
+    def wake(self) -> None:
+        """Nothing: a server's memory is its own."""
+
+    def close(self) -> None:
+        self._closed = True
+        self._futures.clear()
+        self._pool.shutdown(wait=False, cancel_futures=True)
+        self._client.close()
+
+
+def _complaint(response: httpx.Response) -> str:
+    """The server's own words for an error, in one line."""
+    try:
+        content = response.json()
+        error = content.get("error", content) if isinstance(content, dict) else content
+        message = error.get("message", error) if isinstance(error, dict) else error
+    except ValueError:
+        message = response.text
+    line = " ".join(str(message).split())[:300].rstrip(".")
+    return f"HTTP {response.status_code}, {line}" if line else f"HTTP {response.status_code}"
+
+
+def _retry_after(response: httpx.Response) -> float:
+    try:
+        return float(response.headers.get("Retry-After", 0))
+    except ValueError:
+        return 0.0

@@ -1,0 +1,1 @@
+"""Numbers about rollouts: estimators, diversity, monitors, summaries with intervals."""

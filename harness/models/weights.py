@@ -1,0 +1,277 @@
+"""Models: loaded from and saved to Hugging Face checkpoint directories, their weights named and fingerprinted.
+
+Every model is a plain transformers model, so whatever opens a checkpoint directory opens ours.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import os
+import shutil
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import Tensor, nn
+
+from harness.errors import InputError
+from harness.models.checkpoints import check_checkpoint, load_tokenizer
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedModel, PreTrainedTokenizerBase
+
+REWARD_HEAD_FILE = "reward_head.safetensors"
+"""Holds a causal language model's `reward_head`, which transformers has no place for."""
+DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
+
+
+def load_causal_lm(
+    checkpoint: str | Path,
+    *,
+    dtype: str = "float32",
+    attn_implementation: str | None = None,
+    gradient_checkpointing: bool = False,
+) -> PreTrainedModel:
+    """Load a causal language model in train mode.
+
+    Raises:
+        InputError: the checkpoint cannot be found or opened, lacks weights, or the dtype is unknown.
+    """
+    from transformers import AutoModelForCausalLM
+
+    model, missing = _open(AutoModelForCausalLM, checkpoint, dtype, attn_implementation)
+    if missing:
+        raise InputError(f"{checkpoint}: the checkpoint lacks weights of a causal language model ({missing[0]}, ...).")
+    return _ready(model, gradient_checkpointing)
+
+
+def load_reward_model(
+    checkpoint: str | Path,
+    *,
+    dtype: str = "float32",
+    attn_implementation: str | None = None,
+    gradient_checkpointing: bool = False,
+) -> PreTrainedModel:
+    """Load a one-label sequence classifier in train mode; a causal LM's directory gets a new head.
+
+    A new head is drawn with a fixed seed so small that first rewards are about 0.01 in size: the loss starts at ln 2.
+
+    Raises:
+        InputError: the checkpoint cannot be found or opened, or has another number of labels.
+    """
+    from transformers import AutoModelForSequenceClassification
+
+    model, missing = _open(AutoModelForSequenceClassification, checkpoint, dtype, attn_implementation, num_labels=1)
+    head = reward_head(model)
+    if missing == ["score.weight"]:
+        generator = torch.Generator().manual_seed(0)
+        size = head.weight.shape
+        with torch.no_grad():
+            head.weight.copy_(torch.randn(size, generator=generator) * 0.01 / size[-1] ** 0.5)
+    elif missing:
+        raise InputError(f"{checkpoint}: the checkpoint lacks weights of a reward model ({missing[0]}, ...).")
+    model.config.get_text_config().pad_token_id = load_tokenizer(checkpoint, distinct_pad=True).pad_token_id
+    return _ready(model, gradient_checkpointing)
+
+
+def reward_head(model: nn.Module) -> nn.Linear:
+    """The linear layer from hidden states to rewards; raises `InputError` if the architecture names it otherwise."""
+    head = getattr(plain_model(model), "score", None)
+    if not isinstance(head, nn.Linear):
+        raise InputError(
+            f"{type(model).__name__} has no linear `score` head; choose a decoder architecture that has one."
+        )
+    return head
+
+
+def _open(
+    auto_class: Any, checkpoint: str | Path, dtype: str, attn_implementation: str | None, **options: Any
+) -> tuple[Any, list[str]]:
+    """The model, and the names of weights that the checkpoint lacks."""
+    from safetensors import SafetensorError
+    from transformers.utils import logging
+
+    if dtype not in DTYPES:
+        raise InputError(f"unknown dtype '{dtype}'; known: {', '.join(DTYPES)}.")
+    name = check_checkpoint(checkpoint)
+    options |= {"dtype": DTYPES[dtype], "attn_implementation": attn_implementation, "output_loading_info": True}
+    logging.disable_progress_bar()
+    verbosity = logging.get_verbosity()
+    # What is missing is judged by the caller, not reported as a table.
+    logging.set_verbosity_error()
+    try:
+        model, info = auto_class.from_pretrained(name, **options)
+    except (OSError, RuntimeError, ValueError, ImportError, SafetensorError) as error:
+        raise InputError(f"{name}: the checkpoint cannot be opened ({_first_line(error)}).") from error
+    finally:
+        logging.set_verbosity(verbosity)
+    return model, sorted(info["missing_keys"])
+
+
+def _first_line(error: BaseException) -> str:
+    return str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
+
+
+def _ready(model: Any, gradient_checkpointing: bool) -> Any:
+    if gradient_checkpointing:
+        model.gradient_checkpointing_enable(gradient_checkpointing_kwargs={"use_reentrant": False})
+    return model.train()
+
+
+def plain_model(model: nn.Module) -> Any:
+    """The transformers model inside a PEFT wrapper, or the model itself."""
+    wrapper: Any = model
+    return wrapper.get_base_model() if hasattr(model, "peft_config") else model
+
+
+def transformer_blocks(model: nn.Module) -> list[nn.Module]:
+    """The repeated layers of a transformers model, in order."""
+    names = set(getattr(plain_model(model), "_no_split_modules", None) or ())
+    return [module for module in model.modules() if type(module).__name__.removeprefix("FSDP") in names]
+
+
+def logits_at(model: nn.Module, input_ids: Tensor, positions: Tensor, **inputs: Any) -> Tensor:
+    """Logits of a causal LM at chosen positions only, so that the vocabulary projection of all others is never made.
+
+    Goes through the model's own `forward`, hence works under DDP, FSDP2 and PEFT and keeps logit scaling or capping.
+
+    Args:
+        model: causal language model.
+        input_ids: (B, T).
+        positions: (N,) indices into the B*T flattened tokens.
+        inputs: further arguments of the model's forward, such as `position_ids`.
+
+    Returns:
+        (N, V) logits.
+    """
+
+    def select(_: nn.Module, args: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
+        return (args[0].flatten(0, 1).index_select(0, positions), *args[1:])
+
+    hook = plain_model(model).get_output_embeddings().register_forward_pre_hook(select)
+    try:
+        return model(input_ids=input_ids, use_cache=False, **inputs).logits
+    finally:
+        hook.remove()
+
+
+def rewards_at(model: nn.Module, input_ids: Tensor, positions: Tensor, **inputs: Any) -> Tensor:
+    """Rewards of a one-label sequence classifier at chosen positions.
+
+    Args:
+        model: sequence classifier with a `score` head.
+        input_ids: (B, T).
+        positions: (N,) indices into the B*T flattened tokens.
+        inputs: further arguments of the model's forward.
+
+    Returns:
+        (N,) rewards in float32.
+    """
+    found: list[Tensor] = []
+    hook = reward_head(model).register_forward_hook(lambda _, __, output: found.append(output))
+    try:
+        model(input_ids=input_ids, use_cache=False, **inputs)
+    finally:
+        hook.remove()
+    return found[0].flatten().index_select(0, positions).float()
+
+
+def named_weights(model: nn.Module) -> Iterator[tuple[str, Tensor]]:
+    """Yield (name, full tensor) for every weight, under the names of the plain transformers model.
+
+    LoRA updates are merged into their base weights (the model itself is left as it is); sharded tensors are gathered
+    one at a time, a collective that all ranks must take part in; a tied `lm_head.weight` is always given.
+    """
+    base = plain_model(model)
+    lora = {name: module for name, module in base.named_modules() if hasattr(module, "get_delta_weight")}
+    seen = set()
+    for key, tensor in base.state_dict().items():
+        if ".lora_" in key:
+            continue
+        tensor = tensor.detach()
+        name = key.replace(".base_layer.", ".")
+        layer = lora.get(name.removesuffix(".weight"))
+        if layer is not None and name.endswith(".weight"):
+            for adapter in layer.active_adapters:
+                tensor = tensor + layer.get_delta_weight(adapter).detach().to(tensor.dtype)
+        seen.add(name)
+        yield name, _full(tensor)
+    head = getattr(base, "lm_head", None)
+    if head is not None and "lm_head.weight" not in seen:
+        yield "lm_head.weight", _full(head.weight.detach())
+
+
+def _full(tensor: Tensor) -> Tensor:
+    return tensor.full_tensor() if hasattr(tensor, "full_tensor") else tensor
+
+
+def fingerprint(weights: Iterable[tuple[str, Tensor]]) -> str:
+    """Content hash of named tensors as 16 hex digits; equal weights hash equally on any device.
+
+    Over each tensor's name, shape, dtype, the integer sum of its elements' bit patterns (exact, so the order of
+    summation does not matter) and up to 256 elements at regular distances: one pass at memory speed.
+    """
+    digest = hashlib.sha256()
+    integers = {1: torch.int8, 2: torch.int16, 4: torch.int32, 8: torch.int64}
+    for name, tensor in weights:
+        bits = tensor.detach().contiguous().flatten().view(integers[tensor.element_size()])
+        sample = bits[:: max(1, -(-bits.numel() // 256))].to(torch.int64)
+        numbers = torch.cat([bits.sum(dtype=torch.int64).reshape(1), sample]).tolist()
+        digest.update(repr((name, tuple(tensor.shape), str(tensor.dtype), numbers)).encode())
+    return digest.hexdigest()[:16]
+
+
+def save_checkpoint(model: nn.Module, tokenizer: PreTrainedTokenizerBase, folder: str | Path) -> None:
+    """Write a Hugging Face checkpoint directory: complete or not at all, replacing an older one of that name.
+
+    With several ranks all must call it; the first writes, and all return when the directory is complete.
+
+    Raises:
+        InputError: the folder cannot be written or the disk is full.
+    """
+    distributed = torch.distributed.is_available() and torch.distributed.is_initialized()
+    writes = not distributed or torch.distributed.get_rank() == 0
+    weights = {}
+    for name, tensor in named_weights(model):
+        if writes:
+            weights[name] = tensor.cpu()
+    if writes:
+        _write_checkpoint(plain_model(model), tokenizer, weights, Path(folder))
+    if distributed:
+        torch.distributed.barrier()
+
+
+def _save_reward_head(head: Any, weights: dict[str, Tensor], path: Path) -> None:
+    from safetensors.torch import save_file
+
+    plain = {name.removeprefix("reward_head."): tensor.contiguous() for name, tensor in weights.items()}
+    save_file(plain, path, metadata={"likelihood": head.likelihood})
+
+
+def _write_checkpoint(base: Any, tokenizer: Any, weights: dict[str, Tensor], folder: Path) -> None:
+    from transformers.utils import logging
+
+    if getattr(base.config.get_text_config(), "tie_word_embeddings", False):
+        weights.pop("lm_head.weight", None)
+    new = folder.with_name(f".{folder.name}.{os.getpid()}.new")
+    old = folder.with_name(f".{folder.name}.{os.getpid()}.old")
+    try:
+        shutil.rmtree(new, ignore_errors=True)
+        folder.parent.mkdir(parents=True, exist_ok=True)
+        logging.disable_progress_bar()
+        head = {name: weights.pop(name) for name in list(weights) if name.startswith("reward_head.")}
+        base.save_pretrained(new, state_dict=weights)
+        if head:
+            _save_reward_head(base.reward_head, head, new / REWARD_HEAD_FILE)
+        tokenizer.save_pretrained(new)
+        if folder.exists():
+            os.replace(folder, old)
+        os.replace(new, folder)
+    except OSError as error:
+        raise InputError(f"{folder}: the checkpoint cannot be written ({error.strerror or error}).") from error
+    finally:
+        for leftover in (new, old):
+            with contextlib.suppress(OSError):
+                shutil.rmtree(leftover, ignore_errors=True)

@@ -1,0 +1,11 @@
+"""How a problem is put to a model and how its response is read back into steps."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from harness.moved import moved_attribute
+
+
+def __getattr__(name: str) -> Any:
+    return moved_attribute(__name__, name)

@@ -1,0 +1,73 @@
+"""Grading stored samples again."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+
+from harness.commands.grade import grade
+from harness.errors import InputError
+
+
+def _write(path, rows):
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    return path
+
+
+def test_flat_rows_are_graded_and_statuses_counted_apart(tmp_path, capsys):
+    file = _write(
+        tmp_path / "s.jsonl",
+        [
+            {"text": r"\boxed{5}", "gold": "5"},
+            {"text": "I have no idea at all", "gold": "5"},
+            {"text": "#### 4", "gold": "5"},
+        ],
+    )
+    grade(file)
+    assert "strict-1: 1 of 3 right (33.33 %); 1 no_answer, 0 parse_failure, 0 timeout" in capsys.readouterr().out
+
+
+def test_rollouts_and_samples_are_read(tmp_path, capsys):
+    response = {"steps": ["so ", r"\boxed{5}"], "finish_reason": "stop"}
+    rows = [
+        {
+            "problem": {"id": "a", "question": "?", "answer": "5"},
+            "responses": [{"response": response, "correct": True}],
+        },
+        {"problem": {"id": "b", "question": "?", "answer": "6"}, "response": response, "key": "k", "correct": True},
+    ]
+    grade(_write(tmp_path / "r.jsonl", rows))
+    out = capsys.readouterr().out
+    assert "1 of 2 right" in out
+    assert "1 of 2 verdicts differ from those on file" in out
+
+
+def test_explain_names_the_rule_and_against_lists_disagreements(tmp_path, capsys):
+    file = _write(
+        tmp_path / "s.jsonl", [{"text": r"\boxed{500}", "gold": "5"}, {"text": r"\boxed{0.5}", "gold": "1/2"}]
+    )
+    grade(file, explain=True, against="rstar")
+    out = capsys.readouterr().out
+    assert "right by numeric" in out
+    assert "strict and rstar disagree on 1 samples" in out
+    assert "right by rstar" in out
+
+
+@pytest.mark.parametrize(
+    ("kwargs", "message"), [({"grader": "x"}, "Unknown grader 'x'"), ({"protocol": "x"}, "Unknown answer protocol 'x'")]
+)
+def test_unknown_names_are_refused(tmp_path, kwargs, message):
+    file = _write(tmp_path / "s.jsonl", [{"text": "5", "gold": "5"}])
+    with pytest.raises(InputError, match=message):
+        grade(file, **kwargs)
+
+
+def test_a_row_without_a_response_is_refused_with_its_line(tmp_path):
+    with pytest.raises(InputError, match=r"s\.jsonl:2"):
+        grade(_write(tmp_path / "s.jsonl", [{"text": "5", "gold": "5"}, {"question": "?"}]))
+
+
+def test_an_empty_file_is_refused(tmp_path):
+    with pytest.raises(InputError, match="holds no samples"):
+        grade(_write(tmp_path / "s.jsonl", []))
