@@ -15,6 +15,9 @@ class Command:
     function: str = ""
     """`module:function` whose typed parameters are the options; "" for the four that LightningCLI runs."""
 
+    positional: tuple[str, ...] = ()
+    """Options that bare words at the front stand for, in this order; a single one that is a list takes them all."""
+
     def load(self) -> Callable[..., int | None]:
         """Import the function."""
         module, _, attribute = self.function.partition(":")

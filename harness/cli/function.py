@@ -28,9 +28,15 @@ def function_parser(name: str, function: Callable[..., Any]) -> SentenceErrors:
     return parser
 
 
-def run_function(name: str, function: Callable[..., Any], options: Sequence[str]) -> int | None:
-    """Parse the options and call the function with them; what it returns is the exit status."""
-    options = full_names(function, spell_out(function, options))
+def run_function(
+    name: str, function: Callable[..., Any], options: Sequence[str], positional: Sequence[str] = ()
+) -> int | None:
+    """Parse the options and call the function with them; what it returns is the exit status.
+
+    Args:
+        positional: names of the options that bare words at the front stand for (`Command.positional`).
+    """
+    options = full_names(function, spell_out(function, options, positional))
     check_config_files(options)
     parser = function_parser(name, function)
     values = parser.instantiate_classes(parser.parse_args(options))
@@ -38,20 +44,23 @@ def run_function(name: str, function: Callable[..., Any], options: Sequence[str]
     return function(**values)
 
 
-def spell_out(function: Callable[..., Any], options: Sequence[str]) -> list[str]:
-    """Write bare words at the front as options: a function's `positional` attribute names them in their order.
+def spell_out(function: Callable[..., Any], options: Sequence[str], positional: Sequence[str] = ()) -> list[str]:
+    """Write bare words at the front as options, and give switches their value.
 
-    A single name takes all the words as a list: `report A B` is `report --runs ["A", "B"]`.
+    `report A B` is `report --runs ["A", "B"]`, `grade FILE` is `grade --file FILE`, `--explain` is `--explain true`.
     """
-    names: tuple[str, ...] = getattr(function, "positional", ())
-    words = list(itertools.takewhile(lambda option: not option.startswith("-"), options))
-    if not names or not words:
-        return list(options)
+    hints = typing.get_type_hints(function)
+    words = list(itertools.takewhile(lambda option: not option.startswith("-"), options)) if positional else []
     rest = list(options[len(words) :])
-    if len(names) == 1:
-        return [f"--{names[0]}", json.dumps(words), *rest]
-    named = [part for name, word in zip(names, words, strict=False) for part in (f"--{name}", word)]
-    return [*named, *words[len(names) :], *rest]
+    if words and len(positional) == 1 and typing.get_origin(hints[positional[0]]) is list:
+        named = [f"--{positional[0]}", json.dumps(words)]
+    else:
+        named = [part for name, word in zip(positional, words, strict=False) for part in (f"--{name}", word)]
+        named += words[len(positional) :]
+    switches = {f"--{name}" for name, hint in hints.items() if hint is bool}
+    for option, following in zip(rest, [*rest[1:], "--"], strict=False):
+        named += [option, "true"] if option in switches and following.startswith("--") else [option]
+    return named
 
 
 def full_names(function: Callable[..., Any], options: Sequence[str]) -> list[str]:

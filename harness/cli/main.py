@@ -31,12 +31,14 @@ COMMANDS: dict[str, Command] = {
     "predict": Command("Run a model over a datamodule's prediction data."),
     "eval": Command("Measure a model on benchmarks, with intervals.", "harness.commands.evaluate:eval_tasks"),
     "tasks": Command("List the benchmarks and where their rows come from.", "harness.commands.evaluate:list_tasks"),
-    "compare": Command("Test whether one of two evaluations is better.", "harness.commands.evaluate:compare"),
-    "report": Command("Write one HTML page about runs.", "harness.commands.report:report"),
+    "compare": Command(
+        "Test whether one of two evaluations is better.", "harness.commands.evaluate:compare", ("first", "second")
+    ),
+    "report": Command("Write one HTML page about runs.", "harness.commands.report:report", ("runs",)),
     "rollout": Command(
         "Sample and score responses to problems; write training rows from them.", "harness.commands.rollout:rollout"
     ),
-    "grade": Command("Grade a file of samples again.", "harness.commands.grade:grade"),
+    "grade": Command("Grade a file of samples again.", "harness.commands.grade:grade", ("file",)),
     "trees": Command(
         "Grow search trees over problems; write traces and preference pairs.", "harness.commands.trees:trees"
     ),
@@ -44,7 +46,9 @@ COMMANDS: dict[str, Command] = {
         "Find the steps at which wrong responses go wrong; write preference pairs.",
         "harness.commands.explore:explore",
     ),
-    "replay": Command("Say what other choices a run's samples would have led to.", "harness.commands.replay:replay"),
+    "replay": Command(
+        "Say what other choices a run's samples would have led to.", "harness.commands.replay:replay", ("run",)
+    ),
     "prepare": Command("Write the built-in task's data and base model.", "harness.commands.prepare:prepare"),
     "doctor": Command("Say what works on this machine and what is missing.", "harness.commands.doctor:doctor"),
 }
@@ -83,7 +87,7 @@ def dispatch(arguments: list[str], from_shell: bool) -> int | None:
         return 0
     from harness.cli.function import run_function
 
-    return run_function(name, command.load(), options)
+    return run_function(name, command.load(), options, command.positional)
 
 
 def guarded(run: Callable[[], int | None]) -> int:

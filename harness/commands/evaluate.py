@@ -286,6 +286,3 @@ def compare(first: Path, second: Path, metric: str = "accuracy", output: Path | 
     if output is not None:
         write_json(output, {"first": str(first), "second": str(second), "metric": metric, "tests": tests})
     return 0
-
-
-compare.positional = ("first", "second")  # type: ignore[attr-defined]

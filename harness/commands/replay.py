@@ -8,6 +8,8 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from jsonargparse import lazy_instance
+
 from harness.errors import InputError
 from harness.protocols import Reward, SamplingScheduler, Selector
 from harness.rollouts.iteration import IterationFiles, with_hinted
@@ -43,7 +45,7 @@ class StoredProbe:
 def replay(
     run: Path,
     scheduler: SamplingScheduler | None = None,
-    select: Selector | None = None,
+    select: Selector = lazy_instance(TopK),  # noqa: B008 - so that --select.max_per_problem alone is enough
     reward: Reward | None = None,
     output: Path | None = None,
 ) -> int:
@@ -60,7 +62,7 @@ def replay(
     manifests = sorted(folder.glob("iter_[0-9][0-9][0-9].json"))
     if not manifests:
         raise InputError(f"{folder}: holds no finished iteration (iter_NNN.json); give the directory of a run.")
-    results = [_replay_one(folder, path, scheduler, select or TopK(), reward) for path in manifests]
+    results = [_replay_one(folder, path, scheduler, select, reward) for path in manifests]
     columns = ("iteration", "temperature", "threshold", "balance_score", "rows", "wrong_share", "also_in_run")
     print("  ".join(f"{name:>13}" for name in columns))
     for row in results:

@@ -28,6 +28,3 @@ def report(runs: list[Path], output: Path = Path("report.html"), title: str = ""
     write_bytes(output, page)
     print(f"{output}: {len(page) / 1e6:.1f} MB")
     return 0
-
-
-report.positional = ("runs",)  # type: ignore[attr-defined]

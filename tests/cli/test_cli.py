@@ -376,3 +376,20 @@ def test_the_line_below_a_field_is_its_help(capsys):
         main(["eval", "--help"])
     shown = " ".join(capsys.readouterr().out.split())
     assert "Number format of the engine's weights" in shown
+
+
+def test_bare_words_and_switches_are_options():
+    from harness.cli.function import spell_out
+    from harness.commands.grade import grade
+    from harness.commands.report import report
+
+    assert spell_out(grade, ["a.jsonl", "--explain"], ("file",)) == ["--file", "a.jsonl", "--explain", "true"]
+    assert spell_out(grade, ["--explain", "--file", "a"], ("file",)) == ["--explain", "true", "--file", "a"]
+    assert spell_out(grade, ["--explain", "false"], ("file",)) == ["--explain", "false"]
+    assert spell_out(report, ["a", "b", "--title", "t"], ("runs",)) == ["--runs", '["a", "b"]', "--title", "t"]
+
+
+def test_the_readmes_line_grades_stored_samples_with_reasons(tmp_path, capsys):
+    (tmp_path / "samples.jsonl").write_text('{"text": "The answer is 4.", "gold": "4"}\n')
+    assert main(["grade", str(tmp_path / "samples.jsonl"), "--explain"]) == 0
+    assert "samples.jsonl:1: right by" in capsys.readouterr().out

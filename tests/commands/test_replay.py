@@ -2,6 +2,7 @@ import json
 
 import pytest
 
+from harness.cli.main import main
 from harness.commands.replay import replay
 from harness.errors import InputError
 from harness.rewards import Outcome
@@ -66,3 +67,8 @@ def test_a_temperature_that_was_not_probed_is_an_error(run):
 def test_a_folder_without_iterations_is_an_error(tmp_path):
     with pytest.raises(InputError, match="no finished iteration"):
         replay(tmp_path)
+
+
+def test_a_part_of_the_default_selection_can_be_given_alone(run, capsys):
+    assert main(["replay", str(run), "--select.max_per_problem", "1"]) == 0
+    assert "also_in_run" in capsys.readouterr().out
