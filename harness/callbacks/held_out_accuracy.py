@@ -35,16 +35,18 @@ class HeldOutAccuracy:
         """Where the numbers of the policy after an iteration are; the rollouts lie beside it."""
         return folder / f"eval_{iteration:03d}.json"
 
-    def run(self, iteration: int, folder: Path, server: Dispatcher, grader: str) -> dict[str, float]:
+    def run(self, iteration: int, folder: Path, dispatcher: Dispatcher, grader: str) -> dict[str, float]:
         """Sample, grade and write the numbers; return them."""
         problems = self.load()
         result = self.result_file(folder, iteration)
-        log = RolloutLog(result.with_suffix(".jsonl"), server.engine.version)
+        log = RolloutLog(result.with_suffix(".jsonl"), dispatcher.engine.version)
         greedy = SamplingConfig(n=1, temperature=0.0, max_tokens=self.max_tokens, seed=self.seed)
 
         def sample(sampling: SamplingConfig) -> list[Rollout]:
             return log.chunk(
-                problems, sampling, lambda chunk: collect(chunk, server, sampling, grader=grader, iteration=iteration)
+                problems,
+                sampling,
+                lambda chunk: collect(chunk, dispatcher, sampling, grader=grader, iteration=iteration),
             )
 
         rollouts = sample(greedy)
@@ -54,5 +56,5 @@ class HeldOutAccuracy:
             drawn = monitors(sample(replace(greedy, n=self.num_samples, temperature=self.temperature)))
             metrics |= {"pass@1": drawn["accuracy"], f"pass@{self.num_samples}": drawn["solved"]}
             metrics |= {name: drawn[name] for name in ("distinct_correct", "entropy", "mean_tokens")}
-        write_json(result, {"iteration": iteration, "weights": server.engine.version, **metrics})
+        write_json(result, {"iteration": iteration, "weights": dispatcher.engine.version, **metrics})
         return metrics

@@ -129,9 +129,9 @@ class RolloutCallback(Callback):
         """Measure the policy after the last iteration; the epoch's checkpoint is saved already."""
         iteration = _epochs_trained(trainer)
         if self.evaluation and _missing(trainer, self._evaluation_file(iteration)):
-            with self._synced(trainer) as server:
-                if server is not None:
-                    self._evaluate(trainer, server, iteration)
+            with self._synced(trainer) as dispatcher:
+                if dispatcher is not None:
+                    self._evaluate(trainer, dispatcher, iteration)
 
     def on_fit_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """The same where Lightning skips `on_train_end`, because a resumed run finds all epochs trained."""
@@ -174,19 +174,19 @@ class RolloutCallback(Callback):
         iteration = min(_epochs_trained(trainer) + 1, trainer.max_epochs or 1)
         files = IterationFiles(self.folder, iteration)
         if _missing(trainer, files.manifest):
-            with self._synced(trainer) as server:
-                if server is not None:
+            with self._synced(trainer) as dispatcher:
+                if dispatcher is not None:
                     if self.evaluation and not self._evaluation_file(iteration - 1).exists():
-                        self._evaluate(trainer, server, iteration - 1)
-                    self._collect(trainer, server, iteration)
+                        self._evaluate(trainer, dispatcher, iteration - 1)
+                    self._collect(trainer, dispatcher, iteration)
         self.manifest = json.loads(files.manifest.read_text())
         check_hashes(self.manifest, self.folder)
         return [str(files.train)]
 
-    def _collect(self, trainer: Trainer, server: Dispatcher, iteration: int) -> None:
+    def _collect(self, trainer: Trainer, dispatcher: Dispatcher, iteration: int) -> None:
         started = time.perf_counter()
         with _Phases(trainer, iteration) as phases:
-            manifest = self._plan.run(iteration, self.folder, server, phases.report)
+            manifest = self._plan.run(iteration, self.folder, dispatcher, phases.report)
         chosen, monitors = manifest["config"], manifest["monitors"]
         temperature = chosen.get("sampling", {}).get("temperature", 1.0)
         threshold = chosen.get("reward_threshold", 0.0)
@@ -196,9 +196,9 @@ class RolloutCallback(Callback):
         )
         self._log(trainer, iteration, _rollout_metrics(manifest, temperature, threshold))
 
-    def _evaluate(self, trainer: Trainer, server: Dispatcher, iteration: int) -> None:
+    def _evaluate(self, trainer: Trainer, dispatcher: Dispatcher, iteration: int) -> None:
         assert self.evaluation is not None
-        metrics = self.evaluation.run(iteration, self.folder, server, self.grader)
+        metrics = self.evaluation.run(iteration, self.folder, dispatcher, self.grader)
         rank_zero_info(
             f"after iteration {iteration}: "
             + ", ".join(f"{name} {value:.3f}" for name, value in metrics.items() if not name.endswith(("low", "high")))
@@ -228,20 +228,20 @@ class RolloutCallback(Callback):
             self._engine.wake()
             if self._engine.version != version:
                 self._engine.sync(named_weights(model), version)
-            server = Dispatcher(self._engine, module.tokenizer, self._template, self.reward)
-            self._prove(model, version, server)
-            yield server
+            dispatcher = Dispatcher(self._engine, module.tokenizer, self._template, self.reward)
+            self._prove(model, version, dispatcher)
+            yield dispatcher
             self._engine.sleep()
 
-    def _prove(self, model: torch.nn.Module, version: str, server: Dispatcher) -> None:
+    def _prove(self, model: torch.nn.Module, version: str, dispatcher: Dispatcher) -> None:
         """Raise if the engine does not compute what the training model computes."""
-        prompts = [server.prompt_ids(problem) for problem in self._plan.problems[:NUM_SYNC_PROMPTS]]
+        prompts = [dispatcher.prompt_ids(problem) for problem in self._plan.problems[:NUM_SYNC_PROMPTS]]
         tolerance = self.sync_tolerance
         if tolerance is None:
             tolerance = 1e-3 if self.engine_config.dtype == "float32" else 0.3
         training = model.training
         model.eval()
-        verify_sync(server.engine, model, prompts, version, tolerance)
+        verify_sync(dispatcher.engine, model, prompts, version, tolerance)
         model.train(training)
 
     def _log(self, trainer: Trainer, iteration: int, metrics: dict[str, float]) -> None:

@@ -54,7 +54,7 @@ def eval_tasks(
     Args:
         task: names of tasks (see `harness tasks`), groups such as all-math, and paths of JSONL files of problems,
             separated by commas.
-        model: checkpoint directory or hub name; for a server its tokenizer.
+        model: checkpoint directory or hub name; for a dispatcher its tokenizer.
         engine: which engine draws the samples, and how much memory it may use.
         protocol: how problems are asked and answers are read; default is each task's own.
         n: samples per problem.
@@ -114,12 +114,16 @@ def eval_tasks(
                 reward=reward,
                 grader=grader or each.grader,
             )
-            server = Dispatcher(opened, tokenizer, plan.template, reward, sandbox, evaluation.grader)
-            folder = output_folder(output, len(plans) > 1, model, server, evaluation)
-            results = run(evaluation, server, folder, options)
+            dispatcher = Dispatcher(opened, tokenizer, plan.template, reward, sandbox, evaluation.grader)
+            folder = output_folder(output, len(plans) > 1, model, dispatcher, evaluation)
+            results = run(evaluation, dispatcher, folder, options)
             record(results, folder, wandb_project)
             for write in writers:
-                write(folder, folder, lambda problem, server=server: server.template.render(problem, tokenizer))
+                write(
+                    folder,
+                    folder,
+                    lambda problem, dispatcher=dispatcher: dispatcher.template.render(problem, tokenizer),
+                )
             print(table(results, folder), flush=True)
     finally:
         opened.close()
@@ -196,15 +200,17 @@ def check_chat(model: str, tokenizer: Any, templates: Sequence[PromptTemplate]) 
         )
 
 
-def output_folder(output: Path | None, several: bool, model: str, server: Dispatcher, evaluation: Evaluation) -> Path:
+def output_folder(
+    output: Path | None, several: bool, model: str, dispatcher: Dispatcher, evaluation: Evaluation
+) -> Path:
     """Where an evaluation goes; the default names all that its samples depend on, so nothing else is there."""
     task, sampling = evaluation.task.name, evaluation.sampling
     if output is not None:
         return output / task if several else output
     name = f"{Path(model).resolve().name if Path(model).exists() else model.replace('/', '--')}"
-    weights = server.engine.version.replace(":", "-")[:12]
+    weights = dispatcher.engine.version.replace(":", "-")[:12]
     drawn = "greedy" if sampling.temperature == 0 else f"t{sampling.temperature:g}"
-    return Path("runs/eval") / f"{name}-{weights}" / f"{task}-{server.template.name}-{drawn}"
+    return Path("runs/eval") / f"{name}-{weights}" / f"{task}-{dispatcher.template.name}-{drawn}"
 
 
 def numbers(text: str, name: str) -> tuple[int, ...]:

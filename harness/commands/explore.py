@@ -71,14 +71,14 @@ def explore(
     others = read_rows(compare, Explored) if compare is not None else []
     opened = open_engine(model, engine)
     try:
-        server = Dispatcher(opened, load_tokenizer(model), find_template(template), Outcome(), grader=grader)
+        dispatcher = Dispatcher(opened, load_tokenizer(model), find_template(template), Outcome(), grader=grader)
         with track(len(known), "explorations") as progress:
             source = " ".join(map(file_hash, rollouts))
             explored = collect_explorations(
                 output,
                 known,
                 paired,
-                server,
+                dispatcher,
                 search,
                 sampling,
                 pairing=pairing,
@@ -87,13 +87,13 @@ def explore(
             )
     finally:
         opened.close()
-    found, dropped = first_pit(explored, lambda problem: server.template.render(problem, server.tokenizer))
+    found, dropped = first_pit(explored, lambda problem: dispatcher.template.render(problem, dispatcher.tokenizer))
     manifest: dict[str, object] = {
         "num_rows": len(found),
         "dropped": dropped,
         **statistics(explored),
         "cost": cost(explored, search),
-        "num_prefixes_with_other_tokens": retokenized(explored, server),
+        "num_prefixes_with_other_tokens": retokenized(explored, dispatcher),
         "weights": opened.version,
         "hashes": {str(path): file_hash(path) for path in [*map(Path, rollouts), *hashed, output]},
     }

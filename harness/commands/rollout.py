@@ -79,7 +79,7 @@ def rollout(
     wanted = (read_all_problems(problems) if problems else [rollout.problem for rollout in begun.values()])[:limit]
     opened = open_engine(model, engine)
     try:
-        server = Dispatcher(
+        dispatcher = Dispatcher(
             opened, load_tokenizer(model), find_template(template), reward or Outcome(), sandbox, grader
         )
         log = RolloutLog(output, opened.version)
@@ -87,11 +87,11 @@ def rollout(
 
         def sample(part: Sequence[Problem]) -> Iterable[Rollout]:
             known = {
-                problem.id: with_step_ends(begun[problem.id], server.prompt_ids(problem), server.tokenizer)
+                problem.id: with_step_ends(begun[problem.id], dispatcher.prompt_ids(problem), dispatcher.tokenizer)
                 for problem in part
                 if problem.id in begun
             }
-            return collect(part, server, sampling, search=search, reward=reward, grader=grader, start=known)
+            return collect(part, dispatcher, sampling, search=search, reward=reward, grader=grader, start=known)
 
         with track(len(wanted), "rollouts") as progress:
             for chunk in chunks(wanted, chunk_size):
@@ -106,7 +106,9 @@ def rollout(
     for choice, file in ((select, rows), (pairs, pair_rows)):
         if choice is None or file is None:
             continue
-        selected, counts = choice(rollouts, config, lambda problem: server.template.render(problem, server.tokenizer))
+        selected, counts = choice(
+            rollouts, config, lambda problem: dispatcher.template.render(problem, dispatcher.tokenizer)
+        )
         if not selected:
             print(
                 f"error: no row was selected ({dict(counts)}); lower reward_threshold or sample more.", file=sys.stderr

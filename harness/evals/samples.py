@@ -57,8 +57,10 @@ class SampleStore:
     other settings in the same directory are kept. Use as a context manager; a second process is refused.
     """
 
-    def __init__(self, folder: Path, server: Dispatcher, sampling: SamplingConfig, search: SearchMethod | None) -> None:
-        self.folder, self.server, self.sampling = folder, server, sampling
+    def __init__(
+        self, folder: Path, dispatcher: Dispatcher, sampling: SamplingConfig, search: SearchMethod | None
+    ) -> None:
+        self.folder, self.dispatcher, self.sampling = folder, dispatcher, sampling
         self.search = search or Sampling()
         self.search_tokens: dict[str, int] = {}
         """By problem id, the tokens that a search drew for it; empty for independent samples."""
@@ -105,15 +107,15 @@ class SampleStore:
         """All that decides the samples of a problem but their index."""
         sampling = replace(self.sampling, n=1 if self._independent else self.sampling.n, seed=0)
         parts = [
-            self.server.engine.version,
-            self.server.engine.name.split()[0],
-            self.server.prompt_ids(problem),
-            asdict(replace(sampling, stop=sampling.stop or self.server.template.stop)),
+            self.dispatcher.engine.version,
+            self.dispatcher.engine.name.split()[0],
+            self.dispatcher.prompt_ids(problem),
+            asdict(replace(sampling, stop=sampling.stop or self.dispatcher.template.stop)),
             "" if self._independent else describe(self.search),
             sample_seed(self.sampling, problem),
         ]
         if getattr(self.search, "judges", not self._independent):
-            parts.append(describe(self.server.reward))
+            parts.append(describe(self.dispatcher.reward))
         return hashlib.sha256(json.dumps(parts).encode()).hexdigest()
 
     def stored(self, problem: Problem) -> Rollout:
@@ -129,7 +131,7 @@ class SampleStore:
         if not self._independent and any(sample.of != len(found) for sample in found):
             found = []  # some of its lines are missing, or there was nothing to return
         scored = tuple(ScoredResponse(self._cut(sample.response)) for sample in found)
-        return Rollout(problem, scored, self.sampling, 0, self.server.engine.version)
+        return Rollout(problem, scored, self.sampling, 0, self.dispatcher.engine.version)
 
     def complete(self, problem: Problem) -> bool:
         """Whether nothing more has to be drawn for a problem."""
@@ -142,7 +144,7 @@ class SampleStore:
         """An independent sample in the protocol's steps; the steps of a search are its own."""
         if not self._independent:
             return response
-        return replace(response, steps=self.server.template.steps.split(response.text), step_values=())
+        return replace(response, steps=self.dispatcher.template.steps.split(response.text), step_values=())
 
     def recorded(self) -> SearchMethod:
         """The search, made to append what it returns to the log as soon as it returns."""

@@ -21,7 +21,7 @@ MAX_WAITING_GROUPS = 8
 
 def collect(
     problems: Sequence[Problem],
-    server: Dispatcher,
+    dispatcher: Dispatcher,
     sampling: SamplingConfig,
     *,
     search: SearchMethod | None = None,
@@ -37,7 +37,7 @@ def collect(
 
     Args:
         problems: their ids must be distinct.
-        server: answers the searches; its template also says where answers and steps are.
+        dispatcher: answers the searches; its template also says where answers and steps are.
         sampling: passed to the search; its seed and a problem's id fix the samples.
         search: default `Sampling`, independent samples.
         reward: default `Outcome`, the grader's verdict.
@@ -49,38 +49,38 @@ def collect(
     by_id = {problem.id: problem for problem in problems}
     if len(by_id) != len(problems):
         raise ValueError("the problems' ids are not distinct")
-    server.begin()
-    method, begun, steps = search or Sampling(), start or {}, server.template.steps
+    dispatcher.begin()
+    method, begun, steps = search or Sampling(), start or {}, dispatcher.template.steps
     searches = ((problem.id, method(begun.get(problem.id, Rollout(problem)), sampling)) for problem in problems)
     finished: list[Rollout] = []
     graded: deque[tuple[list[Rollout], Future[list[Verdict]]]] = deque()
     with ThreadPoolExecutor(1, thread_name_prefix="grading") as pool:
-        for key, responses in drive(searches, server):
+        for key, responses in drive(searches, dispatcher):
             cut = [replace(r, steps=steps.split(r.text)) if len(r.steps) == 1 else r for r in responses]
             scored = tuple(ScoredResponse(response) for response in cut)
-            finished.append(Rollout(by_id[key], scored, sampling, iteration, server.engine.version))
+            finished.append(Rollout(by_id[key], scored, sampling, iteration, dispatcher.engine.version))
             if len(finished) >= group_size:
-                graded.append((finished, pool.submit(verdicts, finished, server, grader)))
+                graded.append((finished, pool.submit(verdicts, finished, dispatcher, grader)))
                 finished = []
             while graded and (graded[0][1].done() or len(graded) > MAX_WAITING_GROUPS):
                 group, future = graded.popleft()
                 yield from with_verdicts(group, future.result(), reward)
         for group, future in graded:
             yield from with_verdicts(group, future.result(), reward)
-    yield from score(finished, server, reward, grader)
+    yield from score(finished, dispatcher, reward, grader)
 
 
 def score(
-    rollouts: Sequence[Rollout], server: Dispatcher, reward: Reward | None = None, grader: str = "strict"
+    rollouts: Sequence[Rollout], dispatcher: Dispatcher, reward: Reward | None = None, grader: str = "strict"
 ) -> list[Rollout]:
     """Grade all responses and give each its reward; generates nothing."""
-    return with_verdicts(rollouts, verdicts(rollouts, server, grader), reward)
+    return with_verdicts(rollouts, verdicts(rollouts, dispatcher, grader), reward)
 
 
-def verdicts(rollouts: Sequence[Rollout], server: Dispatcher, grader: str) -> list[Verdict]:
+def verdicts(rollouts: Sequence[Rollout], dispatcher: Dispatcher, grader: str) -> list[Verdict]:
     """The grader's verdict on every response, in order."""
     pairs = [(rollout.problem, scored.response.text) for rollout in rollouts for scored in rollout.responses]
-    return grade_pairs(pairs, server.template.answer_protocol, grader)
+    return grade_pairs(pairs, dispatcher.template.answer_protocol, grader)
 
 
 def with_verdicts(rollouts: Sequence[Rollout], verdicts: Sequence[Verdict], reward: Reward | None) -> list[Rollout]:

@@ -104,7 +104,7 @@ class Dispatcher:
         return self._pending_seconds / self.seconds["generate"] if self.seconds["generate"] else 0.0
 
     def begin(self) -> None:
-        """Have the searches that start now draw what they would draw on a fresh server, whatever was served before."""
+        """Have the searches that start now draw what they would draw on a fresh dispatcher."""
         self._num_requests.clear()
 
     def prompt_ids(self, problem: Problem) -> tuple[int, ...]:

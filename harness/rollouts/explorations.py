@@ -36,13 +36,13 @@ Paired = Sequence[tuple[str, ScoredResponse]]
 """The chosen text and the rejected response of each outcome pair of a problem."""
 
 
-def rejected_responses(rollout: Rollout, paired: Paired, server: Dispatcher) -> tuple[tuple[str, ...], Rollout]:
+def rejected_responses(rollout: Rollout, paired: Paired, dispatcher: Dispatcher) -> tuple[tuple[str, ...], Rollout]:
     """The chosen texts of a rollout's pairs, and a rollout of the rejected responses that knows their exact tokens.
 
     A step whose end falls within a token is joined with the next, so that every prefix is made of sampled tokens.
     """
     wrong = Rollout(rollout.problem, tuple(replace(rejected, correct=False) for _, rejected in paired))
-    wrong = with_step_ends(wrong, server.prompt_ids(rollout.problem), server.tokenizer)
+    wrong = with_step_ends(wrong, dispatcher.prompt_ids(rollout.problem), dispatcher.tokenizer)
     joined = tuple(replace(s, response=joined_at_tokens(s.response)) for s in wrong.responses)
     return tuple(chosen for chosen, _ in paired), replace(wrong, responses=joined)
 
@@ -64,7 +64,7 @@ def collect_explorations(
     path: str | Path,
     rollouts: Mapping[str, Rollout],
     paired: Callable[[Rollout], Paired],
-    server: Dispatcher,
+    dispatcher: Dispatcher,
     search: StepExplore,
     sampling: SamplingConfig,
     *,
@@ -81,7 +81,7 @@ def collect_explorations(
         rollouts: by problem id; sampled by a policy with the same tokenizer.
         paired: a problem's outcome pairs: which responses are explored, and what is chosen where the first step is the
             pit.
-        server: answers the searches; its reward says which continuations are right.
+        dispatcher: answers the searches; its reward says which continuations are right.
         search: the exploration.
         sampling: its seed and a problem's id fix what is drawn.
         pairing: what `paired` does, and
@@ -90,13 +90,13 @@ def collect_explorations(
     """
 
     def explore(missing: Iterable[str]) -> Iterator[Explored]:
-        begun = {name: rejected_responses(rollouts[name], paired(rollouts[name]), server) for name in missing}
-        server.begin()
+        begun = {name: rejected_responses(rollouts[name], paired(rollouts[name]), dispatcher) for name in missing}
+        dispatcher.begin()
         searches = ((name, search.explore(rollout, sampling)) for name, (_, rollout) in begun.items())
-        for name, found in drive(searches, server):
-            yield Explored(rollouts[name].problem, begun[name][0], tuple(found), weights=server.engine.version)
+        for name, found in drive(searches, dispatcher):
+            yield Explored(rollouts[name].problem, begun[name][0], tuple(found), weights=dispatcher.engine.version)
 
-    settings = stable_hash(repr(search), sampling, pairing, repr(server.template), server.grader, source)
+    settings = stable_hash(repr(search), sampling, pairing, repr(dispatcher.template), dispatcher.grader, source)
     return complete(
         path,
         Explored,
@@ -104,7 +104,7 @@ def collect_explorations(
         list(rollouts),
         explore,
         settings=f"{settings:016x}",
-        weights=server.engine.version,
+        weights=dispatcher.engine.version,
         progress=progress,
     )
 
@@ -174,13 +174,13 @@ def agreement(rows: Sequence[Explored], others: Sequence[Explored]) -> tuple[flo
     return (fmean(same) if same else 0.0), len(same)
 
 
-def retokenized(rows: Sequence[Explored], server: Dispatcher) -> int:
+def retokenized(rows: Sequence[Explored], dispatcher: Dispatcher) -> int:
     """Prefixes of pairs whose text, read by the tokenizer again, gives other tokens than were sampled."""
     changed = 0
     for row in rows:
-        prompt = server.template.render(row.problem, server.tokenizer)
+        prompt = dispatcher.template.render(row.problem, dispatcher.tokenizer)
         for one in row.explorations:
             prefix = one.response.prefix(one.pit or 0)
-            sampled = server.prompt_ids(row.problem) + server.response_ids(prefix)
-            changed += encode_prompt(prompt + prefix.text, server.tokenizer, server.template.chat) != sampled
+            sampled = dispatcher.prompt_ids(row.problem) + dispatcher.response_ids(prefix)
+            changed += encode_prompt(prompt + prefix.text, dispatcher.tokenizer, dispatcher.template.chat) != sampled
     return changed

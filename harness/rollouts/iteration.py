@@ -90,33 +90,39 @@ class Iteration:
         return list({problem.id: problem for problem in picked}.values())
 
     def run(
-        self, iteration: int, folder: Path, server: Dispatcher, progress: Progress = lambda *_: None
+        self, iteration: int, folder: Path, dispatcher: Dispatcher, progress: Progress = lambda *_: None
     ) -> dict[str, Any]:
         """Sample and select one iteration, reading back what its files hold; return its manifest."""
         paths = IterationFiles(folder, iteration)
         seconds, tokens = {}, {}
 
-        started, before = time.perf_counter(), server.num_tokens
-        probe = _Probe(self, iteration, RolloutLog(paths.probe, server.engine.version), server, progress)
+        started, before = time.perf_counter(), dispatcher.num_tokens
+        probe = _Probe(self, iteration, RolloutLog(paths.probe, dispatcher.engine.version), dispatcher, progress)
         decision = self.scheduler.decide(iteration, probe)
-        seconds["probe"], tokens["probe"] = time.perf_counter() - started, server.num_tokens - before
+        seconds["probe"], tokens["probe"] = time.perf_counter() - started, dispatcher.num_tokens - before
 
-        started, before = time.perf_counter(), server.num_tokens
+        started, before = time.perf_counter(), dispatcher.num_tokens
         sampling = replace(decision[0].sampling, seed=stable_hash(self.seed, iteration, "train", bits=31))
-        log = RolloutLog(paths.rollouts, server.engine.version)
-        rollouts = self._sample(self.chosen_problems(iteration), sampling, log, server, progress, "sample", iteration)
-        seconds["sample"], tokens["sample"] = time.perf_counter() - started, server.num_tokens - before
+        log = RolloutLog(paths.rollouts, dispatcher.engine.version)
+        rollouts = self._sample(
+            self.chosen_problems(iteration), sampling, log, dispatcher, progress, "sample", iteration
+        )
+        seconds["sample"], tokens["sample"] = time.perf_counter() - started, dispatcher.num_tokens - before
 
         config, account = self.scheduler.refine(decision, rollouts)
         written = [paths.probe, paths.rollouts, paths.train]
         known, hints = rollouts, {}
         if self.hint:
-            started, helper = time.perf_counter(), hinting(server, self.hint)
-            hinted = self._hinted(rollouts, sampling, RolloutLog(paths.hinted, server.engine.version), helper, progress)
+            started, helper = time.perf_counter(), hinting(dispatcher, self.hint)
+            hinted = self._hinted(
+                rollouts, sampling, RolloutLog(paths.hinted, dispatcher.engine.version), helper, progress
+            )
             known, hints = with_hinted(rollouts, hinted), {"rationalized_share": rationalized_share(hinted)}
             seconds["hint"], tokens["hint"] = time.perf_counter() - started, helper.num_tokens
             written.append(paths.hinted)
-        rows, counts = self.select(known, config, lambda problem: server.template.render(problem, server.tokenizer))
+        rows, counts = self.select(
+            known, config, lambda problem: dispatcher.template.render(problem, dispatcher.tokenizer)
+        )
         if not rows:
             raise InputError(
                 f"iteration {iteration}: no response was kept of {describe_rewards(known)}; lower the reward threshold "
@@ -125,8 +131,8 @@ class Iteration:
         write_rows(paths.train, self._with_replay(rows, iteration))
         manifest = {
             "iteration": iteration,
-            "weights": server.engine.version,
-            "engine": server.engine.name,
+            "weights": dispatcher.engine.version,
+            "engine": dispatcher.engine.name,
             "config": to_dict(config),
             "decision": account,
             "monitors": {**monitors(rollouts, self.reward or Outcome(), config.reward_threshold), **hints, **counts},
@@ -142,14 +148,20 @@ class Iteration:
         problems: Sequence[Problem],
         sampling: SamplingConfig,
         log: RolloutLog,
-        server: Dispatcher,
+        dispatcher: Dispatcher,
         progress: Progress,
         phase: str,
         iteration: int,
     ) -> list[Rollout]:
         def sample(chunk: Sequence[Problem]) -> Iterable[Rollout]:
             return collect(
-                chunk, server, sampling, search=self.search, reward=self.reward, grader=self.grader, iteration=iteration
+                chunk,
+                dispatcher,
+                sampling,
+                search=self.search,
+                reward=self.reward,
+                grader=self.grader,
+                iteration=iteration,
             )
 
         rollouts: list[Rollout] = []
@@ -163,14 +175,14 @@ class Iteration:
         rollouts: Sequence[Rollout],
         sampling: SamplingConfig,
         log: RolloutLog,
-        server: Dispatcher,
+        dispatcher: Dispatcher,
         progress: Progress,
     ) -> list[Rollout]:
-        """Sample the problems without a right response again, by a server that shows the answer."""
+        """Sample the problems without a right response again, by a dispatcher that shows the answer."""
         failed = [rollout.problem for rollout in rollouts if not any(scored.correct for scored in rollout.responses)]
         iteration = rollouts[0].iteration if rollouts else 0
         sampling = replace(sampling, seed=stable_hash(sampling.seed, "hint", bits=31))
-        return self._sample(failed, sampling, log, server, progress, "sample with hints", iteration)
+        return self._sample(failed, sampling, log, dispatcher, progress, "sample with hints", iteration)
 
     def _with_replay(self, rows: Sequence[Any], iteration: int) -> list[Any]:
         count = round(len(rows) * self.replay.share)
@@ -180,10 +192,12 @@ class Iteration:
         return [*rows, *rng.sample(list(self.replay.rows), min(count, len(self.replay.rows)))]
 
 
-def hinting(server: Dispatcher, hint: str) -> Dispatcher:
-    """A server over the same engine whose prompts are hints."""
-    template = replace(server.template, user=hint)
-    return Dispatcher(server.engine, server.tokenizer, template, server.reward, server.executor, server.grader)
+def hinting(dispatcher: Dispatcher, hint: str) -> Dispatcher:
+    """A dispatcher over the same engine whose prompts are hints."""
+    template = replace(dispatcher.template, user=hint)
+    return Dispatcher(
+        dispatcher.engine, dispatcher.tokenizer, template, dispatcher.reward, dispatcher.executor, dispatcher.grader
+    )
 
 
 def with_hinted(rollouts: Sequence[Rollout], hinted: Sequence[Rollout]) -> list[Rollout]:
@@ -201,9 +215,9 @@ class _Probe:
     """Implements `harness.protocols.Probe` for one iteration."""
 
     def __init__(
-        self, plan: Iteration, iteration: int, log: RolloutLog, server: Dispatcher, progress: Progress
+        self, plan: Iteration, iteration: int, log: RolloutLog, dispatcher: Dispatcher, progress: Progress
     ) -> None:
-        self._plan, self._iteration, self._log, self._server = plan, iteration, log, server
+        self._plan, self._iteration, self._log, self._dispatcher = plan, iteration, log, dispatcher
         self._progress = progress
 
     @property
@@ -217,7 +231,9 @@ class _Probe:
         # Every setting is probed with the same random numbers, which makes their comparison less noisy.
         sampling = replace(sampling, seed=stable_hash(self._plan.seed, self._iteration, "probe", bits=31))
         phase = f"probe at temperature {sampling.temperature:g}"
-        return self._plan._sample(problems, sampling, self._log, self._server, self._progress, phase, self._iteration)
+        return self._plan._sample(
+            problems, sampling, self._log, self._dispatcher, self._progress, phase, self._iteration
+        )
 
 
 @dataclass(frozen=True)

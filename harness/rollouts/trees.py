@@ -18,7 +18,7 @@ from harness.types import Problem, Rollout, SamplingConfig, ScoredResponse
 
 def grow_trees(
     jobs: Iterable[tuple[Problem, int]],
-    server: Dispatcher,
+    dispatcher: Dispatcher,
     search: MCTS,
     sampling: SamplingConfig,
     grader: str = "strict",
@@ -27,22 +27,24 @@ def grow_trees(
 
     Each tree's seed follows from `sampling.seed` and its index, so that the trees of a problem are independent.
     """
-    server.begin()
+    dispatcher.begin()
     wanted = {f"{index}:{problem.id}": (problem, index) for problem, index in jobs}
     searches = (
         (key, search.grow(problem, own_seed(sampling, "tree", index))) for key, (problem, index) in wanted.items()
     )
-    for key, tree in drive(searches, server):
-        yield graded(replace(tree, index=wanted[key][1], weights=server.engine.version), server, grader)
+    for key, tree in drive(searches, dispatcher):
+        yield graded(replace(tree, index=wanted[key][1], weights=dispatcher.engine.version), dispatcher, grader)
 
 
-def graded(tree: SearchTree, server: Dispatcher, grader: str = "strict") -> SearchTree:
+def graded(tree: SearchTree, dispatcher: Dispatcher, grader: str = "strict") -> SearchTree:
     """The tree with the grader's verdict on each answer."""
     answered = tree.answered()
     pairs = [(tree.problem, tree.text(index)) for index in answered]
     nodes = list(tree.nodes)
     if pairs:
-        for index, verdict in zip(answered, grade_pairs(pairs, server.template.answer_protocol, grader), strict=True):
+        for index, verdict in zip(
+            answered, grade_pairs(pairs, dispatcher.template.answer_protocol, grader), strict=True
+        ):
             nodes[index] = replace(nodes[index], correct=verdict.correct, answer=verdict.answer)
     return replace(tree, nodes=tuple(nodes))
 
@@ -50,7 +52,7 @@ def graded(tree: SearchTree, server: Dispatcher, grader: str = "strict") -> Sear
 def collect_trees(
     path: str | Path,
     problems: Sequence[Problem],
-    server: Dispatcher,
+    dispatcher: Dispatcher,
     search: MCTS,
     sampling: SamplingConfig,
     *,
@@ -69,7 +71,7 @@ def collect_trees(
     Args:
         path: JSONL file of trees; it need not exist.
         problems: their ids must be distinct.
-        server: answers the searches.
+        dispatcher: answers the searches.
         search: the tree search.
         sampling: its seed, a problem's id and the index of a tree fix the tree.
         num_trees: independent trees for each problem.
@@ -86,7 +88,7 @@ def collect_trees(
     found: list[SearchTree] = []
 
     def grow(missing: list[tuple[str, int]]) -> Iterator[SearchTree]:
-        return grow_trees([(by_id[name], index) for name, index in missing], server, search, sampling, grader)
+        return grow_trees([(by_id[name], index) for name, index in missing], dispatcher, search, sampling, grader)
 
     counts = dict.fromkeys(by_id, num_trees)
     for number, more in enumerate((0, *hard_trees)):
@@ -100,7 +102,7 @@ def collect_trees(
             [(name, index) for name, count in counts.items() for index in range(count)],
             grow,
             settings=settings_of(search, sampling),
-            weights=server.engine.version,
+            weights=dispatcher.engine.version,
             progress=progress if not number else lambda count: None,
         )
     return found
