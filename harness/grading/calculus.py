@@ -4,12 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from functools import partial
-from typing import TYPE_CHECKING, Any
+from typing import Any, Protocol
 
 from harness.grading.expression import Node, TooCostly, walk
-
-if TYPE_CHECKING:
-    from harness.grading.numeric import Evaluator
 
 MAX_TERMS = 2000
 """Terms of a sum or product that are added one by one."""
@@ -23,6 +20,19 @@ MAX_EVALUATIONS = 250
 
 class NeedsAlgebra(ArithmeticError):
     """The operation has no value by numbers alone."""
+
+
+class Evaluator(Protocol):
+    """What evaluates trees at one point (`numeric.Evaluator`), as its operations here see it."""
+
+    mp: Any
+    bound: dict[str, Any]
+    inside_calculus: bool
+    used_quadrature: bool
+    rough: bool
+
+    def value(self, node: Node) -> Any: ...
+    def symbol(self, node: Node) -> Any: ...
 
 
 def evaluate(evaluator: Evaluator, node: Node) -> Any:

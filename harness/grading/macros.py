@@ -4,13 +4,10 @@
 from __future__ import annotations
 
 from fractions import Fraction
-from typing import TYPE_CHECKING
 
+from harness.grading.cursor import Grammar
 from harness.grading.expression import Node, ParseError
 from harness.grading.lexer import FUNCTIONS
-
-if TYPE_CHECKING:
-    from harness.grading.primary import Primaries
 
 _NAMED = set(FUNCTIONS.values()) | {"floor", "ceil", "abs"}
 _GREEK = set(
@@ -21,7 +18,7 @@ _LARGE = {"int": "int", "sum": "sum", "prod": "prod", "lim": "lim", "iint": "int
 _MINUS_ONE = Node("num", (), Fraction(-1))
 
 
-def read_command(parser: Primaries) -> Node:
+def read_command(parser: Grammar) -> Node:
     """The command at the cursor and its arguments."""
     name = parser.advance().text
     if name in {"frac", "binom"}:
@@ -56,7 +53,7 @@ def read_command(parser: Primaries) -> Node:
     raise ParseError(f"unknown command {name}")
 
 
-def _fraction(parser: Primaries, name: str) -> Node:
+def _fraction(parser: Grammar, name: str) -> Node:
     if parser.current.text == "(" and name == "frac":
         arguments = parser.primary()
         if arguments.op == "paren" and len(arguments.args) == 2:
@@ -71,7 +68,7 @@ def _fraction(parser: Primaries, name: str) -> Node:
     return Node("div" if name == "frac" else "binom", (above, below))
 
 
-def _root(parser: Primaries, name: str) -> Node:
+def _root(parser: Grammar, name: str) -> Node:
     index = Node("num", (), Fraction(3 if name == "cbrt" else 2))
     if parser.current.text == "[":
         parser.advance()
@@ -81,14 +78,14 @@ def _root(parser: Primaries, name: str) -> Node:
     return Node("root", (inner, index))
 
 
-def _power_of_function(parser: Primaries) -> Node | None:
+def _power_of_function(parser: Grammar) -> Node | None:
     if parser.current.text != "^":
         return None
     parser.advance()
     return parser.exponent()
 
 
-def _logarithm(parser: Primaries, name: str) -> Node:
+def _logarithm(parser: Grammar, name: str) -> Node:
     base: Node | None = Node("num", (), Fraction(10)) if name == "lg" else None
     exponent = _power_of_function(parser)
     if parser.current.text == "_":
@@ -100,7 +97,7 @@ def _logarithm(parser: Primaries, name: str) -> Node:
     return node if exponent is None else Node("pow", (node, exponent))
 
 
-def _function(parser: Primaries, name: str) -> Node:
+def _function(parser: Grammar, name: str) -> Node:
     exponent = _power_of_function(parser)
     if parser.current.text == "_":
         raise ParseError("subscript of a function")
@@ -118,7 +115,7 @@ def _function(parser: Primaries, name: str) -> Node:
     return node if exponent is None else Node("pow", (node, exponent))
 
 
-def _function_argument(parser: Primaries) -> Node:
+def _function_argument(parser: Grammar) -> Node:
     r"""Brackets, or what `\sin 2x` applies to: the factors up to the next operator or function."""
     if parser.current.text in {"(", "{"}:
         opening = parser.current.text
@@ -135,14 +132,14 @@ def _function_argument(parser: Primaries) -> Node:
     return node
 
 
-def _continues(parser: Primaries) -> bool:
+def _continues(parser: Grammar) -> bool:
     token = parser.current
     return token.kind in {"number", "name"} or (
         token.kind == "command" and (token.text in _GREEK or token.text in {"pi", "sqrt", "frac"})
     )
 
 
-def _large(parser: Primaries, name: str) -> Node:
+def _large(parser: Grammar, name: str) -> Node:
     """Sum, product, integral or limit with its limits; kept as one operation and evaluated by computer algebra only."""
     lower = upper = None
     while parser.current.text in {"_", "^"}:
@@ -162,7 +159,7 @@ def _large(parser: Primaries, name: str) -> Node:
     return Node(_LARGE[name], (body, *bounds), name)
 
 
-def _limit(parser: Primaries) -> Node:
+def _limit(parser: Grammar) -> Node:
     """A limit of one token, whose sub- or superscript is the other limit and not its own."""
     token = parser.advance()
     if token.kind == "number":
@@ -174,7 +171,7 @@ def _limit(parser: Primaries) -> Node:
     return Node("const" if token.text == "pi" else "sym", (), token.text)
 
 
-def _integrand(parser: Primaries) -> tuple[Node, Node]:
+def _integrand(parser: Grammar) -> tuple[Node, Node]:
     """What stands in front of `dx`, and x. `\\frac{dz}{z}` holds its own differential."""
     start, level, end = parser.position, 0, None
     for index in range(start, len(parser.tokens) - 1):
@@ -200,7 +197,7 @@ def _integrand(parser: Primaries) -> tuple[Node, Node]:
     return parser.sum(), variable
 
 
-def _delimited(parser: Primaries, name: str) -> Node:
+def _delimited(parser: Grammar, name: str) -> Node:
     closing = {"lfloor": "rfloor", "lceil": "rceil", "langle": "rangle"}[name]
     parser.open_groups += 1
     inner = parser.answer() if name == "langle" else parser.sum()
@@ -211,7 +208,7 @@ def _delimited(parser: Primaries, name: str) -> Node:
     return Node("func", (inner,), name[1:])
 
 
-def _greek(parser: Primaries, name: str) -> Node:
+def _greek(parser: Grammar, name: str) -> Node:
     name += parser.decoration()
     if name.split("_")[0] in {"phi", "psi", "Phi", "Psi"} and parser.current.text == "(":
         parser.advance()
@@ -221,7 +218,7 @@ def _greek(parser: Primaries, name: str) -> Node:
     return Node("sym", (), name)
 
 
-def _accent(parser: Primaries, name: str) -> Node:
+def _accent(parser: Grammar, name: str) -> Node:
     inner = parser.argument()
     if inner.op == "num" and inner.value == 0:
         return inner
@@ -232,7 +229,7 @@ def _accent(parser: Primaries, name: str) -> Node:
     return Node("call", (inner,), name)
 
 
-def _operator(parser: Primaries) -> Node:
+def _operator(parser: Grammar) -> Node:
     inner = parser.subscript()
     if inner in FUNCTIONS:
         return _function(parser, FUNCTIONS[inner])
