@@ -64,7 +64,7 @@ DEFAULT = AnswerProtocol(
         Rule("tag", "answer"),
         Rule("boxed"),
         Rule("marker", r"####\s*", scope="line", needs=("####",)),
-        Rule("marker", r"(?m:^\s*#+\s*(?:Final\s+)?Answer\s*:?\s*$)", scope="rest"),
+        Rule("marker", r"(?m:^[^\S\n]*#+\s*(?:Final\s+)?Answer\s*(?::\s*)?$)", scope="rest"),
         Rule("json", needs=('answer"',)),
         Rule("marker", FINAL, needs=("final answer",)),
         Rule("marker", MARKER, needs=ANSWER_WORDS),

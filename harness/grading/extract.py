@@ -13,6 +13,9 @@ MAX_RESPONSE_LENGTH = 400_000
 MAX_ANSWER_LENGTH = 20_000
 """Characters behind a marker in which its answer is looked for."""
 
+MAX_MARKERS = 50
+"""The last markers behind a box that are tried for a value."""
+
 _NUMBER = r"(?:\d{1,3}(?:,\d{3})+|\d+)(?:\.\d+)?|\.\d+"
 _EXPRESSION = re.compile(
     r"[-−]?\s?(?:[$€£¥]\s?)?(?:\\[dt]?frac\s*\{[^{}]*\}\s*\{[^{}]*\}"
@@ -56,8 +59,8 @@ def extract_answer(text: str, protocol: AnswerProtocol = DEFAULT) -> str | None:
 def _after(text: str, position: int) -> str | None:
     """A "final answer is" that stands after the last box and gives a value of its own."""
     tail = text[position:]
-    for match in reversed(list(re.finditer(FINAL, tail))):
-        answer = _sentence(tail[match.end() :])
+    for match in reversed(list(re.finditer(FINAL, tail))[-MAX_MARKERS:]):
+        answer = _sentence(tail[match.end() : match.end() + MAX_ANSWER_LENGTH])
         if "\\boxed" not in answer and re.search(r"\d|\$|\\[a-z]+", answer) and len(answer) < 200:
             return answer
     return None
@@ -111,7 +114,11 @@ def _boxed(text: str, rule: Rule) -> tuple[int, str] | None:
 
 
 def _tag(text: str, rule: Rule) -> tuple[int, str] | None:
-    found = list(re.finditer(rf"<{rule.pattern}>(.*?)</{rule.pattern}>", text, re.DOTALL | re.IGNORECASE))
+    closed = [match.end() for match in re.finditer(f"</{rule.pattern}>", text, re.IGNORECASE)]
+    if not closed:
+        return None
+    # Up to the last end only, so that every beginning finds one: the time is linear.
+    found = list(re.finditer(rf"<{rule.pattern}>(.*?)</{rule.pattern}>", text[: closed[-1]], re.DOTALL | re.IGNORECASE))
     if not found:
         return None
     content = found[-1][1].strip()
@@ -236,9 +243,10 @@ def _whole(text: str, rule: Rule) -> tuple[int, str] | None:
 
 
 def _choice(text: str, rule: Rule) -> tuple[int, str] | None:
-    letter = r"[\s*_]*(?:\\\(|\$)?\s*(?:\\(?:text|mathrm|mathbf|textbf)\s*\{)?\s*[(\[]?\s*([A-J])(?![A-Za-z'’])"
+    # Blanks can be matched in one way only, and a marker (`?>`) keeps what it took, so the time is linear.
+    letter = r"[\s*_]*(?:(?:\\\(|\$)\s*)?(?:\\(?:text|mathrm|mathbf|textbf)\s*\{\s*)?(?:[(\[]\s*)?([A-J])(?![A-Za-z'’])"
     if rule.pattern:
-        found = list(re.finditer(rule.pattern + letter, text))
+        found = list(re.finditer(f"(?>{rule.pattern}){letter}", text))
         return (found[-1].end(), found[-1][1]) if found else None
     if leading := re.match(letter + r"(?=\s*(?:[).:,。、：\]]|$|[^\x00-\x7f]|\n|(?-i:[A-Z])))", text):
         return leading.end(), leading[1]

@@ -1,11 +1,12 @@
 """The graders by name: the strict one, and those that published numbers were made with.
 
 The others follow the rules of their sources, weaknesses included, but read formulas with this package's parser, so they
-evaluate nothing and cannot hang. Their versions go into result files beside the numbers.
+evaluate nothing and, with a limit on length, cannot hang. Their versions go into result files beside the numbers.
 """
 
 from __future__ import annotations
 
+import cmath
 import math
 import re
 from collections.abc import Callable
@@ -16,7 +17,7 @@ from harness.grading import latex_rules
 from harness.grading.equivalence import Decision, decide
 from harness.grading.exact import rational
 from harness.grading.expression import Node, ParseError, TooCostly
-from harness.grading.normalize import normalize
+from harness.grading.normalize import MAX_LENGTH, normalize
 from harness.grading.numeric import Evaluator
 from harness.grading.parse import parse
 from harness.grading.values import Undecided, same_value
@@ -53,6 +54,17 @@ def _equal_expressions(gold: str, answer: str) -> bool:
         return same_value(trees[0], trees[1])
     except (Undecided, TooCostly):
         return False
+
+
+def _bounded(rule: Callable[[str, str], Decision]) -> Callable[[str, str], Decision]:
+    """The rule with the strict grader's limit on length, beyond which only the same words are the same answer."""
+
+    def decide_bounded(gold: str, answer: str) -> Decision:
+        if max(len(gold), len(answer)) > MAX_LENGTH:
+            return Decision(gold.split() == answer.split(), "exact")
+        return rule(gold, answer)
+
+    return decide_bounded
 
 
 def _by_prm800k(gold: str, answer: str) -> Decision:
@@ -149,6 +161,8 @@ def _close_values(gold: str, answer: str) -> bool:
         x, y = (complex(Evaluator().value(tree)) for tree in trees)
     except (ArithmeticError, ValueError):
         return False
+    if not (cmath.isfinite(x) and cmath.isfinite(y)):
+        return False  # infinity would be within 1e-4 of itself of every number
     return abs(x - y) <= 1e-4 * max(abs(x), abs(y))
 
 
@@ -156,10 +170,10 @@ GRADERS: dict[str, Grader] = {
     grader.name: grader
     for grader in (
         Grader("strict", "1", decide),
-        Grader("prm800k", "1", _by_prm800k),
-        Grader("rstar", "1", _by_rstar),
-        Grader("minerva", "1", _by_minerva),
-        Grader("hendrycks", "1", _by_hendrycks),
+        Grader("prm800k", "2", _bounded(_by_prm800k)),
+        Grader("rstar", "2", _bounded(_by_rstar)),
+        Grader("minerva", "2", _bounded(_by_minerva)),
+        Grader("hendrycks", "2", _bounded(_by_hendrycks)),
     )
 }
 """The graders by name."""

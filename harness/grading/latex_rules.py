@@ -88,7 +88,8 @@ def minerva(text: str) -> str:
     text = text.replace(",\\text{and}", ",").replace("\\text{and}", ",").replace("\\text{m}", "\\text{}")
     for word in _MINERVA_WORDS:
         text = text.replace(word, "")
-    text = re.sub(r".*?\$(.*?)\$.*", r"\1", text, flags=re.DOTALL)
+    if text.count("$") > 1:
+        text = text.split("$", 2)[1]
     text = re.sub(r"\\(?:text|textbf|overline|boxed|fbox)\{([^{}]*)\}", r"\1", text)
     text = re.sub(r"\\[dt]frac", r"\\frac", text)
     text = re.sub(r"(frac)([^{])(.)", r"\1{\2}{\3}", text)

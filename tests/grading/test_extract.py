@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import time
+
 import pytest
 
 from harness.grading import PROTOCOLS, extract_answer, grade
@@ -63,3 +65,12 @@ def test_no_answer_is_counted_apart_from_a_wrong_one():
 
 def test_a_long_response_is_read_from_its_end():
     assert grade("blah " * 200_000 + r"\boxed{5}", "5").correct
+
+
+@pytest.mark.parametrize("protocol", PROTOCOLS.values(), ids=PROTOCOLS)
+def test_no_protocol_takes_long_over_a_hostile_response(protocol):
+    start = time.process_time()
+    for beginning in ("", "answer", "answer:", r"\boxed{1}", "# Answer", "1"):
+        for unit in (" ", "\n", "#", "$", "{", "A ", "answer: ", "final answer ", r"\boxed{", "<answer>"):
+            extract_answer(beginning + unit * (20_000 // len(unit)) + "x2", protocol)
+    assert time.process_time() - start < 10  # one of them in cubic time would take days

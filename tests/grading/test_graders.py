@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import time
+
 import pytest
 
 from harness.errors import InputError
@@ -51,3 +53,31 @@ def test_grade_and_grade_many_take_a_grader_by_name():
 def test_an_unknown_grader_is_refused_with_the_known_names():
     with pytest.raises(InputError, match="strict, prm800k"):
         named("lenient")
+
+
+@pytest.mark.parametrize("grader", GRADERS)
+@pytest.mark.parametrize("answer", [r"\infty", r"-\infty", "10^{400}", "2^{2000}", "1e400", "9999!", "(a+b)^{999}"])
+@pytest.mark.parametrize("gold", ["42", "-7", r"\frac{x+1}{2}"])
+def test_no_grader_takes_what_is_beyond_all_floats_for_any_gold(grader, gold, answer):
+    assert not GRADERS[grader].decide(gold, answer).same
+
+
+@pytest.mark.parametrize("grader", GRADERS)
+def test_infinity_equals_infinity(grader):
+    assert GRADERS[grader].decide(r"\infty", r"\infty").same
+
+
+@pytest.mark.parametrize("grader", GRADERS)
+def test_beyond_the_limit_only_the_same_words_are_the_same(grader):
+    rule = GRADERS[grader].decide
+    assert rule("1" * 5000, "1" * 5000 + " ").same
+    assert not rule("1" * 5000, "1" * 5000 + ".0").same
+
+
+@pytest.mark.parametrize("unit", ["{", "1", "$", "a", r"\text{", r"\frac", "=", " ", "(", ",1"])
+@pytest.mark.parametrize("grader", GRADERS)
+def test_a_long_answer_takes_no_time(grader, unit):
+    start = time.process_time()
+    for length in (3_900, 1_000_000):
+        GRADERS[grader].decide("5", unit * (length // len(unit)))
+    assert time.process_time() - start < 2
