@@ -14,14 +14,15 @@ from harness.models.weights import load_causal_lm
 
 
 class Restart(Callback):
-    """At the start of every epoch but the first, reset the weights, the optimizer's state, or both.
+    """At the start of every epoch reset the weights, the optimizer's state, or both.
 
-    Rollouts are drawn before, by the policy as it was: STaR and ReST-EM sample from the newest policy and retrain from
-    the base model; Iterative RFT keeps the weights and takes a fresh optimizer. Without this callback both are
-    inherited (Online RFT, B-STaR). A schedule per iteration is `optimizer.cycle_steps`.
+    Rollouts are drawn before, by the policy as it was: STaR and ReST-EM sample from the newest policy, in the first
+    iteration from the module's checkpoint, and retrain from the base model; Iterative RFT keeps the weights and takes a
+    fresh optimizer. Without this callback both are inherited (Online RFT, B-STaR). A schedule per iteration is
+    `optimizer.cycle_steps`. A run that resumes within an epoch goes on with the weights and the state it had.
 
     Args:
-        weights: "previous", or the directory or hub id of the model that every iteration starts from.
+        weights: "previous", or the directory or hub id of the model that every iteration starts from, the first too.
         optimizer: "fresh" forgets the optimizer's moments, "inherit" keeps them.
     """
 
@@ -30,8 +31,8 @@ class Restart(Callback):
         self.optimizer = optimizer
 
     def on_train_epoch_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        if trainer.current_epoch == 0:
-            return
+        # Lightning calls this after the epoch's loader is built, which draws the rollouts, and not when a run resumes
+        # within an epoch.
         module: Any = pl_module
         if self.weights != "previous":
             state = load_causal_lm(self.weights, dtype=module.dtype_name).state_dict()
