@@ -6,7 +6,8 @@ import itertools
 import re
 from dataclasses import dataclass
 
-_PIECE_ENDS = re.compile(r"(?<=\n)(?!\n)|(?<=\.\$ )|(?<=\$\. )")
+_LINE_ENDS = re.compile(r"(\n\n?)")
+_SENTENCE_ENDS = re.compile(r"(?:\.\$|\$\.)\s+")
 _WITHIN_STEPS = (",$", ", which", " so", " = ", " and", "Thus", "=")
 
 
@@ -14,8 +15,8 @@ _WITHIN_STEPS = (",$", ", which", " so", " = ", " and", "Thus", "=")
 class MathSteps:
     """Cuts at lines and after sentences that end in a formula, then evens out the lengths, all counted in characters.
 
-    The rules are those of the released code, in its order. It drops nothing either, but writes a newline behind each
-    prefix that a later stage trains on; here the steps joined are the text, always.
+    The rules are those of the released code, in its order, and the steps are equal. It drops nothing either, but writes
+    a newline behind each prefix that a later stage trains on; here the steps joined are the text, always.
     """
 
     max_steps: int = 10
@@ -31,8 +32,7 @@ class MathSteps:
 
     def split(self, text: str) -> tuple[str, ...]:
         """Cut a text into steps; joined, they are the text again. An empty text has no steps."""
-        pieces = [piece for piece in _PIECE_ENDS.split(text) if piece]
-        pieces = self._join_short(pieces)
+        pieces = self._join_short(_pieces(text))
         while len(pieces) >= self.max_steps:
             _merge(pieces, min(range(len(pieces)), key=lambda i: len(pieces[i])))
         pieces = self._split_off_answer(pieces)
@@ -43,7 +43,7 @@ class MathSteps:
     def _join_short(self, pieces: list[str]) -> list[str]:
         joined: list[str] = []
         for piece in pieces:
-            if joined and len(piece) < self.min_length:
+            if joined and (not piece.strip() or len(piece) < self.min_length):
                 joined[-1] += piece
             else:
                 joined.append(piece)
@@ -72,6 +72,18 @@ class MathSteps:
             return (piece,)
         cut = min(fit, key=lambda end: (abs(end - len(piece) / 2), end))
         return piece[:cut], piece[cut:]
+
+
+def _pieces(text: str) -> list[str]:
+    """Lines, cut after each sentence that ends in a formula, and between them newlines, one or two, as their own pieces.
+
+    A line is so judged by its length without its end.
+    """
+    pieces = []
+    for part in _LINE_ENDS.split(text):
+        cuts = [0, *(match.end() for match in _SENTENCE_ENDS.finditer(part)), len(part)]
+        pieces += [part[start:end] for start, end in itertools.pairwise(cuts) if end > start]
+    return pieces
 
 
 def _merge(pieces: list[str], index: int) -> int:
