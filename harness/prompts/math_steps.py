@@ -75,7 +75,7 @@ class MathSteps:
 
 
 def _pieces(text: str) -> list[str]:
-    """Lines, cut after each sentence that ends in a formula, and between them newlines, one or two, as their own pieces.
+    """Lines, cut after each sentence that ends in a formula; one or two newlines between them are pieces of their own.
 
     A line is so judged by its length without its end.
     """

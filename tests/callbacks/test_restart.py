@@ -9,7 +9,7 @@ from tests.callbacks.loop import NUM_STEPS, run
 
 
 class Look(Callback):
-    """Notes the epoch, the weights and the number of optimizer states that each first step of a start or an epoch sees."""
+    """Notes what the first step of each epoch, or of a resumed part of one, starts from."""
 
     def __init__(self):
         self.epochs, self.weights, self.num_states = [], [], []
