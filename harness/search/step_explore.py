@@ -17,7 +17,7 @@ class Continuation:
 
     completion: Completion
     right: bool = False
-    """Whether the whole response has the right answer."""
+    """Whether its answer is right."""
 
 
 @dataclass(frozen=True)
@@ -65,7 +65,8 @@ class StepExplore:
 
     Step i counts as sound when one of `samples` continuations of the problem and steps 1 to i has the right answer; the
     first that does not is the pit, and the search stops there. The search asks the reward which continuations are right
-    (a reward above 0).
+    (a reward above 0). It shows it the continuation alone, as the released code reads it, so that an answer guessed in
+    the steps before does not count; only a program that has tests is shown whole.
 
     The plain scan of the paper is `at_once=samples, skip_answer=False, share_prefixes=False`. The first two settings
     save tokens and change nothing: sample j after a prefix is the same however many are drawn at a time. With
@@ -159,8 +160,9 @@ class StepExplore:
             asked = replace(sampling, n=size, first=len(drawn))
             reply = yield Generate(problem, (prefix,), asked, number=0)
             [completions] = cast(list[list[Completion]], reply)
-            whole = tuple(prefix.extend(completion) for completion in completions)
-            scores = cast(list[Score], (yield Judge(problem, whole)))
+            before = prefix if problem.tests else Response()
+            judged = tuple(before.extend(completion) for completion in completions)
+            scores = cast(list[Score], (yield Judge(problem, judged)))
             drawn += tuple(Continuation(c, score.value > 0) for c, score in zip(completions, scores, strict=True))
             walk.found[prefix] = drawn
         return any(continuation.right for continuation in drawn)

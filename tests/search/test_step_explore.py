@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import random
+from dataclasses import replace
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from harness.grading import PROTOCOLS, grade
 from harness.search import StepExplore
-from harness.types import Generate, Response, Rollout, SamplingConfig, ScoredResponse
+from harness.types import Generate, Judge, Response, Rollout, SamplingConfig, ScoredResponse, UnitTest
 from tests.search.script import PROBLEM, Script, result
 
 STEPS = ("a\n", "b\n", "c\n", "#### 2")
@@ -76,6 +78,27 @@ def test_a_response_that_holds_no_answer_or_was_cut_is_continued_to_the_end(resp
 def test_a_pit_at_the_first_step_needs_no_continuations_before_it():
     [found], requests = explore({"a\n": ["no"] * 4})
     assert (found.pit, requests) == (0, [("a\n", 1)] * 4)
+
+
+@pytest.mark.parametrize("order", ["linear", "binary"])
+def test_an_answer_guessed_before_is_not_read_for_that_of_a_continuation(order):
+    """The protocol takes the first answer: read with their prefix, all continuations would answer 9."""
+    problem = replace(PROBLEM, answer="6")
+    response = wrong("I guess The answer is 9 at first.\n", "b\n", "The answer is 9", answer="9")
+    samples = {response.response.steps[0]: ["The answer is 6"] * 4, "".join(response.response.steps[:2]): ["no"] * 4}
+    script = Script(samples, lambda text: float(grade(text, "6", protocol=PROTOCOLS["self_explore"]).correct))
+    [found] = result(StepExplore(order=order).explore(Rollout(problem, (response,)), SamplingConfig()), script)
+    assert found.pit == 1
+
+
+def test_a_program_is_judged_whole():
+    problem = replace(PROBLEM, tests=(UnitTest(output="1"),))
+    script = Script(SAMPLES, lambda text: float(text.endswith("yes")))
+    result(StepExplore().explore(Rollout(problem, (wrong(*STEPS),)), SamplingConfig()), script)
+    judged = {
+        response.text for request in script.requests if isinstance(request, Judge) for response in request.responses
+    }
+    assert judged == {"a\nno", "a\nyes", "a\nb\nno"}
 
 
 def test_no_pit_is_looked_for_behind_the_last_step_allowed():
