@@ -2,16 +2,25 @@
 
 from __future__ import annotations
 
+import base64
+import hashlib
 import html
 import json
 import re
 import shutil
 import subprocess
+from html.parser import HTMLParser
+from xml.etree.ElementTree import fromstring
 
 import pytest
 
 from harness.commands.report import report
 from harness.errors import InputError
+from harness.report.formulas import ATTRIBUTES, TAGS, formulas
+from harness.search.tree import SearchTree, TreeNode
+from harness.store import write_rows
+from harness.types import Problem
+from tests.report.hostile import PAYLOADS
 
 CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome", "chrome"))), None)
 needs_chromium = pytest.mark.skipif(CHROMIUM is None, reason="Chromium is not installed (apt-get install chromium)")
@@ -24,14 +33,21 @@ const said = console.error; console.error = (...words) => { problems.push(words.
 </script>"""
 
 
+def digest(script: str) -> str:
+    """How a content security policy names a script."""
+    return "sha256-" + base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
+
+
 def browse(page, tmp_path, script: str):
     """Run a script in the opened page; what it returns as JSON, and the errors that were seen."""
-    text = page.read_text(encoding="utf-8").replace("<body>", f"<body>{CATCH}")
+    text = page.read_text(encoding="utf-8")
     driver = (
         "<script>let seen; try { seen = (() => {" + script + "})(); } catch (e) { problems.push(String(e)); }"
         "document.body.replaceChildren(Object.assign(document.createElement('pre'), "
         "{id: 'outcome', textContent: JSON.stringify({seen, problems})}));</script>"
     )
+    allowed = " ".join(f"'{digest(added[len('<script>') : -len('</script>')])}'" for added in (CATCH, driver))
+    text = text.replace("script-src ", f"script-src {allowed} ").replace("<body>", f"<body>{CATCH}")
     copy = tmp_path / "driven.html"
     copy.write_text(text.replace("</body>", f"{driver}</body>"), encoding="utf-8")
     command = [CHROMIUM, "--headless", "--no-sandbox", "--disable-gpu", f"--user-data-dir={tmp_path / 'profile'}"]
@@ -57,6 +73,83 @@ def test_the_page_asks_for_nothing_from_outside(page):
     assert "default-src 'none'" in text
     # What a model wrote cannot end the block of data.
     assert "</script><img" not in text
+
+
+class Markup(HTMLParser):
+    """The elements of a page as a browser would start them, the attributes of each, and the text of its scripts."""
+
+    def __init__(self, text: str) -> None:
+        super().__init__()
+        self.elements: list[tuple[str, dict[str, str | None]]] = []
+        self.scripts: list[str] = []
+        self.feed(text)
+
+    def handle_starttag(self, tag, attrs):
+        self.elements.append((tag, dict(attrs)))
+
+    def handle_data(self, data):
+        if self.cdata_elem == "script":
+            self.scripts.append(data)
+
+
+def test_only_the_one_script_of_the_page_may_run(page):
+    markup = Markup(page.read_text(encoding="utf-8"))
+    [policy] = [
+        attributes["content"]
+        for _, attributes in markup.elements
+        if "content" in attributes and "http-equiv" in attributes
+    ]
+    [scripts] = re.findall(r"script-src ([^;]*);", policy)
+    _, code = markup.scripts  # the data come first, as JSON, which no browser runs
+    assert scripts == f"'{digest(code)}'"
+    assert "base-uri 'none'" in policy
+    assert not [name for _, attributes in markup.elements for name in attributes if name.startswith("on")]
+
+
+@pytest.mark.parametrize("payload", PAYLOADS)
+def test_no_formula_holds_anything_but_mathml(payload):
+    for mathml in formulas([payload]).values():
+        for tag, attributes in Markup(mathml).elements:
+            assert tag in TAGS
+            assert attributes.keys() <= ATTRIBUTES
+        fromstring(mathml)
+
+
+def test_formulas_with_markup_in_their_text_are_still_shown():
+    [mathml] = formulas([r"$\text{if } a<b \text{ <b> \& so}$"]).values()
+    assert "".join(fromstring(mathml).itertext()).replace("\xa0", " ") == "if a<b <b> \\& so"
+
+
+@needs_chromium
+def test_no_payload_runs_in_the_page(tmp_path):
+    texts = PAYLOADS[:-1]  # the last holds control characters, which no file of problems does
+    nodes = tuple(TreeNode(0 if i else None, text, "open") for i, text in enumerate(("", *texts)))
+    write_rows(tmp_path / "hostile.jsonl", [SearchTree(Problem("hostile", " ".join(texts), "1"), nodes)])
+    assert report([tmp_path / "hostile.jsonl"], tmp_path / "hostile.html") == 0
+    seen = browse(
+        tmp_path / "hostile.html",
+        tmp_path,
+        """
+        show("Samples");
+        document.getElementById("unfold").click();
+        for (const node of document.querySelectorAll("#view *")) {
+            node.dispatchEvent(new Event("mouseover", {bubbles: true}));
+            if (!node.closest("summary, button")) node.dispatchEvent(new Event("click"));
+        }
+        const nodes = [...document.querySelectorAll("#view *")];
+        const names = nodes.map((node) => node.localName);
+        const risky = ["img", "script", "iframe", "svg", "a", "style", "object", "embed", "link", "meta"];
+        return {
+            ran: window.ran ?? null,
+            risky: names.filter((name) => risky.includes(name)),
+            maths: names.filter((name) => name === "math").length,
+            handlers: nodes.flatMap((node) => node.getAttributeNames()).filter((name) => name.startsWith("on")),
+        };
+        """,
+    )
+    assert seen["ran"] is None
+    assert seen["risky"] == seen["handlers"] == []
+    assert seen["maths"] >= 20
 
 
 def test_options_are_checked(runs, tmp_path):

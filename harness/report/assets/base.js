@@ -36,9 +36,9 @@ function rich(text, find) {
     const mathml = DATA.formulas[tex];
     if (!mathml) continue;
     parts.push(...marked(text.slice(last, match.index), find));
-    const holder = el("span", { title: tex });
-    holder.innerHTML = mathml; // made by the converter, never by a model
-    parts.push(holder);
+    // As XML, in which nothing but what formulas.py allows can stand; never as HTML, for a model wrote the text in it.
+    const tree = new DOMParser().parseFromString(mathml, "application/xml").documentElement;
+    parts.push(el("span", { title: tex }, document.importNode(tree, true)));
     last = match.index + match[0].length;
   }
   parts.push(...marked(text.slice(last), find));
