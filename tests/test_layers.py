@@ -23,7 +23,7 @@ TEXT = (
     "arithmetic.problems",
     "arithmetic.code",
 )
-TENSORS = ("models", "arithmetic.model")
+TENSORS = ("models", "objectives", "arithmetic.model")
 POWERS = ("engines", "rewards")
 # Package or module -> what it may import of the package besides itself. The longest name that fits counts.
 MAY_IMPORT: dict[str, tuple[str, ...]] = {
@@ -37,7 +37,7 @@ MAY_IMPORT: dict[str, tuple[str, ...]] = {
     "search": ("types", "protocols"),
     "metrics": (*WORDS, *TEXT, "rewards"),
     "rollouts": (*WORDS, *TEXT, *TENSORS, *POWERS, "search", "arithmetic", "metrics"),
-    "selection": (*WORDS, *TEXT, "search", "metrics", "rollouts"),
+    "selection": (*WORDS, *TEXT, "objectives", "search", "metrics", "rollouts"),
     "modules": (*WORDS, *TEXT, *TENSORS),
     "datamodules": (*WORDS, *TEXT, *TENSORS),
     "evals": (*WORDS, *TEXT, *TENSORS, *POWERS, "search", "arithmetic", "metrics", "rollouts"),
@@ -64,6 +64,8 @@ MUST_NOT_IMPORT: dict[str, tuple[str, ...]] = {
     "report": HEAVY,
     "models": ("lightning", "vllm"),
     "models.losses": ("lightning", "transformers"),
+    "objectives": ("transformers", "lightning", "vllm", "jsonargparse"),
+    "objectives.credit": HEAVY,
     "models.checkpoints": ("torch", "lightning", "vllm"),
     "modules": ("vllm",),
     "datamodules": ("vllm",),
