@@ -45,6 +45,7 @@ MODULES: dict[str, str] = {
     "rollouts.estimators": "metrics.estimators",
     "rollouts.explore_command": "commands.explore",
     "rollouts.first_pit": "selection.first_pit",
+    "rollouts.keyed_log": "rollouts.log",
     "rollouts.monitors": "metrics.monitors",
     "rollouts.pairs": "selection.outcome_pairs",
     "rollouts.pool": "selection.ranked",

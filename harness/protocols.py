@@ -69,6 +69,17 @@ class Reward(Protocol):
         """
 
 
+@runtime_checkable
+class Identified(Protocol):
+    """What says itself on what its results depend, where its constructor's arguments say too little or too much.
+
+    Such as a reward whose weights lie behind a path, and which scores alike whatever the size of its batches.
+    """
+
+    def identity(self) -> Mapping[str, Any]:
+        """Everything that decides results, by name; values as `harness.provenance.identity` takes them."""
+
+
 @dataclass(frozen=True)
 class Parallel:
     """A search asks to run searches side by side; the reply is the list of what they returned, in order."""
@@ -94,7 +105,11 @@ class Dispatch(Protocol):
 
 
 class SearchMethod(Protocol):
-    """Starts a search for responses to the problem of a rollout, whose responses so far it may extend."""
+    """Starts a search for responses to the problem of a rollout, whose responses so far it may extend.
+
+    A class with `judges = False` says that its searches yield no `Judge` and leave `step_values` empty: what they find
+    does not depend on reward or grader, and can be graded again when those change.
+    """
 
     def __call__(self, rollout: Rollout, sampling: SamplingConfig) -> Search: ...
 

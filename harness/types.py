@@ -195,6 +195,8 @@ class Rollout:
     iteration: int = 0
     weights: str = ""
     """Fingerprint of the policy's weights that drew the responses."""
+    provenance: str = ""
+    """Hash of all that decided the draws and their verdicts (`harness.provenance`), in files that can be continued."""
 
 
 @dataclass(frozen=True)

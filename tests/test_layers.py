@@ -14,6 +14,7 @@ ROOT = Path(__file__).parent.parent / "harness"
 WORDS = ("types", "protocols", "errors", "environment")
 TEXT = (
     "store",
+    "provenance",
     "moved",
     "prompts",
     "problems",

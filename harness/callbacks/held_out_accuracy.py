@@ -8,7 +8,8 @@ from pathlib import Path
 from harness.metrics.intervals import mean_interval
 from harness.metrics.monitors import monitors
 from harness.problems import read_all_problems
-from harness.rollouts.collect import collect
+from harness.rewards import Outcome
+from harness.rollouts.collect import collect, grade_again
 from harness.rollouts.dispatcher import Dispatcher
 from harness.rollouts.log import RolloutLog
 from harness.store import write_json
@@ -39,7 +40,6 @@ class HeldOutAccuracy:
         """Sample, grade and write the numbers; return them."""
         problems = self.load()
         result = self.result_file(folder, iteration)
-        log = RolloutLog(result.with_suffix(".jsonl"), dispatcher.engine.version)
         greedy = SamplingConfig(n=1, temperature=0.0, max_tokens=self.max_tokens, seed=self.seed)
 
         def sample(sampling: SamplingConfig) -> list[Rollout]:
@@ -49,12 +49,16 @@ class HeldOutAccuracy:
                 lambda chunk: collect(chunk, dispatcher, sampling, grader=grader, iteration=iteration),
             )
 
-        rollouts = sample(greedy)
-        accuracy = mean_interval([float(rollout.responses[0].correct) for rollout in rollouts])
-        metrics = {"accuracy": accuracy.value, "accuracy_low": accuracy.low, "accuracy_high": accuracy.high}
-        if self.num_samples:
-            drawn = monitors(sample(replace(greedy, n=self.num_samples, temperature=self.temperature)))
-            metrics |= {"pass@1": drawn["accuracy"], f"pass@{self.num_samples}": drawn["solved"]}
-            metrics |= {name: drawn[name] for name in ("distinct_correct", "entropy", "mean_tokens")}
+        made_by = dispatcher.provenance(reward=Outcome(), grader=grader)
+        with RolloutLog(
+            result.with_suffix(".jsonl"), made_by, lambda rows: grade_again(rows, dispatcher, grader=grader)
+        ) as log:
+            rollouts = sample(greedy)
+            accuracy = mean_interval([float(rollout.responses[0].correct) for rollout in rollouts])
+            metrics = {"accuracy": accuracy.value, "accuracy_low": accuracy.low, "accuracy_high": accuracy.high}
+            if self.num_samples:
+                drawn = monitors(sample(replace(greedy, n=self.num_samples, temperature=self.temperature)))
+                metrics |= {"pass@1": drawn["accuracy"], f"pass@{self.num_samples}": drawn["solved"]}
+                metrics |= {name: drawn[name] for name in ("distinct_correct", "entropy", "mean_tokens")}
         write_json(result, {"iteration": iteration, "weights": dispatcher.engine.version, **metrics})
         return metrics

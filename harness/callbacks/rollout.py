@@ -228,7 +228,7 @@ class RolloutCallback(Callback):
             self._engine.wake()
             if self._engine.version != version:
                 self._engine.sync(named_weights(model), version)
-            dispatcher = Dispatcher(self._engine, module.tokenizer, self._template, self.reward)
+            dispatcher = Dispatcher(self._engine, module.tokenizer, self._template, self.reward, grader=self.grader)
             self._prove(model, version, dispatcher)
             yield dispatcher
             self._engine.sleep()

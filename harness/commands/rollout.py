@@ -64,7 +64,7 @@ def rollout(
     from harness.progress import track
     from harness.prompts.templates import find_template
     from harness.rewards.outcome import Outcome
-    from harness.rollouts.collect import collect
+    from harness.rollouts.collect import collect, grade_again
     from harness.rollouts.dispatcher import Dispatcher
     from harness.rollouts.log import RolloutLog, chunks
     from harness.rollouts.step_ends import with_step_ends
@@ -82,8 +82,11 @@ def rollout(
         dispatcher = Dispatcher(
             opened, load_tokenizer(model), find_template(template), reward or Outcome(), sandbox, grader
         )
-        log = RolloutLog(output, opened.version)
+        made_by = dispatcher.provenance(search, start=[file_hash(path) for path in start or ()])
         rollouts: list[Rollout] = []
+
+        def judge(rows: Sequence[Rollout]) -> Iterable[Rollout]:
+            return grade_again(rows, dispatcher, search=search, reward=reward, grader=grader)
 
         def sample(part: Sequence[Problem]) -> Iterable[Rollout]:
             known = {
@@ -93,7 +96,7 @@ def rollout(
             }
             return collect(part, dispatcher, sampling, search=search, reward=reward, grader=grader, start=known)
 
-        with track(len(wanted), "rollouts") as progress:
+        with RolloutLog(output, made_by, judge) as log, track(len(wanted), "rollouts") as progress:
             for chunk in chunks(wanted, chunk_size):
                 newest = log.chunk(chunk, sampling, sample)
                 rollouts += newest

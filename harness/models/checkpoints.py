@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 import re
@@ -111,6 +112,23 @@ def load_tokenizer(checkpoint: str | Path, *, distinct_pad: bool = False) -> Any
         tokenizer.pad_token = others[0]
     tokenizer.padding_side = "right"
     return tokenizer
+
+
+def tokenizer_fingerprint(tokenizer: Any) -> str:
+    """Hash of all by which a tokenizer turns text and chats into tokens, as 16 hex digits.
+
+    Of a tokenizer without a fast implementation its class, vocabulary and special tokens.
+    """
+    backend = getattr(tokenizer, "backend_tokenizer", None)
+    if backend is None:
+        rules = {"class": type(tokenizer).__name__, "vocabulary": tokenizer.get_vocab()}
+    else:
+        rules = json.loads(backend.to_str())
+        # Set by calls, not by the checkpoint.
+        rules.pop("padding", None)
+        rules.pop("truncation", None)
+    parts = [rules, tokenizer.chat_template, {name: str(token) for name, token in tokenizer.special_tokens_map.items()}]
+    return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()[:16]
 
 
 def check_eos(tokenizer: Any, where: str) -> None:

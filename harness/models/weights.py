@@ -223,6 +223,23 @@ def fingerprint(weights: Iterable[tuple[str, Tensor]]) -> str:
     return digest.hexdigest()[:16]
 
 
+def stored_fingerprint(folder: Path) -> str:
+    """Fingerprint of all that the weight files of a checkpoint directory hold, whatever model they belong to."""
+    from safetensors import safe_open
+
+    def stored() -> Iterator[tuple[str, Tensor]]:
+        for file in sorted(folder.glob("*.safetensors")):
+            with safe_open(file, framework="pt") as weights:
+                for name in sorted(weights.keys()):
+                    yield f"{file.name}/{name}", weights.get_tensor(name)
+        for file in sorted(folder.glob("pytorch_model*.bin")):
+            tensors = torch.load(file, map_location="cpu", weights_only=True, mmap=True)
+            for name in sorted(tensors):
+                yield f"{file.name}/{name}", tensors[name]
+
+    return fingerprint(stored())
+
+
 def save_checkpoint(model: nn.Module, tokenizer: PreTrainedTokenizerBase, folder: str | Path) -> None:
     """Write a Hugging Face checkpoint directory: complete or not at all, replacing an older one of that name.
 

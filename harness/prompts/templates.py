@@ -6,7 +6,7 @@ import itertools
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, ClassVar
 
 from harness.errors import InputError
 from harness.prompts.math_steps import MathSteps
@@ -49,6 +49,9 @@ class PromptTemplate:
     steps: StepFormat | MathSteps = StepFormat()
     answer_protocol: str = "default"
     """Name of the rule by which the grader finds the final answer (`harness.grading.PROTOCOLS`)."""
+
+    prompting: ClassVar[tuple[str, ...]] = ("user", "system", "chat", "few_shot", "shot_separator", "stop")
+    """The fields that decide what a model is asked and where its response ends."""
 
     def _fill(self, question: str, choices: Sequence[str], answer: str = "") -> str:
         filled = {"{choices}": "\n".join(choices), "{question}": question, "{answer}": answer}

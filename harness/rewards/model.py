@@ -95,6 +95,22 @@ class RewardModel:
         self.batch_tokens, self.dtype, self.device = batch_tokens, dtype, device
         self._loaded: tuple[Any, Any] | None = None
         self._cut = False
+        self._weights = ""
+
+    def identity(self) -> dict[str, Any]:
+        """What the scores depend on; the weights by their content, wherever they lie."""
+        from harness.models.checkpoints import load_tokenizer, resolve_checkpoint, tokenizer_fingerprint
+        from harness.models.weights import stored_fingerprint
+
+        if not self._weights:  # they are loaded once as well
+            path = resolve_checkpoint(self.checkpoint)
+            self._weights = f"{stored_fingerprint(path)}-{tokenizer_fingerprint(load_tokenizer(path))}"
+        settings = ("per_step", "aggregation", "scale", "activation", "append_eos", "bounds", "dtype")
+        return {
+            "weights": self._weights,
+            "template": {name: getattr(self.template, name) for name in self.template.prompting},
+            **{name: getattr(self, name) for name in settings},
+        }
 
     def _load(self) -> tuple[Any, Any]:
         """The model and its tokenizer, loaded at the first use."""

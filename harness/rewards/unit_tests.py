@@ -9,6 +9,7 @@ import os
 import re
 from collections.abc import Sequence
 from functools import cache
+from typing import Any
 
 from harness.errors import InputError
 from harness.sandbox import Limits, Sandbox
@@ -59,6 +60,10 @@ class UnitTests:
         self.all_or_nothing = all_or_nothing
         self.timeout, self.memory = timeout, memory
         self.workers = workers or os.cpu_count() or 1
+
+    def identity(self) -> dict[str, Any]:
+        """What the scores depend on; not how many programs run at a time."""
+        return {"all_or_nothing": self.all_or_nothing, "timeout": self.timeout, "memory": self.memory}
 
     def __call__(
         self, problems: Sequence[Problem], responses: Sequence[Response], correct: Sequence[bool]

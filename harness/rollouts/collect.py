@@ -13,7 +13,7 @@ from harness.rewards.outcome import Outcome
 from harness.rollouts.dispatcher import Dispatcher
 from harness.rollouts.verdicts import grade_pairs
 from harness.search import Sampling, drive
-from harness.types import Problem, Rollout, SamplingConfig, ScoredResponse
+from harness.types import Problem, Response, Rollout, SamplingConfig, ScoredResponse
 
 MAX_WAITING_GROUPS = 8
 """Groups that may wait to be graded before sampling waits for the grader."""
@@ -68,6 +68,31 @@ def collect(
         for group, future in graded:
             yield from with_verdicts(group, future.result(), reward)
     yield from score(finished, dispatcher, reward, grader)
+
+
+def grade_again(
+    rollouts: Sequence[Rollout],
+    dispatcher: Dispatcher,
+    *,
+    search: SearchMethod | None = None,
+    reward: Reward | None = None,
+    grader: str = "strict",
+) -> list[Rollout]:
+    """Stored rollouts with the steps, verdicts and rewards that they would have if they were sampled now.
+
+    For independent samples and searches that do not judge; what others draw depends on verdicts and rewards.
+    """
+    split = dispatcher.template.steps.split
+    independent = search is None or isinstance(search, Sampling)
+
+    def bare(response: Response) -> Response:
+        return replace(response, steps=split(response.text) if independent else response.steps, step_values=())
+
+    undecided = [
+        replace(rollout, responses=tuple(ScoredResponse(bare(scored.response)) for scored in rollout.responses))
+        for rollout in rollouts
+    ]
+    return score(undecided, dispatcher, reward, grader) if undecided else []
 
 
 def score(

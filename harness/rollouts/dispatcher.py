@@ -9,9 +9,15 @@ from dataclasses import replace
 from typing import Any, Protocol, runtime_checkable
 
 from harness.errors import InputError
+from harness.grading import PROTOCOLS
+from harness.grading.graders import named as find_grader
+from harness.models.checkpoints import tokenizer_fingerprint
 from harness.prompts.templates import PromptTemplate
 from harness.protocols import Engine, Reward
+from harness.provenance import UNKNOWN, Provenance, identity
+from harness.rewards.outcome import Outcome
 from harness.rollouts.verdicts import grade_pairs
+from harness.search.sampling import Sampling
 from harness.store import stable_hash
 from harness.types import (
     Completion,
@@ -41,6 +47,8 @@ class BackgroundExecutor(Protocol):
         """Outcomes that are there, after waiting at most `timeout` seconds for one (None: without end)."""
 
 
+INDEPENDENT = "independent samples"
+"""What an account of a run without a search calls it."""
 JUDGE_SHARE = 0.25
 """Judgements wait for one another until they are this share of the engine's requests: a reward scores a batch in little
 more time than one response, and few searches are kept waiting."""
@@ -102,6 +110,51 @@ class Dispatcher:
     def mean_pending(self) -> float:
         """Requests that the engine had at a time, averaged over the time it worked."""
         return self._pending_seconds / self.seconds["generate"] if self.seconds["generate"] else 0.0
+
+    def provenance(
+        self, search: object = None, *, reward: Reward | None = None, grader: str = "", **further: Any
+    ) -> Provenance:
+        """All that decides what a search draws here, and how that is judged.
+
+        Of independent samples and of searches with `judges = False` reward, grader and answer protocol only judge; of
+        all others they decide what is drawn.
+
+        Args:
+            search: default is independent samples.
+            reward: of the finished responses; default is the dispatcher's, and without one the outcome.
+            grader: of the finished responses; default is the dispatcher's.
+            further: what else decides the draws, by name.
+        """
+        independent = search is None or isinstance(search, Sampling)
+        judges = not independent and getattr(search, "judges", True)
+        template, kind = self.template, self.engine.name.partition(" ")[0]
+        known = (
+            self.engine.version
+            if kind != "server"
+            else {UNKNOWN: f"a server only names its model: {self.engine.version}"}
+        )
+        drawn: dict[str, Any] = {
+            "weights": known,
+            "engine": {"kind": kind, "max_context": self.engine.max_context},
+            "tokenizer": tokenizer_fingerprint(self.tokenizer),
+            "template": {name: identity(getattr(template, name)) for name in template.prompting},
+            "search": INDEPENDENT if independent else identity(search),
+            **{name: identity(value) for name, value in further.items()},
+        }
+        judged: dict[str, Any] = {
+            "reward": identity(reward or self.reward or Outcome()),
+            "grader": find_grader(grader or self.grader).label,
+            "answer_protocol": identity(PROTOCOLS[template.answer_protocol]),
+        }
+        steps = {"steps": identity(template.steps)}
+        if independent:
+            judged |= steps
+        else:
+            drawn |= steps | {"executor": identity(self.executor)}
+        if judges:
+            return Provenance(drawn | judged)
+        shown = ("answer",) if "{answer}" in template.user else ()
+        return Provenance(drawn, judged, ("question", "choices", *shown))
 
     def begin(self) -> None:
         """Have the searches that start now draw what they would draw on a fresh dispatcher."""

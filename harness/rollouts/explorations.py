@@ -10,11 +10,10 @@ from statistics import fmean
 
 from harness.prompts.templates import encode_prompt
 from harness.rollouts.dispatcher import Dispatcher
-from harness.rollouts.keyed_log import complete
+from harness.rollouts.log import complete
 from harness.rollouts.step_ends import with_step_ends
 from harness.search import drive
 from harness.search.step_explore import Exploration, StepExplore
-from harness.store import stable_hash
 from harness.types import Problem, Response, Rollout, SamplingConfig, ScoredResponse
 
 
@@ -26,10 +25,10 @@ class Explored:
     chosen: tuple[str, ...] = ()
     """For each, the right response that it was paired with."""
     explorations: tuple[Exploration, ...] = ()
-    settings: str = ""
-    """Fingerprint of all that decides what is drawn, apart from the weights."""
     weights: str = ""
     """Fingerprint of the policy that explored."""
+    provenance: str = ""
+    """Hash of all that decided what was drawn (`harness.provenance`)."""
 
 
 Paired = Sequence[tuple[str, ScoredResponse]]
@@ -74,7 +73,7 @@ def collect_explorations(
 ) -> list[Explored]:
     """Explore the rejected response of every pair into a file, and return one row for each problem.
 
-    Rows in the file are kept as `harness.rollouts.keyed_log.complete` says.
+    Rows in the file are kept as `harness.rollouts.log.complete` says.
 
     Args:
         path: JSONL file; it need not exist.
@@ -84,8 +83,8 @@ def collect_explorations(
         dispatcher: answers the searches; its reward says which continuations are right.
         search: the exploration.
         sampling: its seed and a problem's id fix what is drawn.
-        pairing: what `paired` does, and
-        source: fingerprint of the rollouts, lest a file be continued with others.
+        pairing: what `paired` does.
+        source: fingerprint of the rollouts; a file is not continued with others.
         progress: told how many more problems are done.
     """
 
@@ -96,15 +95,15 @@ def collect_explorations(
         for name, found in drive(searches, dispatcher):
             yield Explored(rollouts[name].problem, begun[name][0], tuple(found), weights=dispatcher.engine.version)
 
-    settings = stable_hash(repr(search), sampling, pairing, repr(dispatcher.template), dispatcher.grader, source)
+    provenance = dispatcher.provenance(search, sampling=sampling, pairing=pairing, source=source)
     return complete(
         path,
         Explored,
         lambda row: row.problem.id,
         list(rollouts),
         explore,
-        settings=f"{settings:016x}",
-        weights=dispatcher.engine.version,
+        provenance=provenance,
+        problems={name: rollout.problem for name, rollout in rollouts.items()},
         progress=progress,
     )
 

@@ -23,7 +23,7 @@ from harness.metrics.monitors import describe_rewards, monitors
 from harness.problems import shared_questions
 from harness.protocols import Reward, SamplingScheduler, SearchMethod, Selector
 from harness.rewards import Outcome
-from harness.rollouts.collect import collect
+from harness.rollouts.collect import collect, grade_again
 from harness.rollouts.dispatcher import Dispatcher
 from harness.rollouts.log import RolloutLog, chunks
 from harness.store import file_hash, from_dict, read_jsonl, stable_hash, to_dict, write_json, write_rows
@@ -97,16 +97,16 @@ class Iteration:
         seconds, tokens = {}, {}
 
         started, before = time.perf_counter(), dispatcher.num_tokens
-        probe = _Probe(self, iteration, RolloutLog(paths.probe, dispatcher.engine.version), dispatcher, progress)
-        decision = self.scheduler.decide(iteration, probe)
+        with self._log(paths.probe, dispatcher) as log:
+            decision = self.scheduler.decide(iteration, _Probe(self, iteration, log, dispatcher, progress))
         seconds["probe"], tokens["probe"] = time.perf_counter() - started, dispatcher.num_tokens - before
 
         started, before = time.perf_counter(), dispatcher.num_tokens
         sampling = replace(decision[0].sampling, seed=stable_hash(self.seed, iteration, "train", bits=31))
-        log = RolloutLog(paths.rollouts, dispatcher.engine.version)
-        rollouts = self._sample(
-            self.chosen_problems(iteration), sampling, log, dispatcher, progress, "sample", iteration
-        )
+        with self._log(paths.rollouts, dispatcher) as log:
+            rollouts = self._sample(
+                self.chosen_problems(iteration), sampling, log, dispatcher, progress, "sample", iteration
+            )
         seconds["sample"], tokens["sample"] = time.perf_counter() - started, dispatcher.num_tokens - before
 
         config, account = self.scheduler.refine(decision, rollouts)
@@ -114,9 +114,8 @@ class Iteration:
         known, hints = rollouts, {}
         if self.hint:
             started, helper = time.perf_counter(), hinting(dispatcher, self.hint)
-            hinted = self._hinted(
-                rollouts, sampling, RolloutLog(paths.hinted, dispatcher.engine.version), helper, progress
-            )
+            with self._log(paths.hinted, helper) as log:
+                hinted = self._hinted(rollouts, sampling, log, helper, progress)
             known, hints = with_hinted(rollouts, hinted), {"rationalized_share": rationalized_share(hinted)}
             seconds["hint"], tokens["hint"] = time.perf_counter() - started, helper.num_tokens
             written.append(paths.hinted)
@@ -142,6 +141,15 @@ class Iteration:
         }
         write_json(paths.manifest, manifest)
         return manifest
+
+    def _log(self, path: Path, dispatcher: Dispatcher) -> RolloutLog:
+        """The rollouts that a file holds, and those that are added to it."""
+        made_by = dispatcher.provenance(self.search, reward=self.reward, grader=self.grader)
+
+        def judge(rollouts: Sequence[Rollout]) -> Iterable[Rollout]:
+            return grade_again(rollouts, dispatcher, search=self.search, reward=self.reward, grader=self.grader)
+
+        return RolloutLog(path, made_by, judge)
 
     def _sample(
         self,

@@ -7,12 +7,12 @@ from dataclasses import replace
 from pathlib import Path
 
 from harness.rollouts.dispatcher import Dispatcher
-from harness.rollouts.keyed_log import complete
+from harness.rollouts.log import complete
 from harness.rollouts.verdicts import grade_pairs
 from harness.search import MCTS, drive
 from harness.search.driver import own_seed
 from harness.search.tree import SearchTree
-from harness.store import read_rows, stable_hash
+from harness.store import read_rows
 from harness.types import Problem, Rollout, SamplingConfig, ScoredResponse
 
 
@@ -81,7 +81,7 @@ def collect_trees(
         progress: told how many more trees there are, first those found in the file.
 
     Raises:
-        InputError: a tree in the file was grown with other settings or other weights.
+        InputError: a tree in the file was grown otherwise than it would be now.
     """
     by_id = {problem.id: problem for problem in problems}
 
@@ -101,16 +101,11 @@ def collect_trees(
             lambda tree: (tree.problem.id, tree.index),
             [(name, index) for name, count in counts.items() for index in range(count)],
             grow,
-            settings=settings_of(search, sampling),
-            weights=dispatcher.engine.version,
+            provenance=dispatcher.provenance(search, grader=grader, sampling=sampling),
+            problems=by_id,
             progress=progress if not number else lambda count: None,
         )
     return found
-
-
-def settings_of(search: MCTS, sampling: SamplingConfig) -> str:
-    """A fingerprint of all that decides how a tree grows, apart from the weights."""
-    return f"{stable_hash(repr(search), sampling):016x}"
 
 
 def read_trees(path: str | Path) -> list[SearchTree]:

@@ -106,6 +106,7 @@ class Sandbox:
             "output_limit": output_limit,
             "snapshots": snapshots,
         }
+        self._settings = settings
         try:
             self._workers += [_Worker(self._base, settings) for _ in range(workers)]
             self.layers: dict[str, str] = {}
@@ -116,6 +117,10 @@ class Sandbox:
         except BaseException:
             self.close()
             raise
+
+    def identity(self) -> dict[str, Any]:
+        """What the outcomes of programs depend on; not how many run at a time, nor what is kept to save time."""
+        return {name: value for name, value in self._settings.items() if name != "snapshots"}
 
     def _require(self, level: Level) -> None:
         missing = "; ".join(f"{name} ({why})" for name, why in self.layers.items() if why)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from typing import cast
+from typing import ClassVar, cast
 
 from harness.protocols import Search
 from harness.types import Completion, Generate, Response, Rollout, SamplingConfig
@@ -15,6 +15,8 @@ class Sampling:
 
     Sample number j is the same whether it is drawn with the others or later, to extend a rollout.
     """
+
+    judges: ClassVar[bool] = False
 
     def __call__(self, rollout: Rollout, sampling: SamplingConfig) -> Search:
         drawn = len(rollout.responses)

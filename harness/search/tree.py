@@ -99,8 +99,8 @@ class SearchTree:
     seed: int = 0
     weights: str = ""
     """Fingerprint of the policy's weights."""
-    settings: str = ""
-    """Fingerprint of the search and its sampling."""
+    provenance: str = ""
+    """Hash of all that decided the tree (`harness.provenance`)."""
 
     def children(self) -> list[list[int]]:
         """Indices of each node's children, in sample order."""

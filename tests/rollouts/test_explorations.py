@@ -123,9 +123,9 @@ def test_a_killed_run_continues_to_the_same_rows(rollouts, tiny_tokenizer, tmp_p
 def test_rows_of_other_settings_or_other_rollouts_are_refused(rollouts, tiny_tokenizer, tmp_path):
     path = tmp_path / "explored.jsonl"
     run(path, rollouts, tiny_tokenizer)
-    with pytest.raises(InputError, match=r"explored.jsonl:1: this row was made with other settings"):
+    with pytest.raises(InputError, match=r"explored.jsonl:1: made with another search.samples"):
         run(path, rollouts, tiny_tokenizer, search=StepExplore(samples=8))
-    with pytest.raises(InputError, match="other settings"):
+    with pytest.raises(InputError, match="made with another source"):
         run(path, rollouts, tiny_tokenizer, source="other rollouts")
 
 

@@ -11,6 +11,7 @@ import pytest
 
 from harness.errors import InputError
 from harness.prompts.templates import PromptTemplate
+from harness.rewards import Likelihood
 from harness.rollouts.dispatcher import Dispatcher
 from harness.rollouts.trees import collect_trees, read_trees
 from harness.search import MCTS, PlainSteps
@@ -36,6 +37,10 @@ def make_server(folder: Path | str) -> Dispatcher:
 
     engine = open_engine(folder, EngineConfig(kind="transformers"))
     return Dispatcher(engine, load_tokenizer(folder), PromptTemplate("test"), Outcome())
+
+
+def make_server_like(server: Dispatcher, template=None, reward=None) -> Dispatcher:
+    return Dispatcher(server.engine, server.tokenizer, template or server.template, reward or server.reward)
 
 
 def test_trees_come_back_from_disk_as_they_were_grown(server, tmp_path):
@@ -97,11 +102,27 @@ def test_a_stopped_run_continues_to_the_same_file(tiny_model_dir, tmp_path):
     assert without_logps(broken) == without_logps(whole)
 
 
-def test_trees_of_other_settings_are_refused(server, tmp_path):
-    path = tmp_path / "trees.jsonl"
-    collect_trees(path, PROBLEMS[:1], server, SEARCH, SAMPLING)
-    with pytest.raises(InputError, match=r"trees.jsonl:1: this row was made with other settings"):
-        collect_trees(path, PROBLEMS, server, SEARCH, SamplingConfig(max_tokens=8, seed=2))
+def test_trees_that_were_grown_otherwise_are_refused_with_what_differs(server, tmp_path):
+    path, one = tmp_path / "trees.jsonl", PROBLEMS[:1]
+    collect_trees(path, one, server, SEARCH, SAMPLING)
+    before = path.read_bytes()
+
+    def refused(field: str, problems=one, search=SEARCH, sampling=SAMPLING, grader="strict", **dispatcher):
+        changed = make_server_like(server, **dispatcher)
+        with pytest.raises(InputError, match=rf"trees.jsonl:1: made with another {field}"):
+            collect_trees(path, problems, changed, search, sampling, grader=grader)
+
+    refused("sampling.seed", sampling=replace(SAMPLING, seed=2))
+    refused("search.rollouts", search=replace(SEARCH, rollouts=4))
+    refused("grader", grader="rstar")
+    refused("problem.answer", problems=[replace(PROBLEMS[0], answer="2")])
+    refused("reward.class", reward=Likelihood())
+    refused("template.user", template=replace(server.template, user="Q: {question}\n"))
+    refused("answer_protocol", template=replace(server.template, answer_protocol="boxed"))
+    assert path.read_bytes() == before
+    renamed = make_server_like(server, template=replace(server.template, name="of the same content"))
+    collect_trees(path, one, renamed, SEARCH, SAMPLING)
+    assert renamed.num_tokens == 0
 
 
 @pytest.mark.slow
