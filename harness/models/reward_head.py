@@ -14,8 +14,9 @@ import torch
 from torch import Tensor, nn
 
 from harness.errors import InputError
-from harness.models.losses import sum_by_row, token_logps
-from harness.models.weights import REWARD_HEAD_FILE, load_causal_lm, logits_at, plain_model
+from harness.models.losses import sum_by_row
+from harness.models.token_stats import token_stats
+from harness.models.weights import REWARD_HEAD_FILE, load_causal_lm, plain_model
 
 Likelihood = Literal["sum", "mean"]
 
@@ -105,11 +106,11 @@ def likelihood_rewards(
 
     hook = plain_model(model).get_output_embeddings().register_forward_pre_hook(look)
     try:
-        logits = logits_at(model, input_ids, sources, **inputs)
+        stats = token_stats(model, input_ids, sources, targets, **inputs)
     finally:
         hook.remove()
     values, alpha = caught
-    logps = sum_by_row(token_logps(logits, targets), sides, len(ends))
+    logps = sum_by_row(stats.logps, sides, len(ends))
     counts = sum_by_row(torch.ones_like(targets, dtype=logps.dtype), sides, len(ends))
     if before is not None:
         logps, counts = _accumulated(logps, before), _accumulated(counts, before)

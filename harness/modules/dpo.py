@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -21,11 +21,10 @@ from harness.models.losses import (
     PreferenceLossConfig,
     preference_loss,
     sum_by_row,
-    token_entropies,
-    token_logps,
 )
 from harness.models.shared_prefix import attention_inputs, supervised_tokens
-from harness.models.weights import load_causal_lm, logits_at
+from harness.models.token_stats import TokenStats, token_stats
+from harness.models.weights import load_causal_lm
 from harness.modules.base import DType, LoRAConfig, Sums
 from harness.modules.optimizer import OptimizerConfig
 from harness.modules.pairs import PairModule
@@ -206,24 +205,28 @@ class DPOModule(PairModule):
         sources, targets, sides = supervised_tokens(batch)
         num_sides = len(batch["lengths"])
 
-        def tokens(model: Any) -> tuple[Tensor, Tensor]:
-            logits = logits_at(model, batch["input_ids"], sources, **attention_inputs(batch, model))
-            return sum_by_row(token_logps(logits, targets), sides, num_sides), logits
+        def tokens(model: Any, entropy: bool = False) -> TokenStats:
+            inputs = attention_inputs(batch, model)
+            return token_stats(model, batch["input_ids"], sources, targets, entropy=entropy, **inputs)
 
-        policy, logits = tokens(self.model)
+        def by_side(values: Tensor) -> Tensor:
+            return sum_by_row(values, sides, num_sides)
+
+        stats = tokens(self.model, entropy=self._due or not self.training)
+        policy = by_side(stats.logps)
         with torch.no_grad():
-            reference = self._reference_logps(batch, tokens, policy)
-        lengths = sum_by_row(torch.ones_like(sides, dtype=policy.dtype), sides, num_sides)
+            reference = self._reference_logps(batch, lambda model: by_side(tokens(model).logps), policy)
+        lengths = by_side(torch.ones_like(sides, dtype=policy.dtype))
         pairs = PairLogps(*(side for values in (policy, reference, lengths) for side in values[batch["pairs"]]))
         weight = batch["weight"]
         loss = (preference_loss(pairs, self.losses, self.loss_config) * weight).sum()
-        if self.training and not self._due:
+        if stats.entropies is None:
             return Sums(loss, weight.sum())
-        entropy = sum_by_row(token_entropies(logits), sides, num_sides) / lengths
+        entropy = by_side(stats.entropies.detach()) / lengths
         rows = torch.stack([self.loss_config.beta * pairs.delta, weight, pairs.num_chosen - pairs.num_rejected], 1)
         return Sums(loss, weight.sum(), self._metrics(pairs, entropy[batch["pairs"]], weight), rows.detach())
 
-    def _reference_logps(self, batch: dict[str, Any], tokens: Any, policy: Tensor) -> Tensor:
+    def _reference_logps(self, batch: dict[str, Any], logps: Callable[[Any], Tensor], policy: Tensor) -> Tensor:
         if not self.needs_reference:
             return torch.zeros_like(policy)
         if not self.frozen:
@@ -235,11 +238,11 @@ class DPOModule(PairModule):
             return batch["reference_logps"].to(policy.dtype)
         if self.adapter_off:
             with self.model.disable_adapter():
-                return tokens(self.model)[0]
+                return logps(self.model)
         model = self._reference_model[0]
         if model.device != self.device:
             self._reference_model[0] = model = model.to(self.device)
-        return tokens(model)[0]
+        return logps(model)
 
     @torch.no_grad()
     def _metrics(self, pairs: PairLogps, entropy: Tensor, weight: Tensor) -> dict[str, Tensor]:

@@ -14,8 +14,9 @@ import torch
 from torch import Tensor
 
 from harness.errors import InputError
-from harness.models.losses import sum_by_row, token_logps
-from harness.models.weights import fingerprint, logits_at
+from harness.models.losses import sum_by_row
+from harness.models.token_stats import token_stats
+from harness.models.weights import fingerprint
 from harness.store import write_bytes
 
 Side = tuple[np.ndarray, int]
@@ -116,9 +117,8 @@ def logps_of_sides(model: Any, sides: Sequence[Side], device: torch.device) -> T
         sources.append(torch.arange(start - 1, len(ids) - 1) + row * width)
         targets.append(padded[row, start : len(ids)])
         rows.append(torch.full((len(ids) - start,), row))
-    logits = logits_at(model, padded.to(device), torch.cat(sources).to(device))
-    values = token_logps(logits, torch.cat(targets).to(device))
-    return sum_by_row(values, torch.cat(rows).to(device), len(sides))
+    stats = token_stats(model, padded.to(device), torch.cat(sources).to(device), torch.cat(targets).to(device))
+    return sum_by_row(stats.logps, torch.cat(rows).to(device), len(sides))
 
 
 def chunks(batches: Sequence[list[int]], size: int) -> Iterator[Sequence[list[int]]]:

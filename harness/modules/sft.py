@@ -4,10 +4,9 @@ from __future__ import annotations
 
 from typing import Any
 
-import torch
-
-from harness.models.losses import sft_loss, supervised_positions, token_logps
-from harness.models.weights import load_causal_lm, logits_at
+from harness.models.losses import sft_loss, supervised_positions
+from harness.models.token_stats import token_stats
+from harness.models.weights import load_causal_lm
 from harness.modules.base import DType, LoRAConfig, Sums, TrainingModule
 from harness.modules.optimizer import OptimizerConfig
 
@@ -47,9 +46,8 @@ class SFTModule(TrainingModule):
     def sums(self, batch: dict[str, Any]) -> Sums:
         positions, targets, _ = supervised_positions(batch["labels"])
         inputs = {"position_ids": batch["position_ids"]} if "position_ids" in batch else {}
-        logits = logits_at(self.model, batch["input_ids"], positions, **inputs)
+        seen = self._due or not self.training
+        stats = token_stats(self.model, batch["input_ids"], positions, targets, top=seen, **inputs)
         weights = batch["weights"].flatten()[positions + 1]
-        loss, weight = sft_loss(token_logps(logits, targets), weights)
-        with torch.no_grad():
-            correct = ((logits.argmax(-1) == targets) * weights).sum()
-        return Sums(loss, weight, {"accuracy": correct})
+        loss, weight = sft_loss(stats.logps, weights)
+        return Sums(loss, weight, {"accuracy": ((stats.top == targets) * weights).sum()} if seen else {})

@@ -18,6 +18,7 @@ from lightning.pytorch.strategies import ModelParallelStrategy
 from harness.callbacks.checkpoint import HFCheckpoint
 from harness.commands.fit import end_parallel_process
 from harness.datamodules import PreferenceDataModule, SFTDataModule
+from harness.models import token_stats
 from harness.models.weights import named_weights
 from harness.modules import DPOModule, RewardModule, SFTModule
 from harness.modules.optimizer import OptimizerConfig
@@ -82,6 +83,9 @@ def fit(strategy, kind, model, data, out, stop=False, resume=None):
 if __name__ == "__main__":
     torch.set_num_threads(1)
     request = json.loads(sys.argv[1])
+    if request["strategy"] != "one":
+        # Two ranks apply the head in tiles of 3 tokens and 20 words, one rank to all at once.
+        token_stats.TILE_ELEMENTS["cpu"], token_stats.TILE_TOKENS["cpu"] = 60, 3
     for job in request["jobs"]:
         fit(request["strategy"], **job)
     end_parallel_process()
