@@ -23,7 +23,7 @@ class UnitTest:
     function: str = ""
     """Name of the function, or of the method of a class `Solution`, to call instead of running the program."""
     check: str = ""
-    """Source of assertions about what the program defines; they run after it, in its scope, and must not raise."""
+    """Source of assertions about what the program defines, by its names; they run beside it and must not raise."""
 
 
 @dataclass(frozen=True)

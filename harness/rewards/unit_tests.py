@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 import math
 import os
@@ -12,6 +11,7 @@ from functools import cache
 from typing import Any
 
 from harness.errors import InputError
+from harness.rewards.checks import MODULES, last_line, run_checks
 from harness.sandbox import Limits, Sandbox
 from harness.sandbox.sandbox import MAX_SOURCE
 from harness.types import Execution, Problem, Response, Score, UnitTest
@@ -36,16 +36,14 @@ _CALL = """\
 _found = _scope[{name!r}] if {name!r} in _scope else getattr(_scope["Solution"](), {name!r})
 print("\\n" + json.dumps(_found(*json.loads({arguments!r}))))
 """
-_CHECK = """\
-exec(compile({check!r}, "<test>", "exec"), _scope)
-print("\\n" + {passed!r})
-"""
 
 
 class UnitTests:
     """The share of a problem's unit tests that the program of a response passes, or 1 for all of them and else 0.
 
-    Programs run in `harness.sandbox`, one test after the other; with `all_or_nothing` the first failure ends it.
+    Programs run in `harness.sandbox`, one test after the other; with `all_or_nothing` the first failure ends it. What
+    is expected of a program is in no process that runs it: printed output and results are compared outside, assertions
+    (`UnitTest.check`) run in a process of their own, which calls the program's functions in another.
 
     Args:
         all_or_nothing: give nothing for some of the tests.
@@ -80,10 +78,13 @@ class UnitTests:
         live = [key for key, problem in unique.items() if key[1].strip() and _tests(problem)]
         for number in range(max((len(unique[key].tests) for key in live), default=0)):
             live = [key for key in live if number < len(unique[key].tests)]
-            tests = [unique[key].tests[number] for key in live]
-            programs_now = [(_program(key, test),) for key, test in zip(live, tests, strict=True)]
-            for key, test, execution in zip(live, tests, sandbox(programs_now), strict=True):
-                passed[key].append(passes(test, execution))
+            checks = {key: test.check for key in live if (test := unique[key].tests[number]).check}
+            verdicts = run_checks(sandbox, [*checks], [*checks.values()])
+            others = {key: unique[key].tests[number] for key in live if key not in checks}
+            executions = sandbox([(_program(key, test),) for key, test in others.items()])
+            verdicts += [passes(test, execution) for test, execution in zip(others.values(), executions, strict=True)]
+            for key, verdict in zip((*checks, *others), verdicts, strict=True):
+                passed[key].append(verdict)
             if self.all_or_nothing:
                 live = [key for key in live if passed[key][-1]]
         return [passed[problem.id, program] for problem, program in zip(problems, programs, strict=True)]
@@ -93,7 +94,7 @@ class UnitTests:
 def shared_sandbox(workers: int, timeout: float, memory: int) -> Sandbox:
     """One sandbox for all who run tests alike; it ends with the process."""
     limits = Limits(timeout=timeout, memory=memory)
-    return Sandbox(workers, limits, modules=("math",), output_limit=OUTPUT_LIMIT, snapshots=0)
+    return Sandbox(workers, limits, modules=MODULES, output_limit=OUTPUT_LIMIT, snapshots=0)
 
 
 def program_of(text: str) -> str:
@@ -110,12 +111,10 @@ def passes(test: UnitTest, execution: Execution) -> bool:
     """
     if execution.status != "ok":
         return False
-    if test.check:
-        return execution.output.rstrip("\n").rpartition("\n")[2] == _passed(test)
     if test.function:
         wanted = json.loads(test.output)
         try:
-            return _agree(json.loads(execution.output.rstrip("\n").rpartition("\n")[2]), wanted)
+            return _agree(json.loads(last_line(execution)), wanted)
         except (ValueError, RecursionError):  # a program may print what it likes
             return False
     words, expected = execution.output.split(), test.output.split()
@@ -137,11 +136,6 @@ def _close(found: str, wanted: str) -> bool:
         return False
 
 
-def _passed(test: UnitTest) -> str:
-    """What is printed after the assertions; a program cannot print it in their place without knowing them."""
-    return f"passed {hashlib.sha256(test.check.encode()).hexdigest()}"
-
-
 def _tests(problem: Problem) -> tuple[UnitTest, ...]:
     if not problem.tests:
         raise InputError(f"problem '{problem.id}' has no unit tests; give it `tests`, or choose another reward.")
@@ -153,8 +147,6 @@ def _program(key: tuple[str, str], test: UnitTest) -> str:
     program = _HARNESS.format(stdin=stdin, source=key[1])
     if test.function:
         program += _CALL.format(name=test.function, arguments=test.input)
-    if test.check:
-        program += _CHECK.format(check=test.check, passed=_passed(test))
     if len(program) > MAX_SOURCE and len(test.input) > MAX_SOURCE // 8:
         raise InputError(f"problem '{key[0]}': a test's input has {len(test.input)} characters; leave that test out.")
     return program
