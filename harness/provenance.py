@@ -191,6 +191,18 @@ def unknown_parts(account: Any) -> dict[str, str]:
     return found
 
 
+def tell_unknown(place: Path, unknown: Mapping[str, str], consequence: str) -> None:
+    """Say which parts of what made a file's rows cannot be compared, and what follows."""
+    for name, why in unknown.items():
+        log.warning(
+            "%s: whether %s is the same as before cannot be told (%s), so %s; let its class have a method `identity`.",
+            place,
+            name,
+            why,
+            consequence,
+        )
+
+
 def differences(then: Any, now: Any) -> dict[str, tuple[Any, Any]]:
     """Dotted names of what differs between two accounts, with both values; what one of them lacks is None."""
     before, after = dict(_leaves(then)), dict(_leaves(now))
@@ -258,7 +270,7 @@ class ProvenanceFile:
                 ) from None
             self._known = {key: each.account() for key, each in accounts.items() if each.key == key}
         self._unknown_drawn, self._unknown_judged = unknown_parts(now.drawn), unknown_parts(now.judged)
-        self._told: set[str] = set()
+        self._told = False
 
     def save(self, alone: bool = False) -> None:
         """Write down what makes the rows now; `alone` forgets what made them before."""
@@ -286,18 +298,11 @@ class ProvenanceFile:
                 f"{self.path}:{line}: made with another {self._difference(key)}; "
                 "write to another file, or delete this one to make its rows again."
             )
-        self._tell(self._unknown_drawn, "what was drawn with it is taken as it is")
-        self._tell(self._unknown_judged, "all rows are judged again")
+        if not self._told:
+            tell_unknown(self.path, self._unknown_drawn, "what was drawn with it is taken as it is")
+            tell_unknown(self.path, self._unknown_judged, "all rows are judged again")
+            self._told = True
         return judged == self.now.key.partition("-")[2] and not self._unknown_judged
-
-    def _tell(self, unknown: dict[str, str], consequence: str) -> None:
-        for name, why in unknown.items():
-            if name not in self._told:
-                log.warning(
-                    "%s: whether %s is the same as before cannot be told (%s), so %s; a method `identity` of its class "
-                    "can tell.", self.path, name, why, consequence,
-                )  # fmt: skip
-            self._told.add(name)
 
     def _difference(self, key: str) -> str:
         if key not in self._known:

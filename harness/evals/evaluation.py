@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
 
 from harness.evals.contamination import Overlap
 from harness.evals.rows import TaskData
@@ -11,9 +10,6 @@ from harness.evals.task import Task
 from harness.metrics.summary import MetricConfig
 from harness.protocols import Reward, SearchMethod
 from harness.types import SamplingConfig
-
-INDEPENDENT = "independent samples"
-"""What results.json calls a run without a search."""
 
 
 @dataclass(frozen=True)
@@ -31,11 +27,3 @@ class Evaluation:
     grader: str = "strict"
     contamination: Overlap | None = None
     """What the training rows share with the problems; None if none were given."""
-
-
-def describe(thing: Any) -> str:
-    """A search or a reward as text: a dataclass by its fields, anything else by its class and plain attributes."""
-    if type(thing).__repr__ is not object.__repr__:
-        return repr(thing)
-    fields = {name: value for name, value in sorted(vars(thing).items()) if isinstance(value, bool | int | float | str)}
-    return f"{type(thing).__name__}({', '.join(f'{name}={value!r}' for name, value in fields.items())})"

@@ -8,8 +8,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from harness.evals.compare import read_results
-from harness.evals.samples import Sample, read_samples
+from harness.evals.samples import Sample, read_results, read_samples
 from harness.store import write_bytes
 from harness.types import Problem
 
@@ -106,7 +105,10 @@ def _inspect_eval(results: dict[str, Any], samples: list[Sample]) -> dict[str, A
         "model": str(results["config"].get("model", "")),
         "model_generate_config": {**options, **stops},
         "model_args": {},
-        "config": {"epochs": max((sample.index for sample in samples), default=0) + 1},
+        "config": {
+            "epochs": max((sample.index for sample in samples), default=0) + 1,
+            **({"limit": results["limit"]["problems"]} if results["limit"] else {}),
+        },
         "packages": results["versions"],
         "scorers": [{"name": results["grader"]["name"], "options": {}, "metrics": [{"name": "accuracy"}]}],
     }

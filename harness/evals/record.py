@@ -9,13 +9,33 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+from harness.evals.compare import describe_limit
+from harness.store import numbered
+
 TABLE = "results.csv"
-COLUMNS = ("time", "folder", "task", "protocol", "engine", "weights", "metric", "value", "low", "high", "problems")
+COLUMNS = (
+    "time",
+    "folder",
+    "task",
+    "protocol",
+    "engine",
+    "weights",
+    "metric",
+    "value",
+    "low",
+    "high",
+    "problems",
+    "limit",
+)
+SENT = ("task", "limit", "protocol", "sampling", "grader", "engine", "hashes", "config")
+"""What Weights & Biases is told of an evaluation beside its numbers."""
 
 
 def record(results: Mapping[str, Any], folder: Path, wandb_project: str = "") -> None:
     """Append the metrics to `results.csv` in the parent folder, one line each, and send them to the project."""
     path = folder.parent / TABLE
+    if path.exists() and path.read_text(encoding="utf-8").partition("\n")[0] != ",".join(COLUMNS):
+        os.replace(path, numbered(path))  # of a version with other columns
     fresh = not path.exists()
     known = {
         "time": datetime.now(UTC).isoformat(timespec="seconds"),
@@ -24,6 +44,7 @@ def record(results: Mapping[str, Any], folder: Path, wandb_project: str = "") ->
         "protocol": results["protocol"]["name"],
         "engine": results["engine"],
         "weights": results["hashes"]["weights"],
+        "limit": describe_limit(results),
     }
     with open(path, "a", newline="", encoding="utf-8") as file:
         writer = csv.DictWriter(file, COLUMNS)
@@ -45,7 +66,8 @@ def send(results: Mapping[str, Any], folder: Path, project: str) -> None:
         name=f"{folder.parent.name}/{folder.name}",
         job_type="eval",
         dir=str(folder),
-        config={key: results[key] for key in ("task", "protocol", "sampling", "grader", "engine", "hashes", "config")},
+        config={key: results[key] for key in SENT},
+        tags=["limited"] if results["limit"] else None,
         mode=None if keyed else "offline",
     )
     flat: dict[str, Any] = {}

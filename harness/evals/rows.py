@@ -28,6 +28,13 @@ class TaskData:
     """Path, hub data set with revision, or generator."""
     sha256: str
     """Hash of the file's bytes, or of the rows where there is no file."""
+    total: int = 0
+    """Problems before a limit; 0 where none was given."""
+
+    @property
+    def limit(self) -> dict[str, int] | None:
+        """How many of how many problems these are, if they are not all."""
+        return {"problems": len(self.problems), "of": self.total} if len(self.problems) < self.total else None
 
 
 def load_task(task: Task, data_dir: str | Path | None = None, limit: int | None = None) -> TaskData:
@@ -44,7 +51,7 @@ def load_task(task: Task, data_dir: str | Path | None = None, limit: int | None 
     data = _generate(task, limit) if generated else _read(task, data_dir)
     if limit is not None and limit < 1:
         raise InputError(f"limit is {limit}; it must be at least 1.")
-    return TaskData(data.problems[:limit], data.origin, data.sha256)
+    return TaskData(data.problems[:limit], data.origin, data.sha256, len(data.problems))
 
 
 def _generate(task: Task, limit: int | None) -> TaskData:

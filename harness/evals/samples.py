@@ -5,20 +5,24 @@ from __future__ import annotations
 import fcntl
 import hashlib
 import json
+import logging
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import IO, Any
 
 from harness.errors import InputError
-from harness.evals.evaluation import describe
 from harness.protocols import Search, SearchMethod
+from harness.provenance import Provenance, identity, tell_unknown, unknown_parts
 from harness.rollouts.dispatcher import Dispatcher, sample_seed
 from harness.search import Sampling
 from harness.search.meter import Meter, metered
 from harness.store import AppendLog, from_dict, read_jsonl, write_rows
 from harness.types import AnswerStatus, Problem, Response, Rollout, SamplingConfig, ScoredResponse
 
+log = logging.getLogger(__name__)
+
+RESULTS = "results.json"
 SAMPLES = "samples.jsonl.gz"
 LOG = "samples.log.jsonl"
 LOCK = ".lock"
@@ -31,7 +35,7 @@ class Sample:
     """One response of an evaluation, as it stands in `samples.jsonl.gz`."""
 
     key: str
-    """Hash of weights, engine, prompt tokens, sampling, search, seed and index."""
+    """Hash of all that decides the draw, the seed and the index included."""
     problem_id: str
     index: int
     """Number of the sample among those of its problem."""
@@ -47,6 +51,8 @@ class Sample:
     reward: float = 0.0
     problem: Problem = NO_PROBLEM
     """Left out of the log, where the id says enough."""
+    provenance: str = ""
+    """Hash of what drew and judged it (`harness.provenance`), beside its sampling."""
 
 
 class SampleStore:
@@ -55,17 +61,29 @@ class SampleStore:
     While an evaluation runs, every finished response is appended to a log at once; at its end all samples of the
     directory go into one compressed file, in the order of problems and indices, and the log goes away. Samples of
     other settings in the same directory are kept. Use as a context manager; a second process is refused.
+
+    Args:
+        provenance: what draws and judges the samples now; `sampling` is no part of it.
+        beside: folders of evaluations whose samples are used as well, where they are the same draws.
     """
 
     def __init__(
-        self, folder: Path, dispatcher: Dispatcher, sampling: SamplingConfig, search: SearchMethod | None
+        self,
+        folder: Path,
+        dispatcher: Dispatcher,
+        sampling: SamplingConfig,
+        search: SearchMethod | None,
+        provenance: Provenance,
+        beside: Sequence[Path] = (),
     ) -> None:
         self.folder, self.dispatcher, self.sampling = folder, dispatcher, sampling
         self.search = search or Sampling()
+        self.provenance, self._beside = provenance, beside
         self.search_tokens: dict[str, int] = {}
         """By problem id, the tokens that a search drew for it; empty for independent samples."""
         self._independent = isinstance(self.search, Sampling)
         self._rows: dict[str, Sample] = {}
+        self._borrowed: dict[str, Sample] = {}
         self._draws: dict[str, str] = {}
         self._log: AppendLog | None = None
         self._lock: IO[str] | None = None
@@ -82,12 +100,16 @@ class SampleStore:
             self._lock.close()
             raise InputError(f"{self.folder}: another evaluation is writing here; choose another output.") from None
         self._log = AppendLog(self.folder / LOG)
-        for name in (SAMPLES, LOG):
-            path = self.folder / name
-            if path.exists():
-                for _, row in read_jsonl(path):
-                    sample = from_dict(Sample, row)
-                    self._rows[sample.key] = sample
+        self._rows = read_keyed([self.folder / SAMPLES, self.folder / LOG])
+        self._borrowed = read_keyed([folder / SAMPLES for folder in self._beside])
+        if old := sum(not row.provenance for row in self._rows.values()):
+            log.warning(
+                "%s: %d samples are of a version that did not write down what drew them; they are kept, not used.",
+                self.folder, old,
+            )  # fmt: skip
+        if self._rows:
+            unknown = unknown_parts(self.provenance.drawn)
+            tell_unknown(self.folder, unknown, "what was drawn with it is taken as it is")
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -105,24 +127,24 @@ class SampleStore:
 
     def _draw(self, problem: Problem) -> str:
         """All that decides the samples of a problem but their index."""
-        sampling = replace(self.sampling, n=1 if self._independent else self.sampling.n, seed=0)
         parts = [
-            self.dispatcher.engine.version,
-            self.dispatcher.engine.name.split()[0],
+            self.provenance.key.partition("-")[0],
+            {name: identity(getattr(problem, name)) for name in self.provenance.asked},
             self.dispatcher.prompt_ids(problem),
-            asdict(replace(sampling, stop=sampling.stop or self.dispatcher.template.stop)),
-            "" if self._independent else describe(self.search),
+            asdict(replace(self.sampling, n=1 if self._independent else self.sampling.n, seed=0)),
             sample_seed(self.sampling, problem),
         ]
-        if getattr(self.search, "judges", not self._independent):
-            parts.append(describe(self.dispatcher.reward))
         return hashlib.sha256(json.dumps(parts).encode()).hexdigest()
+
+    def _find(self, problem: Problem, index: int) -> Sample | None:
+        key = self.key(problem, index)
+        return self._rows.get(key) or self._borrowed.get(key)
 
     def stored(self, problem: Problem) -> Rollout:
         """The problem with the responses that are on disk already, as many as are complete from the first on."""
         found: list[Sample] = []
         while not self._independent or len(found) < self.sampling.n:
-            sample = self._rows.get(self.key(problem, len(found)))
+            sample = self._find(problem, len(found))
             if sample is None:
                 break
             if not self._independent:
@@ -136,14 +158,14 @@ class SampleStore:
     def complete(self, problem: Problem) -> bool:
         """Whether nothing more has to be drawn for a problem."""
         if self._independent:
-            return all(self.key(problem, index) in self._rows for index in range(self.sampling.n))
-        first = self._rows.get(self.key(problem, 0))
+            return all(self._find(problem, index) for index in range(self.sampling.n))
+        first = self._find(problem, 0)
         return first is not None and (first.of == GAVE_UP or bool(self.stored(problem).responses))
 
     def _cut(self, response: Response) -> Response:
-        """An independent sample in the protocol's steps; the steps of a search are its own."""
+        """An independent sample in the protocol's steps; the steps of a search are its own, its values if it judges."""
         if not self._independent:
-            return response
+            return response if getattr(self.search, "judges", True) else replace(response, step_values=())
         return replace(response, steps=self.dispatcher.template.steps.split(response.text), step_values=())
 
     def recorded(self) -> SearchMethod:
@@ -168,9 +190,10 @@ class SampleStore:
         assert self._log is not None
         of = 0 if self._independent else len(responses) or GAVE_UP
         tokens = self.search_tokens.get(problem.id, 0)
+        key = self.provenance.key
         rows = [
-            Sample(self.key(problem, first + i), problem.id, first + i, response, of, tokens)
-            for i, response in enumerate(responses or ([] if self._independent else [Response()]))
+            Sample(self.key(problem, index), problem.id, index, response, of, tokens, provenance=key)
+            for index, response in enumerate(responses or ([] if self._independent else [Response()]), first)
         ]
         self._log.extend(rows)
         self._rows |= {row.key: row for row in rows}
@@ -195,14 +218,30 @@ class SampleStore:
                     scored.status,
                     scored.reward,
                     rollout.problem,
+                    self.provenance.key,
                 )
         others = sorted((row for key, row in self._rows.items() if key not in mine), key=_order)
         write_rows(self.folder / SAMPLES, [*mine.values(), *others])
         (self.folder / LOG).unlink(missing_ok=True)
 
 
+def read_keyed(paths: Sequence[Path]) -> dict[str, Sample]:
+    """The samples of those files that exist, by key."""
+    rows = (from_dict(Sample, row) for path in paths if path.exists() for _, row in read_jsonl(path))
+    return {row.key: row for row in rows}
+
+
 def _order(row: Sample) -> Any:
     return row.problem_id, row.index, row.key
+
+
+def read_results(folder: Path) -> dict[str, Any]:
+    """The document of a finished evaluation; raises `InputError` if it cannot be read."""
+    path = folder / RESULTS
+    try:
+        return json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, json.JSONDecodeError) as error:
+        raise InputError(f"{path}: cannot be read ({error}); run `harness eval` again.") from None
 
 
 def read_samples(folder: Path) -> list[Sample]:
@@ -217,10 +256,9 @@ def read_samples(folder: Path) -> list[Sample]:
 def _read(folder: Path) -> list[Sample]:
     """The same, with a row for each search that returned nothing."""
     path = folder / SAMPLES
-    results = folder / "results.json"
-    if not path.is_file() or not results.is_file():
-        raise InputError(f"{folder}: holds no finished evaluation (results.json, {SAMPLES}); run `harness eval` there.")
-    counts = json.loads(results.read_text(encoding="utf-8"))["counts"]
+    if not path.is_file() or not (folder / RESULTS).is_file():
+        raise InputError(f"{folder}: holds no finished evaluation ({RESULTS}, {SAMPLES}); run `harness eval` there.")
+    counts = read_results(folder)["counts"]
     rows: list[Sample] = []
     for number, row in read_jsonl(path):
         try:

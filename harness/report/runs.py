@@ -11,9 +11,8 @@ from pathlib import Path
 from typing import Any
 
 from harness.errors import InputError
-from harness.evals.compare import read_results
-from harness.evals.run import RESULTS
-from harness.evals.samples import read_rollouts
+from harness.evals.compare import describe_limit
+from harness.evals.samples import RESULTS, read_results, read_rollouts
 from harness.metrics.estimators import pass_at_k
 from harness.metrics.intervals import Estimate, mean_interval
 from harness.metrics.summary import COMBINED_REWARD, MetricConfig, evaluate
@@ -106,8 +105,9 @@ def evaluation(folder: Path, name: str, max_problems: int) -> dict[str, Any]:
     """One evaluation for the page."""
     results = read_results(folder)
     rollouts = read_rollouts(folder)
+    limit = describe_limit(results)
     return {
-        "name": name,
+        "name": f"{name} ({limit})" if limit else name,
         "results": {key: value for key, value in results.items() if key != "protocol"},
         "protocol": {key: results["protocol"].get(key) for key in ("name", "system", "user", "answer_protocol")},
         "pass_curve": pass_curve(rollouts),

@@ -3,14 +3,22 @@
 from __future__ import annotations
 
 import json
+import re
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
-from harness.commands.evaluate import eval_tasks, list_tasks, numbers
+from harness.commands.evaluate import eval_tasks, list_tasks, model_name, numbers, output_folder
 from harness.engines import EngineConfig
 from harness.errors import InputError
 from harness.evals.samples import read_samples
+from harness.report.runs import find_runs
+from harness.rewards import ArithmeticSteps, Likelihood, WeightedSum
+from harness.rollouts.dispatcher import Dispatcher
+from harness.search import MCTS
+from tests.evals.conftest import ScriptedEngine
+from tests.evals.test_run import TEMPLATE, evaluation
 
 HF = EngineConfig(kind="transformers", dtype="float32", max_num_seqs=16)
 ROWS = "gsm8k,math500,aime2024"
@@ -33,10 +41,78 @@ def test_real_rows_are_evaluated_and_reported(byte_model_dir, data_dir, tmp_path
         assert results["config"]["protocol"] == "gsm8k"
         assert results["hashes"]["weights"]
         assert (tmp_path / task / f"{task}.json").is_file()
-        assert f"{task}: 4 problems, 4 samples, protocol gsm8k" in printed
+        assert re.search(
+            rf"^{task}: only the first 4 of \d+ problems, 4 samples, protocol gsm8k", printed, re.MULTILINE
+        )
     lines = (tmp_path / "results.csv").read_text().splitlines()
     assert lines[0].startswith("time,folder,task")
     assert sum("accuracy" in line for line in lines) == 3
+
+
+def test_the_export_of_a_run_is_evaluated_under_the_runs_name_where_the_report_finds_it(
+    byte_model_dir, tmp_path, monkeypatch, capsys
+):
+    monkeypatch.chdir(tmp_path)
+    run = tmp_path / "runs" / "10_sft"
+    run.mkdir(parents=True)
+    (run / ".hf-step=1250").symlink_to(byte_model_dir)
+    (run / "hf").symlink_to(".hf-step=1250")
+    task = str(write_rows(tmp_path / "rows.jsonl"))
+    assert evaluate("runs/10_sft/hf", None, task=task, protocol="gsm8k", limit=None) == 0
+    [folder] = (tmp_path / "runs" / "eval").iterdir()
+    assert folder.name.startswith("10_sft-")
+    assert find_runs([tmp_path / "runs" / "eval"]) == [path for path in folder.iterdir() if path.is_dir()]
+
+
+@pytest.mark.parametrize(
+    ("given", "name"),
+    [
+        ("runs/a/hf", "a"),
+        ("runs/a/.hf-step=7", "a-step=7"),
+        ("runs/a/checkpoints/epoch=2-step=6", "a-epoch=2-step=6"),
+        ("runs/a", "a"),
+        ("owner/model", "owner--model"),
+    ],
+)
+def test_a_model_is_named_by_its_path_as_given(tmp_path, monkeypatch, given, name):
+    monkeypatch.chdir(tmp_path)
+    if given != "owner/model":
+        (tmp_path / given).mkdir(parents=True)
+    assert model_name(given) == name
+
+
+def test_evaluations_that_differ_in_anything_but_n_have_folders_of_their_own(byte_tokenizer):
+    plain = evaluation(n=2)
+
+    def folder(template=TEMPLATE, reward=None, weights="w", **changed):
+        engine = ScriptedEngine(byte_tokenizer, lambda prompt, seed: "")
+        engine.version = weights
+        dispatcher = Dispatcher(engine, byte_tokenizer, template, reward)
+        return output_folder(None, False, "owner/model", dispatcher, replace(plain, reward=reward, **changed))
+
+    def sampling(**changed):
+        return {"sampling": replace(plain.sampling, **changed)}
+
+    others = [
+        folder(**sampling(max_tokens=65)),
+        folder(**sampling(seed=1)),
+        folder(**sampling(top_p=0.9)),
+        folder(**sampling(top_k=3)),
+        folder(**sampling(temperature=0.5)),
+        folder(search=MCTS()),
+        folder(search=MCTS(rollouts=3)),
+        folder(search=MCTS(), reward=WeightedSum(ArithmeticSteps())),
+        folder(search=MCTS(), reward=WeightedSum(Likelihood())),
+        folder(reward=ArithmeticSteps()),
+        folder(grader="rstar"),
+        folder(data=replace(plain.data, total=20)),
+        folder(data=replace(plain.data, sha256="1")),
+        folder(weights="v"),
+        folder(template=replace(TEMPLATE, user="{question}?")),
+    ]
+    assert len({folder(), *others}) == 1 + len(others)
+    assert folder(**sampling(n=4)) == folder()
+    assert folder(template=replace(TEMPLATE)) == folder()
 
 
 @pytest.mark.vllm

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 import json
 import multiprocessing
 import random
@@ -10,19 +11,24 @@ from dataclasses import replace
 
 import pytest
 
+from harness.commands.evaluate import compare, table
 from harness.errors import InputError
 from harness.evals.compare import problem_values
 from harness.evals.evaluation import Evaluation
+from harness.evals.export import to_inspect
+from harness.evals.record import record
 from harness.evals.rows import TaskData
 from harness.evals.run import run
-from harness.evals.samples import LOG, SAMPLES, SampleStore, read_rollouts, read_samples
+from harness.evals.samples import LOG, RESULTS, SAMPLES, SampleStore, read_rollouts, read_samples
 from harness.evals.task import Task
 from harness.metrics.summary import PROCESS_REWARD, MetricConfig, evaluate
 from harness.prompts.evaluation import find_protocol
 from harness.prompts.templates import PromptTemplate
+from harness.report.runs import evaluation as page_of
 from harness.rewards import ArithmeticSteps
 from harness.rollouts.dispatcher import Dispatcher
-from harness.store import read_jsonl
+from harness.search import MCTS
+from harness.store import read_jsonl, write_json, write_rows
 from harness.types import Problem, Response, Rollout, SamplingConfig, ScoredResponse
 from tests.evals.conftest import ScriptedEngine, oracle, sums
 
@@ -165,18 +171,103 @@ def without_commit(results):
 
 
 def test_other_weights_sampling_or_prompts_never_reuse_a_sample(byte_tokenizer, tmp_path):
+    def unfinished(*arguments):
+        (tmp_path / RESULTS).unlink(missing_ok=True)
+        run(*arguments, tmp_path, {})
+
     engine = half_right(byte_tokenizer)
-    run(evaluation(), served(engine, byte_tokenizer), tmp_path, {})
+    unfinished(evaluation(), served(engine, byte_tokenizer))
     other = half_right(byte_tokenizer)
     other.version = "other-weights"
-    run(evaluation(), served(other, byte_tokenizer), tmp_path, {})
+    unfinished(evaluation(), served(other, byte_tokenizer))
     assert other.num_samples == 10
-    run(evaluation(), served(engine, byte_tokenizer, replace(TEMPLATE, user="{question} =\n")), tmp_path, {})
+    unfinished(evaluation(), served(engine, byte_tokenizer, replace(TEMPLATE, user="{question} =\n")))
     assert engine.num_samples == 20
     longer = evaluation()
-    run(replace(longer, sampling=replace(longer.sampling, max_tokens=65)), served(engine, byte_tokenizer), tmp_path, {})
+    unfinished(replace(longer, sampling=replace(longer.sampling, max_tokens=65)), served(engine, byte_tokenizer))
     assert engine.num_samples == 30
     assert sum(1 for _ in read_jsonl(tmp_path / SAMPLES)) == 40
+
+
+@pytest.mark.parametrize(
+    ("changed", "named"),
+    [
+        ({"sampling": SamplingConfig(temperature=0.0, max_tokens=32)}, r"sampling.max_tokens \(64, now 32\)"),
+        ({"sampling": SamplingConfig(temperature=0.0, max_tokens=64, seed=1)}, "sampling.seed"),
+        ({"sampling": SamplingConfig(temperature=0.0, max_tokens=64, top_p=0.9)}, "sampling.top_p"),
+        ({"data": TaskData(tuple(PROBLEMS[:4]), "here", "0", 10)}, r"limit.problems \(None, now 4; limit.of"),
+        ({"data": TaskData(tuple(PROBLEMS), "here", "1")}, "data"),
+        ({"search": MCTS()}, "search.class"),
+    ],
+)
+def test_results_of_another_question_are_never_overwritten(byte_tokenizer, tmp_path, changed, named):
+    server = served(half_right(byte_tokenizer), byte_tokenizer)
+    run(evaluation(), server, tmp_path, {})
+    before = {path.name: path.read_bytes() for path in tmp_path.iterdir()}
+    with pytest.raises(InputError, match=rf"results.json: is of another .*{named}.*choose another output"):
+        run(replace(evaluation(), **changed), server, tmp_path, {})
+    assert {path.name: path.read_bytes() for path in tmp_path.iterdir()} == before
+
+
+def test_results_of_an_earlier_version_are_not_overwritten_and_its_samples_stay(byte_tokenizer, tmp_path, caplog):
+    server = served(half_right(byte_tokenizer), byte_tokenizer)
+    run(evaluation(), server, tmp_path, {})
+    results = json.loads((tmp_path / RESULTS).read_text())
+    write_json(tmp_path / RESULTS, {key: value for key, value in results.items() if key != "provenance"})
+    with pytest.raises(InputError, match=r"results.json: written by a version that did not write down what made it"):
+        run(evaluation(), server, tmp_path, {})
+    (tmp_path / RESULTS).unlink()
+    old = [{**row, "key": f"old-{number}", "provenance": ""} for number, row in read_jsonl(tmp_path / SAMPLES)]
+    write_rows(tmp_path / SAMPLES, old)
+    run(evaluation(), server, tmp_path, {})
+    assert server.engine.num_samples == 20
+    assert sum(row["key"].startswith("old-") for _, row in read_jsonl(tmp_path / SAMPLES)) == 10
+    assert "10 samples are of a version that did not write down what drew them" in caplog.text
+
+
+def test_only_graded_otherwise_the_results_before_are_kept_under_another_name(byte_tokenizer, tmp_path, caplog):
+    engine = half_right(byte_tokenizer)
+    plain = run(evaluation(n=4), served(engine, byte_tokenizer), tmp_path, {})
+    ranked = run(evaluation(n=4, reward=ArithmeticSteps()), served(engine, byte_tokenizer), tmp_path, {})
+    assert engine.num_samples == 40
+    assert json.loads((tmp_path / "results-2.json").read_text()) == plain
+    assert json.loads((tmp_path / RESULTS).read_text()) == ranked
+    assert "results.json: was made with another reward.class" in caplog.text
+
+
+def test_draws_of_a_folder_beside_are_used_and_left_there(byte_tokenizer, tmp_path):
+    engine = half_right(byte_tokenizer)
+    run(evaluation(n=4), served(engine, byte_tokenizer), tmp_path / "a", {})
+    other = evaluation(n=5, reward=ArithmeticSteps())
+    found = run(other, served(engine, byte_tokenizer), tmp_path / "b", {}, beside=[tmp_path / "a"])
+    assert engine.num_samples == 50
+    fresh = run(other, served(half_right(byte_tokenizer), byte_tokenizer), tmp_path / "fresh", {})
+    assert without_commit(found) == without_commit(fresh)
+    assert (tmp_path / "b" / SAMPLES).read_bytes() == (tmp_path / "fresh" / SAMPLES).read_bytes()
+
+
+def test_a_limited_run_is_marked_wherever_its_number_appears(byte_tokenizer, tmp_path, capsys):
+    server = served(half_right(byte_tokenizer), byte_tokenizer)
+    some = TaskData(tuple(PROBLEMS[:4]), "here", "0", 10)
+    folders = [tmp_path / "some", tmp_path / "all"]
+    limited = run(replace(evaluation(), data=some), server, folders[0], {})
+    whole = run(evaluation(), server, folders[1], {})
+    said = "only the first 4 of 10 problems"
+    assert (limited["limit"], whole["limit"]) == ({"problems": 4, "of": 10}, None)
+    assert table(limited, folders[0]).startswith(f"sums: {said}, 4 samples")
+    assert table(whole, folders[1]).startswith("sums: 10 problems, 10 samples")
+    for results, folder in zip((limited, whole), folders, strict=True):
+        record(results, folder)
+    rows = list(csv.DictReader((tmp_path / "results.csv").read_text().splitlines()))
+    assert {row["folder"]: row["limit"] for row in rows} == {"some": said, "all": ""}
+    compare(*folders)
+    assert f"({folders[0]} is of {said})" in capsys.readouterr().out
+    assert page_of(folders[0], "some", 3)["name"] == f"some ({said})"
+    assert to_inspect_log(folders[0], tmp_path)["eval"]["config"]["limit"] == 4
+
+
+def to_inspect_log(folder, output):
+    return json.loads(to_inspect(folder, output, lambda problem: problem.question).read_text())
 
 
 def test_another_grader_or_reward_needs_no_new_samples(byte_tokenizer, tmp_path):
@@ -223,7 +314,7 @@ def test_samples_stand_with_their_problem_verdict_and_tokens(byte_tokenizer, tmp
 def test_a_second_process_may_not_write_into_the_same_directory(byte_tokenizer, tmp_path):
     server = served(half_right(byte_tokenizer), byte_tokenizer)
     with (
-        SampleStore(tmp_path, server, SamplingConfig(), None),
+        SampleStore(tmp_path, server, SamplingConfig(), None, server.provenance()),
         pytest.raises(InputError, match="another evaluation is writing here"),
     ):
         run(evaluation(), server, tmp_path, {})
@@ -275,7 +366,7 @@ def test_a_search_is_kept_and_continued_problem_by_problem(byte_tokenizer, tmp_p
     results = run(evaluation(search=Pairs()), served(engine, byte_tokenizer), tmp_path, {})
     assert engine.num_samples - drawn == 2 * (10 - finished)
     assert results["counts"]["samples"] == 20
-    assert results["search"] == "Pairs()"
+    assert results["search"]["class"].endswith("Pairs")
 
 
 @pytest.mark.parametrize("protocol", ["gsm8k_few_shot", "math_few_shot", "choice_few_shot", "boxed", "zero_shot"])

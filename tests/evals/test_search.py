@@ -9,6 +9,7 @@ import pytest
 
 from harness.evals.run import run
 from harness.evals.samples import read_samples
+from harness.provenance import identity
 from harness.rewards import ArithmeticSteps, Outcome
 from harness.rollouts.dispatcher import Dispatcher
 from harness.sandbox import Sandbox
@@ -82,7 +83,7 @@ def test_a_search_in_words_is_reported_and_the_same_when_repeated(byte_tokenizer
         server = Dispatcher(plain_policy(byte_tokenizer), byte_tokenizer, TEMPLATE, Outcome())
         documents.append(run(searched(search, Outcome()), server, tmp_path / name, {}))
     assert without_commit(documents[0]) == without_commit(documents[1])
-    assert documents[0]["search"] == str(search)
+    assert documents[0]["search"] == identity(search)
     values = {name: metric["value"] for name, metric in documents[0]["metrics"].items()}
     assert values["reward@all/prm"] == pytest.approx(values["pass@all"])
     assert values["pass@all"] == 1.0 or not isinstance(search, MCTS)
