@@ -38,7 +38,7 @@ def main() -> int:
     from harness.engines import EngineConfig, generate, open_engine
     from harness.evals.run import run
     from harness.models.checkpoints import load_tokenizer
-    from harness.rollouts.dispatcher import Dispatcher, sample_seed
+    from harness.rollouts.dispatcher import Dispatcher, problem_seed
     from harness.types import GenerationRequest, SamplingConfig
 
     [plan] = make_plans(options.task, options.protocol, (1, options.n), (), options.limit, None)
@@ -52,7 +52,7 @@ def main() -> int:
         GenerationRequest(
             problem.id,
             prompts.prompt_ids(problem),
-            replace(sampling, seed=sample_seed(sampling, problem), stop=plan.template.stop),
+            replace(sampling, seed=problem_seed(sampling, problem), stop=plan.template.stop),
         )
         for problem in evaluation.data.problems
     ]

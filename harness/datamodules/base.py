@@ -18,6 +18,7 @@ from harness.datamodules.batches import Batch, BatchLoader, Item, Layout, plan_e
 from harness.datamodules.tokenize import TextRow, existing
 from harness.errors import InputError
 from harness.models.checkpoints import load_tokenizer
+from harness.models.losses import IGNORED
 from harness.prompts.templates import find_template
 
 
@@ -50,29 +51,48 @@ class Counts:
 
 
 class JSONLDataModule(L.LightningDataModule):
-    """Reads JSONL files and yields batches; see `SFTDataModule` and `PreferenceDataModule`."""
+    """Reads JSONL files and yields batches; see `SFTDataModule`, `PreferenceDataModule` and `StepDataModule`.
+
+    Subclasses name their own options and hand all others on as `**options`; the command line finds them here.
+    """
 
     def __init__(
         self,
         train_files: list[str],
-        val_files: list[str],
-        template: str,
-        batch_size: int,
-        val_batch_size: int | None,
-        max_length: int,
-        long_prompts: Literal["error", "drop"],
-        batches_per_epoch: int | None,
-        seed: int,
-        num_workers: int,
-        tokenizer: Any,
+        val_files: list[str] | None = None,
+        template: str = "plain",
+        batch_size: int = 8,
+        val_batch_size: int | None = None,
+        max_length: int = 2048,
+        long_prompts: Literal["error", "drop"] = "error",
+        batches_per_epoch: int | None = None,
+        seed: int = 0,
+        num_workers: int = 0,
+        tokenizer: Any = None,
     ) -> None:
+        """
+        Args:
+            train_files: .jsonl or .jsonl.gz files; may be empty if something sets `refresh`.
+            val_files: files for validation.
+            template: name of the prompt template that renders problems; tells whether plain prompts are chats.
+            batch_size: what a micro-batch of a device holds: sequences, pairs (with `group: prompt` prompts) or
+                responses in steps.
+            val_batch_size: the same in validation; `batch_size` if not given.
+            max_length: longest sequence in tokens, prompt and EOS included.
+            long_prompts: what to do with a prompt that leaves no room for a response.
+            batches_per_epoch: micro-batches per device in an epoch; the data are cut, or repeated in reshuffled passes.
+                One pass if not given.
+            seed: decides the order of the rows.
+            num_workers: processes that build batches; 0 builds them in the training process.
+            tokenizer: a directory, hub id or tokenizer; the training module's if not given.
+        """
         super().__init__()
         for name, value in (("batch_size", batch_size), ("max_length", max_length)):
             if value < 1:
                 raise InputError(f"{name} must be at least 1, found {value}.")
         if batches_per_epoch is not None and batches_per_epoch < 1:
             raise InputError(f"batches_per_epoch must be at least 1 or null, found {batches_per_epoch}.")
-        self.train_files, self.val_files = list(train_files), list(val_files)
+        self.train_files, self.val_files = list(train_files), list(val_files or [])
         self.template = find_template(template)
         self.batch_size, self.val_batch_size = batch_size, val_batch_size or batch_size
         self.max_length = max_length
@@ -198,7 +218,7 @@ class JSONLDataModule(L.LightningDataModule):
 def coloured(input_ids: Tensor, labels: Tensor, tokenizer: Any, ansi: bool) -> str:
     """One sequence (T,) as text, its supervised stretches marked; padding at the end is left out."""
     start, end = ("\x1b[32m", "\x1b[0m") if ansi else ("⟦", "⟧")
-    trained = (labels != -100).tolist()
+    trained = (labels != IGNORED).tolist()
     ids = input_ids.tolist()
     while ids and ids[-1] == tokenizer.pad_token_id and not trained[len(ids) - 1]:
         ids.pop()

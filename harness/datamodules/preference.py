@@ -38,45 +38,26 @@ class PreferenceDataModule(JSONLDataModule):
         self,
         train_files: list[str],
         val_files: list[str] | None = None,
-        template: str = "plain",
-        batch_size: int = 8,
-        val_batch_size: int | None = None,
-        max_length: int = 2048,
+        *,
         long_pairs: Literal["drop", "truncate"] = "drop",
         append_eos: EOSPolicy = EOSPolicy(),
         group: Literal["none", "prompt"] = "none",
         group_tokens: int = 16384,
-        long_prompts: Literal["error", "drop"] = "error",
-        batches_per_epoch: int | None = None,
-        seed: int = 0,
-        num_workers: int = 0,
-        tokenizer: Any = None,
+        **options: Any,
     ) -> None:
         """
         Args:
             train_files: .jsonl or .jsonl.gz files; may be empty if something sets `refresh`.
-            val_files: files to measure `val/loss` and `val/accuracy` on.
-            template: name of the prompt template that renders problems; tells whether plain prompts are chats.
-            batch_size: pairs per device and micro-batch; with `group: prompt` prompts.
-            val_batch_size: the same in validation; `batch_size` if not given.
-            max_length: longest side in tokens, prompt and EOS included.
+            val_files: files for validation.
             long_pairs: what to do with a pair of which a side is longer; `truncate` cuts the response's end but keeps
                 its EOS, and drops the pair if the sides have become equal.
             append_eos: which sides end with EOS.
             group: "prompt" keeps the pairs of one prompt (a problem, or a problem with the steps so far) together,
                 wherever in the files they stand, so that a response in several of them is computed once.
             group_tokens: most tokens of the distinct sides of a group; the pairs of a larger one are dealt to several.
-            long_prompts: what to do with a prompt that leaves no room for a response.
-            batches_per_epoch: micro-batches per device in an epoch; the data are cut, or repeated in reshuffled passes.
-                One pass if not given.
-            seed: decides the order of the pairs.
-            num_workers: processes that build batches; 0 builds them in the training process.
-            tokenizer: a directory, hub id or tokenizer; the training module's if not given.
+            options: those of `JSONLDataModule`.
         """
-        super().__init__(
-            train_files, val_files or [], template, batch_size, val_batch_size, max_length, long_prompts,
-            batches_per_epoch, seed, num_workers, tokenizer,
-        )  # fmt: skip
+        super().__init__(train_files, val_files, **options)
         if group_tokens < 1:
             raise InputError(f"group_tokens must be at least 1, found {group_tokens}.")
         self.long_pairs, self.append_eos = long_pairs, append_eos

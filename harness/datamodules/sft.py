@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 import torch
@@ -12,12 +12,13 @@ from torch import Tensor
 from harness.datamodules.base import Counts, JSONLDataModule, Rows, check_prompt_length, pad
 from harness.datamodules.batches import Item, pack
 from harness.datamodules.tokenize import Tokens, encode_rows, read_sft_rows
-
-IGNORED = -100
+from harness.models.losses import IGNORED
 
 
 class SFTDataModule(JSONLDataModule):
     """JSONL rows for supervised fine-tuning, with loss on the responses only.
+
+    A response that does not fit into `max_length` is cut at its end and then has no EOS.
 
     Batches hold `input_ids`, `labels` (B, T), padded on the right, and `weights` (B, T), each token's row weight. A
     packed sequence holds several rows one after another; `position_ids` (B, T) then restart at 0 with each, by which
@@ -28,39 +29,20 @@ class SFTDataModule(JSONLDataModule):
         self,
         train_files: list[str],
         val_files: list[str] | None = None,
-        template: str = "plain",
-        batch_size: int = 8,
-        val_batch_size: int | None = None,
-        max_length: int = 2048,
+        *,
         packing: bool = False,
         append_eos: bool = True,
-        long_prompts: Literal["error", "drop"] = "error",
-        batches_per_epoch: int | None = None,
-        seed: int = 0,
-        num_workers: int = 0,
-        tokenizer: Any = None,
+        **options: Any,
     ) -> None:
         """
         Args:
             train_files: .jsonl or .jsonl.gz files; may be empty if something sets `refresh`.
-            val_files: files to measure `val/loss` and `val/accuracy` on.
-            template: name of the prompt template that renders problems; tells whether plain prompts are chats.
-            batch_size: sequences per device and micro-batch.
-            val_batch_size: sequences per device in validation; `batch_size` if not given.
-            max_length: longest sequence in tokens; longer responses are cut at the end and then have no EOS.
+            val_files: files for validation.
             packing: put several rows into one sequence of at most `max_length` tokens.
             append_eos: end every response that was not cut with EOS.
-            long_prompts: what to do with a prompt that leaves no room for a response.
-            batches_per_epoch: micro-batches per device in an epoch; the data are cut, or repeated in reshuffled passes.
-                One pass if not given.
-            seed: decides the order of the rows.
-            num_workers: processes that build batches; 0 builds them in the training process.
-            tokenizer: a directory, hub id or tokenizer; the training module's if not given.
+            options: those of `JSONLDataModule`.
         """
-        super().__init__(
-            train_files, val_files or [], template, batch_size, val_batch_size, max_length, long_prompts,
-            batches_per_epoch, seed, num_workers, tokenizer,
-        )  # fmt: skip
+        super().__init__(train_files, val_files, **options)
         self.packing, self.append_eos = packing, append_eos
 
     def load(self, files: Sequence[str]) -> tuple[Rows, Counts]:

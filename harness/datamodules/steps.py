@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 import torch
@@ -14,8 +14,7 @@ from harness.datamodules.base import Counts, JSONLDataModule, Rows, check_prompt
 from harness.datamodules.batches import Item
 from harness.datamodules.tokenize import TextRow, Tokens, encode_rows, read_rows_of
 from harness.errors import InputError
-
-IGNORED = -100.0
+from harness.models.losses import IGNORED
 
 
 @dataclass(frozen=True)
@@ -34,46 +33,28 @@ class StepDataModule(JSONLDataModule):
     A row is {"prompt", "steps", "labels"}, or a problem with "steps" and "labels" that the template renders; "weight"
     is optional. Prompt and steps are tokenised apart and concatenated, as `harness.rewards.RewardModel` does, and a
     step's score is read at its last token; the last step ends with EOS. Batches hold `input_ids` and `labels` (B, T),
-    padded on the right, labels `IGNORED` where nothing is scored, and `weights` (B,).
+    padded on the right, labels `IGNORED` where nothing is scored, and `weights` (B,). A response that does not fit into
+    `max_length` loses its last steps.
     """
 
     def __init__(
         self,
         train_files: list[str],
         val_files: list[str] | None = None,
-        template: str = "plain",
-        batch_size: int = 8,
-        val_batch_size: int | None = None,
-        max_length: int = 2048,
+        *,
         every_token: bool = False,
         append_eos: bool = True,
-        long_prompts: Literal["error", "drop"] = "error",
-        batches_per_epoch: int | None = None,
-        seed: int = 0,
-        num_workers: int = 0,
-        tokenizer: Any = None,
+        **options: Any,
     ) -> None:
         """
         Args:
-            train_files: .jsonl or .jsonl.gz files.
-            val_files: files to measure `val/loss` and `val/accuracy` on.
-            template: name of the prompt template that renders problems; tells whether plain prompts are chats.
-            batch_size: responses per device and micro-batch.
-            val_batch_size: responses per device in validation; `batch_size` if not given.
-            max_length: longest sequence in tokens; longer responses lose their last steps.
+            train_files: .jsonl or .jsonl.gz files; may be empty if something sets `refresh`.
+            val_files: files for validation.
             every_token: give all tokens of a step its label (B-STaR's released code), not only the last.
             append_eos: end every response with EOS, where its last step is then scored.
-            long_prompts: what to do with a prompt that leaves no room for a response.
-            batches_per_epoch: micro-batches per device in an epoch; the data are cut, or repeated in reshuffled passes.
-                One pass if not given.
-            seed: decides the order of the rows.
-            num_workers: processes that build batches; 0 builds them in the training process.
-            tokenizer: a directory, hub id or tokenizer; the training module's if not given.
+            options: those of `JSONLDataModule`.
         """
-        super().__init__(
-            train_files, val_files or [], template, batch_size, val_batch_size, max_length, long_prompts,
-            batches_per_epoch, seed, num_workers, tokenizer,
-        )  # fmt: skip
+        super().__init__(train_files, val_files, **options)
         self.every_token, self.append_eos = every_token, append_eos
 
     def load(self, files: Sequence[str]) -> tuple[Rows, Counts]:
@@ -137,7 +118,7 @@ class StepDataModule(JSONLDataModule):
         supervised = bool(rows)
         rows = rows or [placeholder]
         width = max(len(row.ids) for row in rows)
-        labels = torch.full((len(rows), width), IGNORED)
+        labels = torch.full((len(rows), width), float(IGNORED))
         for line, row in zip(labels, rows, strict=True):
             if supervised:
                 line[: len(row.labels)] = torch.from_numpy(row.labels)

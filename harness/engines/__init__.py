@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from harness.engines.config import DEFAULT_CONFIG, EngineConfig, EngineError
-from harness.errors import InputError
+from harness.errors import InputError, first_line
 from harness.protocols import Engine
 from harness.types import GenerationRequest, GenerationResult
 
@@ -90,7 +90,7 @@ def _open_any(checkpoint: str | Path, config: EngineConfig, version: str) -> Eng
         except InputError:
             raise
         except Exception as error:  # whatever keeps vLLM from starting here, the reason is passed on
-            reason = f"{type(error).__name__}: {(str(error).splitlines() or [''])[0]}"
+            reason = f"{type(error).__name__}: {first_line(error)}"
     log.warning("Sampling with transformers, which is slower, because vLLM does not work here: %s.", reason)
     from harness.engines.hf import HFEngine
 

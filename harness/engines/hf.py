@@ -18,7 +18,7 @@ from harness.engines.config import DEFAULT_CONFIG, EngineConfig, EngineError
 from harness.engines.gumbel import choose_tokens
 from harness.engines.isolation import keep_random_state
 from harness.engines.weights import WeightLayout, checkpoint_version
-from harness.errors import InputError
+from harness.errors import InputError, first_line
 from harness.models.checkpoints import check_eos, eos_token_ids, load_tokenizer, resolve_checkpoint, stored_dtype
 from harness.types import Completion, GenerationRequest, GenerationResult
 
@@ -231,7 +231,7 @@ class HFEngine:
                 if tensor.data_ptr() != own[name].data_ptr():
                     own[name].copy_(tensor)
         except Exception as error:
-            self._failure = f"{self._failure} The sync failed with: {str(error).splitlines()[0]}"
+            self._failure = f"{self._failure} The sync failed with: {first_line(error)}"
             raise
         self._failure = ""
         self.version = version

@@ -15,7 +15,7 @@ from harness.engines.completion import Decoder, check_request, sample_seed, stop
 from harness.engines.config import DEFAULT_CONFIG, EngineConfig, EngineError
 from harness.engines.isolation import VLLM_GROUP, keep_environment, keep_random_state, keep_torch_threads, quiet
 from harness.engines.weights import WeightLayout, checkpoint_version
-from harness.errors import InputError
+from harness.errors import InputError, first_line
 from harness.models.checkpoints import eos_token_ids, load_tokenizer, resolve_checkpoint, stored_dtype
 from harness.types import GenerationRequest, GenerationResult
 
@@ -174,7 +174,7 @@ class VLLMEngine:
                 try:
                     outputs = self._engine.step()
                 except Exception as error:
-                    self._failure = f"vLLM failed while sampling ({_first_line(error)}); open a new engine."
+                    self._failure = f"vLLM failed while sampling ({first_line(error)}); open a new engine."
                     raise
                 for output in outputs:
                     if output.finished:
@@ -210,7 +210,7 @@ class VLLMEngine:
                 if not self._engine.reset_prefix_cache():
                     raise EngineError("weight sync: the prefix cache could not be reset.")
         except Exception as error:
-            self._failure = f"{self._failure} The sync failed with: {_first_line(error)}"
+            self._failure = f"{self._failure} The sync failed with: {first_line(error)}"
             raise
         self._failure = ""
         self.version = version
@@ -284,7 +284,3 @@ def _cpu_cache_bytes(model: Any, max_num_seqs: int, max_model_len: int) -> int:
     token = 2 * model.num_hidden_layers * heads * width * 4
     smallest, largest = CPU_CACHE_RANGE
     return min(max(token * max_num_seqs * max_model_len, smallest), max(largest, token * max_model_len))
-
-
-def _first_line(error: Exception) -> str:
-    return (str(error).splitlines() or [type(error).__name__])[0]

@@ -49,11 +49,6 @@ def words(text: str) -> list[str]:
     return _WORD.findall(unicodedata.normalize("NFKC", text).casefold())
 
 
-def normalized(text: str) -> str:
-    """A problem's text as its letters and digits alone."""
-    return "".join(words(text))
-
-
 def overlaps(tasks: Mapping[str, Sequence[Problem]], texts: Iterable[tuple[str, str]]) -> list[Overlap]:
     """Check training texts against the problems of tasks in one pass; memory grows with the tasks, not the texts.
 

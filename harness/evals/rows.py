@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from harness.errors import InputError
+from harness.errors import InputError, first_line
 from harness.evals.task import DATA_DIR, Task, data_folder
 from harness.evals.unit_tests import unit_tests
 from harness.store import file_hash, read_jsonl, stable_hash
@@ -207,7 +207,7 @@ def _from_hub(task: Task) -> list[Problem]:
     try:
         rows: Iterable[Any] = load_dataset(hub.dataset, hub.config or None, split=hub.split, revision=hub.revision)
     except Exception as error:  # whatever the hub's client raises: no network, no such data set, no right to read it
-        reason = (str(error).splitlines() or [type(error).__name__])[0]
+        reason = first_line(error)
         raise InputError(
             f"task '{task.name}': {hub.dataset} cannot be fetched from the hub ({reason}); point --data_dir or "
             f"{DATA_DIR} at a folder that holds {task.file}.jsonl or {task.file}.jsonl.gz."

@@ -14,7 +14,7 @@ from typing import IO, Any
 from harness.errors import InputError
 from harness.protocols import Search, SearchMethod
 from harness.provenance import Provenance, identity, tell_unknown, unknown_parts
-from harness.rollouts.dispatcher import Dispatcher, sample_seed
+from harness.rollouts.dispatcher import Dispatcher, problem_seed
 from harness.search import Sampling
 from harness.search.meter import Meter, metered
 from harness.store import AppendLog, from_dict, read_jsonl, write_rows
@@ -132,7 +132,7 @@ class SampleStore:
             {name: identity(getattr(problem, name)) for name in self.provenance.asked},
             self.dispatcher.prompt_ids(problem),
             asdict(replace(self.sampling, n=1 if self._independent else self.sampling.n, seed=0)),
-            sample_seed(self.sampling, problem),
+            problem_seed(self.sampling, problem),
         ]
         return hashlib.sha256(json.dumps(parts).encode()).hexdigest()
 

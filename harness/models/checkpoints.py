@@ -9,7 +9,7 @@ import re
 from pathlib import Path
 from typing import Any
 
-from harness.errors import InputError
+from harness.errors import InputError, first_line
 
 WEIGHT_FILES = ("*.safetensors", "pytorch_model*.bin")
 TOKENIZER_FILES = ("tokenizer.json", "tokenizer.model", "vocab.json", "vocab.txt", "tekken.json")
@@ -101,7 +101,7 @@ def load_tokenizer(checkpoint: str | Path, *, distinct_pad: bool = False) -> Any
     try:
         tokenizer = AutoTokenizer.from_pretrained(name)
     except (OSError, ValueError, KeyError) as error:
-        raise InputError(f"{name}: the tokenizer cannot be opened ({str(error).strip().splitlines()[0]}).") from error
+        raise InputError(f"{name}: the tokenizer cannot be opened ({first_line(error)}).") from error
     check_eos(tokenizer, name)
     if tokenizer.pad_token_id is None:
         tokenizer.pad_token = tokenizer.eos_token

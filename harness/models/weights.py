@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor, nn
 
-from harness.errors import InputError
+from harness.errors import InputError, first_line
 from harness.models.checkpoints import check_checkpoint, load_tokenizer
 
 if TYPE_CHECKING:
@@ -104,14 +104,10 @@ def _open(
     try:
         model, info = auto_class.from_pretrained(name, **options)
     except (OSError, RuntimeError, ValueError, ImportError, SafetensorError) as error:
-        raise InputError(f"{name}: the checkpoint cannot be opened ({_first_line(error)}).") from error
+        raise InputError(f"{name}: the checkpoint cannot be opened ({first_line(error)}).") from error
     finally:
         logging.set_verbosity(verbosity)
     return model, sorted(info["missing_keys"])
-
-
-def _first_line(error: BaseException) -> str:
-    return str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
 
 
 def _ready(model: Any, gradient_checkpointing: bool) -> Any:

@@ -50,18 +50,31 @@ class Sums:
 
 
 class TrainingModule(L.LightningModule):
-    """A transformers model under training; `model` and `tokenizer` are there from `configure_model` on."""
+    """A transformers model under training; `model` and `tokenizer` are there from `configure_model` on.
+
+    Subclasses name their own options and hand all others on as `**options`; the command line finds them here.
+    """
 
     def __init__(
         self,
         checkpoint: str,
-        dtype: DType,
-        attn_implementation: str | None,
-        gradient_checkpointing: bool,
-        compile: bool,
-        lora: LoRAConfig | None,
-        optimizer: OptimizerConfig | None,
+        dtype: DType = "float32",
+        attn_implementation: str | None = None,
+        gradient_checkpointing: bool = False,
+        compile: bool = False,
+        lora: LoRAConfig | None = None,
+        optimizer: OptimizerConfig | None = None,
     ) -> None:
+        """
+        Args:
+            checkpoint: directory or hub id of the model to start from.
+            dtype: type of the weights; keep float32 and let `trainer.precision: bf16-mixed` compute in bfloat16.
+            attn_implementation: "eager", "sdpa", "flex_attention" and so on; transformers' choice if not given.
+            gradient_checkpointing: recompute activations in the backward pass, for less memory.
+            compile: compile the transformer layers with torch.compile.
+            lora: train low-rank updates only; of a reward model, its head too.
+            optimizer: optimizer and learning-rate schedule.
+        """
         super().__init__()
         self.checkpoint = check_checkpoint(checkpoint)
         self.dtype_name = dtype

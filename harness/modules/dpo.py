@@ -25,8 +25,7 @@ from harness.models.losses import (
 from harness.models.shared_prefix import attention_inputs, supervised_tokens
 from harness.models.token_stats import TokenStats, token_stats
 from harness.models.weights import load_causal_lm
-from harness.modules.base import DType, LoRAConfig, Sums
-from harness.modules.optimizer import OptimizerConfig
+from harness.modules.base import Sums
 from harness.modules.pairs import PairModule
 from harness.modules.reference import (
     ReferenceCache,
@@ -58,28 +57,17 @@ class DPOModule(PairModule):
     def __init__(
         self,
         checkpoint: str,
-        dtype: DType = "float32",
-        attn_implementation: str | None = None,
-        gradient_checkpointing: bool = False,
-        compile: bool = False,
-        lora: LoRAConfig | None = None,
-        optimizer: OptimizerConfig | None = None,
+        *,
         losses: dict[str, float] | None = None,
         loss: PreferenceLossConfig = PreferenceLossConfig(),  # noqa: B008 - frozen
         reference: str = "precomputed",
         reference_cache: str | None = None,
         reference_batch_tokens: int = 16384,
-        share_prefix: bool = True,
+        **options: Any,
     ) -> None:
         """
         Args:
             checkpoint: directory or hub id of the model to start from.
-            dtype: type of the weights; keep float32 and let `trainer.precision: bf16-mixed` compute in bfloat16.
-            attn_implementation: "eager", "sdpa", "flex_attention" and so on; transformers' choice if not given.
-            gradient_checkpointing: recompute activations in the backward pass, for less memory.
-            compile: compile the transformer layers with torch.compile.
-            lora: train low-rank updates only.
-            optimizer: optimizer and learning-rate schedule.
             losses: name -> weight of the losses to sum, `{sigmoid: 1.0}` if not given; `{sigmoid: 1.0, nll: 1.0}` adds
                 the likelihood of the chosen responses.
             loss: constants of the losses.
@@ -90,12 +78,9 @@ class DPOModule(PairModule):
             reference_cache: folder of precomputed log-probabilities; `harness/reference_logps` in the user's cache
                 folder if not given. They are found again by the content of weights and tokens.
             reference_batch_tokens: padded tokens per batch and device while log-probabilities are precomputed.
-            share_prefix: compute the tokens that both sides of a pair begin with once, in batches where that saves a
-                tenth or more. Same result up to rounding; ignored where the architecture does not allow it.
+            options: those of `PairModule` and `TrainingModule`.
         """
-        super().__init__(
-            checkpoint, dtype, attn_implementation, gradient_checkpointing, compile, lora, optimizer, share_prefix
-        )
+        super().__init__(checkpoint, **options)
         self.losses = dict(losses or {"sigmoid": 1.0})
         self.loss_config = loss
         unknown = self.losses.keys() - PREFERENCE_LOSSES.keys()
@@ -110,8 +95,8 @@ class DPOModule(PairModule):
         self.reference = self.checkpoint if own else check_checkpoint(reference)
         self.reference_cache = Path(reference_cache).expanduser() if reference_cache else default_cache_dir()
         self.reference_batch_tokens = reference_batch_tokens
-        self.adapter_off = own and lora is not None
-        # In a list, lest the frozen weights become part of the module's parameters and checkpoints.
+        self.adapter_off = own and self.lora is not None
+        # In a list, so that the frozen weights do not become part of the module's parameters and checkpoints.
         self._reference_model: list[Any] = []
 
     def build_model(self) -> Any:

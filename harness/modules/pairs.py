@@ -12,8 +12,7 @@ from lightning.pytorch.utilities import rank_zero_warn
 from torch import Tensor
 
 from harness.models.shared_prefix import longest_shareable, share_prefixes
-from harness.modules.base import DType, LoRAConfig, TrainingModule
-from harness.modules.optimizer import OptimizerConfig
+from harness.modules.base import TrainingModule
 
 NUM_BINS = 10
 
@@ -21,18 +20,15 @@ NUM_BINS = 10
 class PairModule(TrainingModule):
     """A module whose batches are pairs, as `PreferenceDataModule` lays them out."""
 
-    def __init__(
-        self,
-        checkpoint: str,
-        dtype: DType,
-        attn_implementation: str | None,
-        gradient_checkpointing: bool,
-        compile: bool,
-        lora: LoRAConfig | None,
-        optimizer: OptimizerConfig | None,
-        share_prefix: bool,
-    ) -> None:
-        super().__init__(checkpoint, dtype, attn_implementation, gradient_checkpointing, compile, lora, optimizer)
+    def __init__(self, checkpoint: str, *, share_prefix: bool = True, **options: Any) -> None:
+        """
+        Args:
+            checkpoint: directory or hub id of the model to start from.
+            share_prefix: compute the tokens that both sides of a pair begin with once, in batches where that saves a
+                tenth or more. Same result up to rounding; ignored where the architecture does not allow it.
+            options: those of `TrainingModule`.
+        """
+        super().__init__(checkpoint, **options)
         self.share_prefix = share_prefix
 
     def setup(self, stage: str) -> None:

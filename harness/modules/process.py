@@ -6,13 +6,10 @@ from typing import Any, Literal
 
 import torch
 
-from harness.models.losses import step_loss
+from harness.models.losses import IGNORED, step_loss
 from harness.models.weights import rewards_at
-from harness.modules.base import DType, LoRAConfig, Sums
-from harness.modules.optimizer import OptimizerConfig
+from harness.modules.base import Sums
 from harness.modules.reward import RewardModule
-
-IGNORED = -100
 
 
 class ProcessRewardModule(RewardModule):
@@ -30,27 +27,21 @@ class ProcessRewardModule(RewardModule):
     def __init__(
         self,
         checkpoint: str,
-        dtype: DType = "float32",
-        attn_implementation: str | None = None,
-        gradient_checkpointing: bool = False,
-        compile: bool = False,
-        lora: LoRAConfig | None = None,
-        optimizer: OptimizerConfig | None = None,
+        *,
         loss: Literal["cross_entropy", "squared"] = "cross_entropy",
+        **options: Any,
     ) -> None:
         """
         Args:
             checkpoint: directory or hub id of a causal LM, which gets a new head, or of a reward model.
-            dtype: type of the weights; keep float32 and let `trainer.precision: bf16-mixed` compute in bfloat16.
-            attn_implementation: "eager", "sdpa", "flex_attention" and so on; transformers' choice if not given.
-            gradient_checkpointing: recompute activations in the backward pass, for less memory.
-            compile: compile the transformer layers with torch.compile.
-            lora: train low-rank updates, and the head, only.
-            optimizer: optimizer and learning-rate schedule.
             loss: binary cross-entropy of the value as a logit, or the squared error of its sigmoid (the PQM that
                 rStar-Math compares with, arXiv:2501.04519, table 8).
+            options: those of `TrainingModule`.
         """
-        super().__init__(checkpoint, dtype, attn_implementation, gradient_checkpointing, compile, lora, optimizer)
+        # What is named here is for pairs, and no option of this module.
+        super().__init__(
+            checkpoint, margin=0.0, centring=0.0, likelihood="none", alpha=0.5, share_prefix=False, **options
+        )
         self.squared = loss == "squared"
 
     def sums(self, batch: dict[str, Any]) -> Sums:

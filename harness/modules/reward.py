@@ -13,8 +13,7 @@ from harness.models.losses import bradley_terry_loss
 from harness.models.reward_head import likelihood_rewards, load_likelihood_reward
 from harness.models.shared_prefix import attention_inputs, last_tokens, supervised_tokens
 from harness.models.weights import load_reward_model, rewards_at
-from harness.modules.base import DType, LoRAConfig, Sums
-from harness.modules.optimizer import OptimizerConfig
+from harness.modules.base import Sums
 from harness.modules.pairs import PairModule
 
 
@@ -35,38 +34,24 @@ class RewardModule(PairModule):
     def __init__(
         self,
         checkpoint: str,
-        dtype: DType = "float32",
-        attn_implementation: str | None = None,
-        gradient_checkpointing: bool = False,
-        compile: bool = False,
-        lora: LoRAConfig | None = None,
-        optimizer: OptimizerConfig | None = None,
+        *,
         margin: float = 0.0,
         centring: float = 0.0,
         likelihood: Literal["none", "sum", "mean"] = "none",
         alpha: float = 0.5,
-        share_prefix: bool = True,
+        **options: Any,
     ) -> None:
         """
         Args:
             checkpoint: directory or hub id of a causal LM, which gets a new head, or of a reward model.
-            dtype: type of the weights; keep float32 and let `trainer.precision: bf16-mixed` compute in bfloat16.
-            attn_implementation: "eager", "sdpa", "flex_attention" and so on; transformers' choice if not given.
-            gradient_checkpointing: recompute activations in the backward pass, for less memory.
-            compile: compile the transformer layers with torch.compile.
-            lora: train low-rank updates, and the head, only.
-            optimizer: optimizer and learning-rate schedule.
             margin: reward difference demanded of every pair.
             centring: weight of the penalty that keeps rewards around zero.
             likelihood: add the model's own log-probability of the response to the head's value, summed over tokens or
                 their mean, times a learned factor; the head then starts at zero.
             alpha: start value of that factor.
-            share_prefix: compute the tokens that both sides of a pair begin with once, in batches where that saves a
-                tenth or more. Same result up to rounding; ignored where the architecture does not allow it.
+            options: those of `PairModule` and `TrainingModule`.
         """
-        super().__init__(
-            checkpoint, dtype, attn_implementation, gradient_checkpointing, compile, lora, optimizer, share_prefix
-        )
+        super().__init__(checkpoint, **options)
         self.margin, self.centring = margin, centring
         self.likelihood, self.alpha = likelihood, alpha
 

@@ -7,8 +7,7 @@ from typing import Any
 from harness.models.losses import sft_loss, supervised_positions
 from harness.models.token_stats import token_stats
 from harness.models.weights import load_causal_lm
-from harness.modules.base import DType, LoRAConfig, Sums, TrainingModule
-from harness.modules.optimizer import OptimizerConfig
+from harness.modules.base import Sums, TrainingModule
 
 
 class SFTModule(TrainingModule):
@@ -17,28 +16,6 @@ class SFTModule(TrainingModule):
     Logs `train/loss`, `train/accuracy` (share of tokens predicted exactly), `train/num_tokens`,
     `train/tokens_per_second`, `val/loss` and `val/accuracy`.
     """
-
-    def __init__(
-        self,
-        checkpoint: str,
-        dtype: DType = "float32",
-        attn_implementation: str | None = None,
-        gradient_checkpointing: bool = False,
-        compile: bool = False,
-        lora: LoRAConfig | None = None,
-        optimizer: OptimizerConfig | None = None,
-    ) -> None:
-        """
-        Args:
-            checkpoint: directory or hub id of the model to start from.
-            dtype: type of the weights; keep float32 and let `trainer.precision: bf16-mixed` compute in bfloat16.
-            attn_implementation: "eager", "sdpa", "flex_attention" and so on; transformers' choice if not given.
-            gradient_checkpointing: recompute activations in the backward pass, for less memory.
-            compile: compile the transformer layers with torch.compile.
-            lora: train low-rank updates only.
-            optimizer: optimizer and learning-rate schedule.
-        """
-        super().__init__(checkpoint, dtype, attn_implementation, gradient_checkpointing, compile, lora, optimizer)
 
     def build_model(self) -> Any:
         return load_causal_lm(self.checkpoint, **self.load_options())

@@ -183,7 +183,7 @@ class Dispatcher:
         prompt = self.prompt_ids(request.problem)
         samples = self._samples[key] = [None] * len(request.prefixes)
         for index, prefix in enumerate(request.prefixes):
-            seed = sample_seed(request.sampling, request.problem, number, index)
+            seed = problem_seed(request.sampling, request.problem, number, index)
             stop = request.sampling.stop or self.template.stop
             sampling = replace(request.sampling, seed=seed + request.sampling.first, stop=stop)
             ids = prompt + self.response_ids(prefix)
@@ -296,6 +296,6 @@ class Dispatcher:
         self.seconds["execute"] += time.monotonic() - start
 
 
-def sample_seed(sampling: SamplingConfig, problem: Problem, number: int = 0, index: int = 0) -> int:
+def problem_seed(sampling: SamplingConfig, problem: Problem, number: int = 0, index: int = 0) -> int:
     """Seed of the first sample that continues prefix `index` of the search's request `number`; later ones add 1."""
     return stable_hash(sampling.seed, problem.id, number, index, bits=48)
