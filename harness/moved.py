@@ -62,7 +62,7 @@ MODULES: dict[str, str] = {
 NAMES: dict[str, dict[str, str]] = {
     "callbacks": {"Evaluation": "callbacks.HeldOutAccuracy"},
     "models": {"*": "models.weights"},
-    "prompts": {"*": "prompts.templates"},
+    "prompts": {"*": "prompts.templates", "find_template": "prompts.find.find_template"},
     "rollouts": {
         "*": "",
         "AnswerLine": "selection.AnswerLine",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import difflib
 import gzip
 import hashlib
 import json
@@ -17,7 +18,7 @@ from functools import cache
 from pathlib import Path
 from typing import Any, BinaryIO, TypeVar
 
-from harness.errors import InputError
+from harness.errors import InputError, first_line
 
 Row = TypeVar("Row")
 LEFTOVER = re.compile(r"\.(\d+)\.(?:tmp|new|old)$")
@@ -69,6 +70,52 @@ def from_dict(kind: type[Row], data: Mapping[str, Any]) -> Row:
         elif _default(f) is MISSING:
             raise KeyError(f.name)
     return kind(**values)
+
+
+def from_mapping(kind: type[Row], data: Mapping[str, Any], place: str, also: Iterable[str] = ()) -> Row:
+    """Build the dataclass `kind` from what a person wrote: as `from_dict`, but nothing unknown is overlooked.
+
+    Args:
+        place: names the source in errors, such as a file.
+        also: further keys that are allowed, and left to the caller.
+
+    Raises:
+        InputError: a key is unknown, or a field without a default is missing.
+    """
+    known = [*(f.name for f in fields(kind)), *also]  # type: ignore[arg-type]
+    for key in data:
+        if key not in known:
+            near = difflib.get_close_matches(str(key), known, n=1, cutoff=0.6)
+            hint = f"did you mean '{near[0]}'?" if near else f"known: {', '.join(known)}."
+            raise InputError(f"{place}: unknown key '{key}'; {hint}")
+    try:
+        return from_dict(kind, data)
+    except KeyError as error:
+        raise InputError(f"{place}: {error.args[0]} is missing; known keys: {', '.join(known)}.") from None
+
+
+def read_yaml(path: str | Path) -> dict[str, Any]:
+    """The mapping in a YAML file.
+
+    Raises:
+        InputError: the file does not exist, cannot be read, is not YAML or holds something else.
+    """
+    import yaml
+
+    path = Path(path)
+    try:
+        content = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise InputError(f"{path}: no such file; give the path of an existing YAML file.") from None
+    except (OSError, UnicodeDecodeError) as error:
+        raise InputError(f"{path}: cannot be read ({first_line(error)}).") from None
+    except yaml.YAMLError as error:
+        mark = getattr(error, "problem_mark", None)
+        line = f":{mark.line + 1}" if mark else ""
+        raise InputError(f"{path}{line}: not valid YAML ({getattr(error, 'problem', error)}).") from None
+    if not isinstance(content, dict):
+        raise InputError(f"{path}: expected a mapping of keys to values, found {type(content).__name__}.")
+    return content
 
 
 @cache

@@ -47,7 +47,7 @@ MAY_IMPORT: dict[str, tuple[str, ...]] = {
     "rundir": (*WORDS, *TEXT),
     "stages": (*WORDS, *TEXT),
     "loggers": (*WORDS, *TEXT, "rundir"),
-    "cli": ("", *WORDS, "commands"),
+    "cli": ("", *WORDS, *TEXT, "commands"),
 }
 EVERYTHING = ("callbacks", "commands", "__main__", "")
 HEAVY = ("torch", "transformers", "lightning", "vllm", "datasets", "peft", "wandb", "jsonargparse")

@@ -25,7 +25,7 @@ from harness.errors import InputError
 from harness.models.weights import fingerprint, named_weights
 from harness.problems import read_all_problems
 from harness.progress import track
-from harness.prompts.templates import find_template
+from harness.prompts.find import find_template
 from harness.protocols import Engine, Reward, SamplingScheduler, SearchMethod, Selector
 from harness.rollouts.dispatcher import Dispatcher
 from harness.rollouts.iteration import Iteration, IterationFiles, Replay, check_hashes, replay_rows
@@ -69,7 +69,7 @@ class RolloutCallback(Callback):
         self,
         problems: list[str],
         scheduler: SamplingScheduler,
-        template: str = "plain",
+        template: str | dict[str, Any] = "plain",
         select: Selector | None = None,
         reward: Reward | None = None,
         search: SearchMethod | None = None,

@@ -10,10 +10,10 @@ from pathlib import Path
 from typing import Any, NoReturn
 
 import jsonargparse
-import yaml
 from jsonargparse import ArgumentParser
 
 from harness.errors import InputError
+from harness.store import read_yaml
 
 UNKNOWN_KEY = re.compile(r"[Oo]ption '([^']+)'(?: is not accepted|$)|unrecognized arguments: --([^\s=]+)", re.MULTILINE)
 CLASS_PROBLEM = re.compile(r"^( *)(?:- )?Problem with given class_path '([^']+)':\n", re.MULTILINE)
@@ -147,14 +147,4 @@ def check_config_files(arguments: Sequence[str]) -> None:
         if name not in ("-c", "--config"):
             continue
         path = Path(inline if equals else value)
-        try:
-            content = yaml.safe_load(path.read_text(encoding="utf-8"))
-        except (OSError, UnicodeDecodeError) as error:
-            reason = "no such file" if isinstance(error, FileNotFoundError) else f"cannot be read ({error})"
-            raise InputError(f"{path}: {reason}; give --config the path of a YAML file.") from None
-        except yaml.YAMLError as error:
-            mark = getattr(error, "problem_mark", None)
-            line = f":{mark.line + 1}" if mark else ""
-            raise InputError(f"{path}{line}: not valid YAML ({getattr(error, 'problem', error)}).") from None
-        if not isinstance(content, dict):
-            raise InputError(f"{path}: a configuration is a mapping of keys to values, found {type(content).__name__}.")
+        read_yaml(path)

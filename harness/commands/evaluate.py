@@ -16,7 +16,7 @@ from harness.evals.evaluation import Evaluation
 from harness.evals.rows import load_task
 from harness.evals.task import GROUPS, data_folder, find_tasks, shipped_tasks
 from harness.metrics.summary import MetricConfig
-from harness.prompts.evaluation import find_protocol
+from harness.prompts.find import find_template
 from harness.prompts.templates import PromptTemplate
 from harness.protocols import Reward, SearchMethod
 from harness.sandbox import Sandbox
@@ -30,7 +30,7 @@ def eval_tasks(
     task: str,
     model: str,
     engine: EngineConfig = EngineConfig(),
-    protocol: str = "",
+    protocol: str | dict[str, Any] = "",
     n: int = 1,
     k: str = "",
     s: str = "",
@@ -53,11 +53,12 @@ def eval_tasks(
     """Evaluate a model on tasks; a run that was interrupted continues, a larger n adds only what is missing.
 
     Args:
-        task: names of tasks (see `harness tasks`), groups such as all-math, and paths of JSONL files of problems,
-            separated by commas.
-        model: checkpoint directory or hub name; for a dispatcher its tokenizer.
+        task: names of tasks (see `harness tasks`), groups such as all-math, and paths of JSONL files of problems or
+            of YAML files that describe a task, separated by commas.
+        model: checkpoint directory or hub name; for a server its tokenizer.
         engine: which engine draws the samples, and how much memory it may use.
-        protocol: how problems are asked and answers are read; default is each task's own.
+        protocol: how problems are asked and answers are read: the name of a prompt template, a YAML file with its
+            fields, or the fields; default is each task's own.
         n: samples per problem.
         k: values of k for pass@k, maj@k and best-of-k, separated by commas; default is 1 and n.
         s: numbers of distinct correct responses wanted, for pass@k-s and reward@k-s.
@@ -144,12 +145,17 @@ class Plan:
 
 
 def make_plans(
-    tasks: str, protocol: str, ks: tuple[int, ...], ss: tuple[int, ...], limit: int | None, data_dir: Path | None
+    tasks: str,
+    protocol: str | dict[str, Any],
+    ks: tuple[int, ...],
+    ss: tuple[int, ...],
+    limit: int | None,
+    data_dir: Path | None,
 ) -> list[Plan]:
     """Read all that can be wrong about the tasks before any model is loaded."""
     metrics = MetricConfig(ks, ss)
     return [
-        Plan(Evaluation(task, load_task(task, data_dir, limit), metrics), find_protocol(protocol or task.protocol))
+        Plan(Evaluation(task, load_task(task, data_dir, limit), metrics), find_template(protocol or task.protocol))
         for task in find_tasks(tasks)
     ]
 
@@ -293,11 +299,12 @@ def list_tasks(data_dir: Path | None = None) -> int:
         held = folder is not None and any((folder / f"{task.file}{end}").is_file() for end in (".jsonl", ".jsonl.gz"))
         data = "here" if held else "built in" if not task.file else "hub" if task.hub else "missing"
         licence = task.licence.partition(" (")[0].partition(";")[0]
-        rows.append((task.name, str(task.num_rows), task.kind, task.protocol, data, licence, task.source))
+        rows.append((task.name, str(task.num_rows), task.kind, str(task.protocol), data, licence, task.source))
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
     for row in rows:
         print("  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip())
-    print(f"\ngroups: {', '.join(GROUPS)}; the path of a JSONL file (question, answer) is a task as well.")
+    print(f"\ngroups: {', '.join(GROUPS)}")
+    print("the path of a JSONL file (question, answer), or of a YAML file that describes a task, is a task as well.")
     return 0
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 from harness.engines.config import EngineConfig
 from harness.errors import InputError
@@ -22,7 +23,7 @@ def explore(
     search: StepExplore = StepExplore(),  # noqa: B008 - frozen
     first_pit: FirstPitPairs = FirstPitPairs(),  # noqa: B008 - frozen
     sampling: SamplingConfig = SamplingConfig(temperature=0.7),
-    template: str = "plain",
+    template: str | dict[str, Any] = "plain",
     engine: EngineConfig = EngineConfig(),
     grader: str = "strict",
     limit: int | None = None,
@@ -52,7 +53,7 @@ def explore(
     from harness.engines import open_engine
     from harness.models.checkpoints import load_tokenizer
     from harness.progress import track
-    from harness.prompts.templates import find_template
+    from harness.prompts.find import find_template
     from harness.rewards.outcome import Outcome
     from harness.rollouts.dispatcher import Dispatcher
     from harness.rollouts.explorations import Explored, agreement, collect_explorations, cost, retokenized, statistics

@@ -37,7 +37,7 @@ def grade(
         file: A .jsonl or .jsonl.gz file. Flat rows hold the response under text, pred, response, completion or output,
             and the gold answer under gold or answer.
         grader: Name of the grader: strict, prm800k, rstar, minerva or hendrycks.
-        protocol: Name of the answer protocol by which the final answer is found.
+        protocol: Name of the answer protocol by which the final answer is found, or a YAML file with its rules.
         explain: Print for every sample the answer found, the rule that decided, and both normal forms.
         against: A second grader; print the samples on which the two disagree.
         num_workers: Worker processes at most; by default one for each core.
@@ -46,19 +46,18 @@ def grade(
         0; bad input raises InputError.
     """
     from harness.errors import InputError
-    from harness.grading import PROTOCOLS, grade_many
+    from harness.grading import grade_many
+    from harness.grading.answer_protocols import find_answer_protocol
     from harness.grading.graders import named
+    from harness.store import read_yaml
 
-    if protocol not in PROTOCOLS:
-        raise InputError(f"Unknown answer protocol {protocol!r}; the protocols are {', '.join(PROTOCOLS)}.")
+    reading = find_answer_protocol(read_yaml(protocol) if protocol.endswith((".yaml", ".yml")) else protocol)
     graders = [named(grader)] + ([named(against)] if against is not None else [])
     samples = list(_samples(Path(file)))
     if not samples:
         raise InputError(f"{file}: holds no samples.")
     texts, golds = [s.text for s in samples], [s.gold for s in samples]
-    verdicts = [
-        grade_many(texts, golds, grader=g.name, protocol=PROTOCOLS[protocol], num_workers=num_workers) for g in graders
-    ]
+    verdicts = [grade_many(texts, golds, grader=g.name, protocol=reading, num_workers=num_workers) for g in graders]
     if explain:
         for sample, verdict in zip(samples, verdicts[0], strict=True):
             print(_explanation(sample, verdict))

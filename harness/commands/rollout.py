@@ -6,6 +6,7 @@ import sys
 from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 from harness.engines.config import EngineConfig
 from harness.errors import InputError
@@ -20,7 +21,7 @@ def rollout(
     problems: list[str] | None = None,
     start: list[str] | None = None,
     sampling: SamplingConfig = SamplingConfig(n=8),
-    template: str = "plain",
+    template: str | dict[str, Any] = "plain",
     search: SearchMethod | None = None,
     reward: Reward | None = None,
     select: Selector | None = None,
@@ -62,7 +63,7 @@ def rollout(
     from harness.models.checkpoints import load_tokenizer
     from harness.problems import read_all_problems
     from harness.progress import track
-    from harness.prompts.templates import find_template
+    from harness.prompts.find import find_template
     from harness.rewards.outcome import Outcome
     from harness.rollouts.collect import collect, grade_again
     from harness.rollouts.dispatcher import Dispatcher

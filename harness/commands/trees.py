@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 from harness.engines.config import EngineConfig
 from harness.protocols import Reward
@@ -20,7 +21,7 @@ def trees(
     sampling: SamplingConfig = SamplingConfig(),
     num_trees: int = 1,
     hard_trees: tuple[int, ...] = (),
-    template: str = "plain",
+    template: str | dict[str, Any] = "plain",
     reward: Reward | None = None,
     sandbox: Sandbox | None = None,
     sft_rows: Path | None = None,
@@ -65,7 +66,7 @@ def trees(
     from harness.models.checkpoints import load_tokenizer
     from harness.problems import read_all_problems
     from harness.progress import track
-    from harness.prompts.templates import find_template
+    from harness.prompts.find import find_template
     from harness.rewards.outcome import Outcome
     from harness.rollouts.dispatcher import Dispatcher
     from harness.rollouts.trees import by_problem, collect_trees, coverage

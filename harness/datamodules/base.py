@@ -19,7 +19,7 @@ from harness.datamodules.tokenize import TextRow, existing
 from harness.errors import InputError
 from harness.models.checkpoints import load_tokenizer
 from harness.models.losses import IGNORED
-from harness.prompts.templates import find_template
+from harness.prompts.find import find_template
 
 
 @dataclass(frozen=True)
@@ -60,7 +60,7 @@ class JSONLDataModule(L.LightningDataModule):
         self,
         train_files: list[str],
         val_files: list[str] | None = None,
-        template: str = "plain",
+        template: str | dict[str, Any] = "plain",
         batch_size: int = 8,
         val_batch_size: int | None = None,
         max_length: int = 2048,

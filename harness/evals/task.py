@@ -1,6 +1,7 @@
 """A task is data: where its rows come from, how many there are, and how they are asked and graded.
 
-The shipped tasks are the YAML files in `tasks/`, one each; the path of a JSONL file of problems is a task as well.
+The shipped tasks are the YAML files in `tasks/`, one each; a YAML file of the user's, and the path of a JSONL file of
+problems, are tasks as well.
 """
 
 from __future__ import annotations
@@ -8,13 +9,13 @@ from __future__ import annotations
 import difflib
 import os
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cache
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 from harness.errors import InputError
-from harness.store import from_dict
+from harness.store import from_mapping, read_yaml
 
 DATA_DIR = "HARNESS_DATA_DIR"
 """Environment variable that names the folder of task files."""
@@ -60,8 +61,8 @@ class Task:
     num_unanswered: int = 0
     """Rows without a gold answer, which are left out; another number is refused as well."""
     kind: Kind = "math"
-    protocol: str = "boxed"
-    """Name of the default prompt template, which also names the answer protocol."""
+    protocol: str | Mapping[str, Any] = "boxed"
+    """The default prompt template, by name or by its fields; it names the answer protocol too."""
     grader: str = "strict"
     max_tokens: int = 1024
     """Default token limit of a response."""
@@ -89,18 +90,27 @@ def shipped_tasks() -> Mapping[str, Task]:
 
 
 def _read_task(path: Path) -> Task:
-    import yaml
-
-    data: dict[str, Any] = yaml.safe_load(path.read_text(encoding="utf-8"))
+    """A task from its YAML file; a user's `file` is found from the YAML file's folder, and may leave out the name."""
+    data = read_yaml(path)
     hub = data.pop("hub", None)
-    unknown = set(data) - set(Task.__dataclass_fields__)
-    if unknown or data.get("name") != path.stem:
-        raise InputError(f"{path}: not a task; unknown keys {sorted(unknown)} or a name other than the file's.")
-    return from_dict(Task, {**data, "hub": from_dict(Hub, hub) if hub else None})
+    task = from_mapping(Task, {"name": path.stem, **data}, str(path))
+    if hub is not None:
+        if not isinstance(hub, dict):
+            raise InputError(f"{path}: hub is {hub!r}; give it dataset, revision and what else it needs as a mapping.")
+        task = replace(task, hub=from_mapping(Hub, hub, f"{path}: hub"))
+    if path.parent == TASK_FOLDER:
+        return task
+    if task.kind not in get_args(Kind):
+        raise InputError(f"{path}: kind is '{task.kind}'; known: {', '.join(get_args(Kind))}.")
+    if not task.file and task.hub is None:
+        raise InputError(f"{path}: says not where its rows are; give file (a JSONL file) or hub.")
+    if task.file and not (file := (path.parent / task.file).resolve()).is_file():
+        raise InputError(f"{path}: file: {file}: no such file; give a JSONL file (seen from the YAML file's folder).")
+    return replace(task, file=str(file)) if task.file else task
 
 
 def find_tasks(names: str) -> list[Task]:
-    """The tasks of a comma-separated list of names, groups (`all-math`) and paths of JSONL files, each once.
+    """The tasks of a comma-separated list of names, groups (`all-math`) and paths of JSONL or YAML files, each once.
 
     Raises:
         InputError: an unknown name (the message gives the nearest one), or an empty list.
@@ -108,14 +118,14 @@ def find_tasks(names: str) -> list[Task]:
     found: dict[str, Task] = {}
     for name in filter(None, (part.strip() for part in names.split(","))):
         for task in _find(name):
-            found.setdefault(task.file if _is_path(name) else task.name, task)
+            found.setdefault(task.file or task.name if _is_path(name) else task.name, task)
     if not found:
         raise InputError("no task given; name one or several, such as gsm8k,math500.")
     return list(found.values())
 
 
 def _is_path(name: str) -> bool:
-    return name.endswith((".jsonl", ".jsonl.gz"))
+    return name.endswith((".jsonl", ".jsonl.gz", ".yaml", ".yml"))
 
 
 def _find(name: str) -> list[Task]:
@@ -125,7 +135,7 @@ def _find(name: str) -> list[Task]:
     if name in GROUPS:
         return [task for task in tasks.values() if task.kind in GROUPS[name]]
     if _is_path(name):
-        return [user_task(Path(name))]
+        return [_read_task(Path(name)) if name.endswith((".yaml", ".yml")) else user_task(Path(name))]
     near = difflib.get_close_matches(name, [*tasks, *GROUPS], n=1, cutoff=0.5)
     hint = f"did you mean '{near[0]}'?" if near else f"known: {', '.join([*tasks, *GROUPS])}."
     raise InputError(f"unknown task '{name}'; {hint}")

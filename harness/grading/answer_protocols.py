@@ -6,8 +6,13 @@ can be read as each paper reads it.
 
 from __future__ import annotations
 
+import re
+from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal, get_args, get_type_hints
+
+from harness.errors import InputError
+from harness.store import from_mapping
 
 ANSWER_WORDS = (
     "answer",
@@ -118,3 +123,29 @@ PROTOCOLS: dict[str, AnswerProtocol] = {
     )
 }
 """The answer protocols by name."""
+
+
+def find_answer_protocol(given: str | Mapping[str, Any] | AnswerProtocol, place: str = "") -> AnswerProtocol:
+    """The answer protocol that a configuration asks for: by name, or by its fields, `rules` among them.
+
+    Raises:
+        InputError: an unknown name or field; `place` names where it was given.
+    """
+    if isinstance(given, AnswerProtocol):
+        return given
+    if isinstance(given, Mapping):
+        where = f"{place}: answer_protocol" if place else "answer_protocol"
+        protocol = from_mapping(AnswerProtocol, {"name": "own", **given}, where)
+        kinds = get_args(get_type_hints(Rule)["kind"])
+        for rule in protocol.rules:
+            if rule.kind not in kinds:
+                raise InputError(f"{where}: a rule's kind is '{rule.kind}'; known: {', '.join(kinds)}.")
+            try:
+                re.compile(rule.pattern)
+            except re.error as error:
+                raise InputError(f"{where}: pattern {rule.pattern!r} is no regular expression ({error}).") from None
+        return protocol
+    if given not in PROTOCOLS:
+        before = f"{place}: " if place else ""
+        raise InputError(f"{before}unknown answer protocol '{given}'; known: {', '.join(PROTOCOLS)}.")
+    return PROTOCOLS[given]

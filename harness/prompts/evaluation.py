@@ -2,10 +2,7 @@
 
 from __future__ import annotations
 
-import difflib
-
-from harness.errors import InputError
-from harness.prompts.templates import LINES, PARAGRAPHS, TEMPLATES, PromptTemplate
+from harness.prompts.templates import LINES, PARAGRAPHS, PromptTemplate
 
 _GSM8K_SHOTS = (
     (
@@ -131,13 +128,3 @@ EVAL_TEMPLATES: dict[str, PromptTemplate] = {
         ),
     )
 }
-
-
-def find_protocol(name: str) -> PromptTemplate:
-    """The named template; raises `InputError` with the nearest name."""
-    known = {**TEMPLATES, **EVAL_TEMPLATES}
-    if name not in known:
-        near = difflib.get_close_matches(name, known, n=1, cutoff=0.5)
-        hint = f"did you mean '{near[0]}'?" if near else f"known: {', '.join(sorted(known))}."
-        raise InputError(f"unknown protocol '{name}'; {hint}")
-    return known[name]

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from typing import Any, ClassVar
 
 from harness.errors import InputError
+from harness.grading.answer_protocols import AnswerProtocol
 from harness.prompts.math_steps import MathSteps
 from harness.types import Problem
 
@@ -47,8 +48,8 @@ class PromptTemplate:
     stop: tuple[str, ...] = ()
     """Strings that end a response, besides the tokenizer's EOS."""
     steps: StepFormat | MathSteps = StepFormat()
-    answer_protocol: str = "default"
-    """Name of the rule by which the grader finds the final answer (`harness.grading.PROTOCOLS`)."""
+    answer_protocol: str | AnswerProtocol = "default"
+    """How the grader finds the final answer: the name of one of `harness.grading.PROTOCOLS`, or its rules."""
 
     prompting: ClassVar[tuple[str, ...]] = ("user", "system", "chat", "few_shot", "shot_separator", "stop")
     """The fields that decide what a model is asked and where its response ends."""
@@ -173,11 +174,3 @@ TEMPLATES: dict[str, PromptTemplate] = {
         ),
     )
 }
-
-
-def find_template(name: str) -> PromptTemplate:
-    """The named template; raises `InputError` with the known names."""
-    try:
-        return TEMPLATES[name]
-    except KeyError:
-        raise InputError(f"unknown prompt template '{name}'; known: {', '.join(sorted(TEMPLATES))}.") from None

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 from harness.errors import InputError
-from harness.prompts.templates import find_template
+from harness.prompts.find import find_template
 from harness.types import Problem, Response, Score
 
 log = logging.getLogger(__name__)
@@ -72,7 +72,7 @@ class RewardModel:
     def __init__(
         self,
         checkpoint: str,
-        template: str,
+        template: str | dict[str, Any],
         per_step: bool = False,
         aggregation: Aggregation = "last",
         scale: float = 1.0,

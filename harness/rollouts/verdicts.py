@@ -4,14 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from harness.grading import PROTOCOLS, Verdict, grade_many
+from harness.grading import AnswerProtocol, Verdict, grade_many
+from harness.grading.answer_protocols import find_answer_protocol
 from harness.rewards.unit_tests import UnitTests, program_of
 from harness.types import Problem
 
 NO_PROGRAM = Verdict(False, None, "none", "no_answer")
 
 
-def grade_pairs(pairs: Sequence[tuple[Problem, str]], answer_protocol: str, grader: str) -> list[Verdict]:
+def grade_pairs(
+    pairs: Sequence[tuple[Problem, str]], answer_protocol: str | AnswerProtocol, grader: str
+) -> list[Verdict]:
     """Verdicts on responses: by the unit tests of problems that have some, else by the grader."""
     tested = [index for index, (problem, _) in enumerate(pairs) if problem.tests]
     others = [index for index, (problem, _) in enumerate(pairs) if not problem.tests]
@@ -32,14 +35,14 @@ def _run_tests(pairs: Sequence[tuple[Problem, str]]) -> list[Verdict]:
     ]
 
 
-def _grade(pairs: Sequence[tuple[Problem, str]], answer_protocol: str, grader: str) -> list[Verdict]:
+def _grade(pairs: Sequence[tuple[Problem, str]], answer_protocol: str | AnswerProtocol, grader: str) -> list[Verdict]:
     """The grader's verdicts; where a problem accepts several answers, any one of them makes a response right."""
     golds = [(problem.answer, *(a for a in problem.accepted_answers if a != problem.answer)) for problem, _ in pairs]
     found = grade_many(
         [text for (_, text), several in zip(pairs, golds, strict=True) for _ in several],
         [gold for several in golds for gold in several],
         grader=grader,
-        protocol=PROTOCOLS[answer_protocol],
+        protocol=find_answer_protocol(answer_protocol),
     )
     rows = iter(found)
     groups = [[next(rows) for _ in several] for several in golds]

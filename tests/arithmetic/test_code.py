@@ -10,7 +10,8 @@ from harness.arithmetic.code import as_code
 from harness.arithmetic.model import CONTEXT, build_tokenizer
 from harness.arithmetic.problems import as_lines, problems, random_path, read
 from harness.grading import PROTOCOLS, grade
-from harness.prompts.templates import TEMPLATES, find_template
+from harness.prompts.find import find_template
+from harness.prompts.templates import TEMPLATES
 from harness.sandbox import Sandbox
 from harness.search import CodeSteps
 from harness.types import Problem

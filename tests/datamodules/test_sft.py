@@ -11,7 +11,7 @@ import torch
 from harness.datamodules import SFTDataModule
 from harness.datamodules.base import coloured
 from harness.errors import InputError
-from harness.prompts.templates import find_template
+from harness.prompts.find import find_template
 from harness.types import Problem
 
 EOS = 1

@@ -10,7 +10,7 @@ from harness.evals.rows import TaskData, to_problem
 from harness.evals.run import run
 from harness.evals.task import shipped_tasks
 from harness.evals.unit_tests import unit_tests
-from harness.prompts.evaluation import find_protocol
+from harness.prompts.find import find_template
 from harness.rollouts.dispatcher import Dispatcher
 from harness.types import UnitTest
 from tests.evals.conftest import oracle
@@ -52,7 +52,7 @@ WRONG = {
 
 @pytest.mark.parametrize("name", list(ROWS))
 def test_programs_are_right_if_they_pass_every_test(name, byte_tokenizer, tmp_path):
-    task, template = shipped_tasks()[name], find_protocol("code")
+    task, template = shipped_tasks()[name], find_template("code")
     problem = to_problem(ROWS[name], "row", 0, task, task.columns)
     evaluation = Evaluation(task, TaskData((problem,), "here", "0"))
     prompt = template.encode(problem, byte_tokenizer)

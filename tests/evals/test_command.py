@@ -173,10 +173,10 @@ def test_coding_tasks_want_complete_isolation_unless_told_otherwise(tmp_path, by
     from harness.evals.evaluation import Evaluation
     from harness.evals.rows import TaskData
     from harness.evals.task import shipped_tasks
-    from harness.prompts.evaluation import find_protocol
+    from harness.prompts.find import find_template
     from harness.sandbox import Sandbox
 
-    plans = [Plan(Evaluation(shipped_tasks()["mbpp"], TaskData((), "", "")), find_protocol("code"))]
+    plans = [Plan(Evaluation(shipped_tasks()["mbpp"], TaskData((), "", "")), find_template("code"))]
     with Sandbox() as sandbox:
         complete = not any(sandbox.layers.values())
         check_sandbox(plans, sandbox)

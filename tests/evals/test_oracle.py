@@ -8,7 +8,7 @@ from harness.evals.evaluation import Evaluation
 from harness.evals.rows import TaskData, load_task
 from harness.evals.run import run
 from harness.evals.task import shipped_tasks
-from harness.prompts.evaluation import find_protocol
+from harness.prompts.find import find_template
 from harness.rollouts.collect import grade_pairs
 from harness.rollouts.dispatcher import Dispatcher
 from harness.types import Problem
@@ -43,7 +43,7 @@ def ended(problem: Problem, answer_protocol: str) -> str:
 @pytest.mark.parametrize("name", STATED)
 def test_worked_solutions_are_right_as_they_stand(name, data_dir):
     problems = [problem for problem in load_task(TASKS[name], data_dir).problems if problem.solution]
-    protocol = find_protocol(TASKS[name].protocol).answer_protocol
+    protocol = find_template(TASKS[name].protocol).answer_protocol
     verdicts = grade_pairs([(problem, problem.solution) for problem in problems], protocol, TASKS[name].grader)
     wrong = {problem.id for problem, verdict in zip(problems, verdicts, strict=True) if not verdict.correct}
     assert wrong <= NOT_SCORABLE.get(name, set())
@@ -53,7 +53,7 @@ def test_worked_solutions_are_right_as_they_stand(name, data_dir):
 def test_every_gold_answer_passes_its_own_grader(name, data_dir):
     task = TASKS[name]
     problems = load_task(task, data_dir).problems
-    protocol = find_protocol(task.protocol).answer_protocol
+    protocol = find_template(task.protocol).answer_protocol
     verdicts = grade_pairs([(problem, ended(problem, protocol)) for problem in problems], protocol, task.grader)
     wrong = [(p.id, p.answer) for p, verdict in zip(problems, verdicts, strict=True) if not verdict.correct]
     assert len(wrong) == BROKEN_GOLDS.get(name, 0)
@@ -62,7 +62,7 @@ def test_every_gold_answer_passes_its_own_grader(name, data_dir):
 
 @pytest.mark.parametrize("name", list(TASKS))
 def test_an_oracle_engine_scores_all_and_a_garbage_engine_nothing(name, data_dir, byte_tokenizer, tmp_path):
-    task, template = TASKS[name], find_protocol(TASKS[name].protocol)
+    task, template = TASKS[name], find_template(TASKS[name].protocol)
     data = load_task(task, data_dir, limit=12)
     evaluation = Evaluation(task, TaskData(data.problems, data.origin, data.sha256))
     texts = {template.encode(p, byte_tokenizer): ended(p, template.answer_protocol) for p in data.problems}

@@ -22,7 +22,7 @@ from harness.evals.run import run
 from harness.evals.samples import LOG, RESULTS, SAMPLES, SampleStore, read_rollouts, read_samples
 from harness.evals.task import Task
 from harness.metrics.summary import PROCESS_REWARD, MetricConfig, evaluate
-from harness.prompts.evaluation import find_protocol
+from harness.prompts.find import find_template
 from harness.prompts.templates import PromptTemplate
 from harness.report.runs import evaluation as page_of
 from harness.rewards import ArithmeticSteps
@@ -371,7 +371,7 @@ def test_a_search_is_kept_and_continued_problem_by_problem(byte_tokenizer, tmp_p
 
 @pytest.mark.parametrize("protocol", ["gsm8k_few_shot", "math_few_shot", "choice_few_shot", "boxed", "zero_shot"])
 def test_prompts_are_built_once_and_do_not_depend_on_the_engine(byte_tokenizer, protocol):
-    template = find_protocol(protocol)
+    template = find_template(protocol)
     first, second = half_right(byte_tokenizer), ScriptedEngine(byte_tokenizer, lambda prompt, seed: "")
     servers = [Dispatcher(first, byte_tokenizer, template), Dispatcher(second, byte_tokenizer, template)]
     problem = sums(1)[0]

@@ -8,7 +8,8 @@ from harness.errors import InputError
 from harness.evals.rows import lettered, load_task, task_file
 from harness.evals.task import Hub, Task, find_tasks, shipped_tasks
 from harness.grading import PROTOCOLS, grade
-from harness.prompts.evaluation import EVAL_TEMPLATES, find_protocol
+from harness.prompts.evaluation import EVAL_TEMPLATES
+from harness.prompts.find import find_template
 from harness.prompts.templates import TEMPLATES
 from harness.store import read_jsonl
 
@@ -47,7 +48,7 @@ def test_a_task_says_where_it_comes_from_and_how_it_is_asked(name):
     assert task.source
     assert task.licence
     assert task.num_rows
-    assert find_protocol(task.protocol).answer_protocol in PROTOCOLS
+    assert find_template(task.protocol).answer_protocol in PROTOCOLS
     if task.hub:
         assert re.fullmatch(r"[0-9a-f]{40}", task.hub.revision)
 
@@ -88,7 +89,7 @@ def test_an_unknown_task_names_the_nearest_one():
 
 def test_an_unknown_protocol_names_the_nearest_one():
     with pytest.raises(InputError, match="did you mean 'boxed'"):
-        find_protocol("boxd")
+        find_template("boxd")
 
 
 @pytest.mark.parametrize(
@@ -170,3 +171,35 @@ def test_the_worked_examples_of_a_protocol_are_right_under_it(name):
 
 def test_evaluation_does_not_shadow_a_shared_template():
     assert not set(EVAL_TEMPLATES) & set(TEMPLATES)
+
+
+def test_a_yaml_file_of_ones_own_is_a_task(tmp_path):
+    (tmp_path / "rows.jsonl").write_text('{"ask": "1+1", "gold": "2"}\n{"ask": "2+2", "gold": "4"}\n')
+    path = tmp_path / "sums.yaml"
+    path.write_text(
+        "file: rows.jsonl\nnum_rows: 2\nprotocol: {user: '{question}='}\ncolumns: {question: ask, answer: gold}\n"
+    )
+    [task] = find_tasks(str(path))
+    assert task.name == "sums"
+    assert find_template(task.protocol).user == "{question}="
+    assert [(p.question, p.answer) for p in load_task(task).problems] == [("1+1", "2"), ("2+2", "4")]
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("fle: rows.jsonl", "sums.yaml: unknown key 'fle'; did you mean 'file'"),
+        ("file: none.jsonl", "none.jsonl: no such file"),
+        ("num_rows: 3", "give file .* or hub"),
+        ("{file: rows.jsonl, kind: maths}", "kind is 'maths'; known: math, choice, code"),
+        ("hub: openai/gsm8k", "hub is 'openai/gsm8k'; give it dataset"),
+        ("hub: {dataset: a/b}", "sums.yaml: hub: revision is missing"),
+        ("- a", "expected a mapping"),
+        ("a: [", r"sums.yaml:\d: not valid YAML"),
+    ],
+)
+def test_what_is_wrong_with_a_tasks_file_is_said_in_one_sentence(tmp_path, text, message):
+    (tmp_path / "rows.jsonl").write_text('{"question": "1+1", "answer": "2"}\n')
+    (tmp_path / "sums.yaml").write_text(text)
+    with pytest.raises(InputError, match=message):
+        find_tasks(str(tmp_path / "sums.yaml"))

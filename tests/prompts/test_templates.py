@@ -2,7 +2,8 @@ import pytest
 
 from harness.errors import InputError
 from harness.grading import PROTOCOLS
-from harness.prompts.templates import LINES, TEMPLATES, PromptTemplate, StepFormat, find_template
+from harness.prompts.find import find_template
+from harness.prompts.templates import LINES, TEMPLATES, PromptTemplate, StepFormat
 from harness.types import Problem
 
 PROBLEM = Problem("p", "What is {x}?", "1", choices=("(A) one", "(B) two"))

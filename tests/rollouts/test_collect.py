@@ -6,7 +6,7 @@ from harness.commands.prepare import prepare
 from harness.engines import EngineConfig, open_engine
 from harness.models.checkpoints import load_tokenizer
 from harness.problems import read_problems
-from harness.prompts.templates import find_template
+from harness.prompts.find import find_template
 from harness.rewards import ArithmeticSteps, Likelihood, Outcome, WeightedSum
 from harness.rollouts.collect import collect, score
 from harness.rollouts.dispatcher import Dispatcher

@@ -14,7 +14,8 @@ from harness.engines import EngineConfig
 from harness.errors import InputError
 from harness.models.checkpoints import load_tokenizer
 from harness.problems import read_problems
-from harness.prompts.templates import PromptTemplate, find_template
+from harness.prompts.find import find_template
+from harness.prompts.templates import PromptTemplate
 from harness.rewards import Outcome
 from harness.rollouts.dispatcher import Dispatcher
 from harness.rollouts.explorations import (

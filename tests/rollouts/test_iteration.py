@@ -9,7 +9,8 @@ from harness.commands.replay import replay
 from harness.engines import EngineConfig, open_engine
 from harness.models.checkpoints import load_tokenizer
 from harness.problems import read_problems
-from harness.prompts.templates import PromptTemplate, find_template
+from harness.prompts.find import find_template
+from harness.prompts.templates import PromptTemplate
 from harness.rollouts.dispatcher import Dispatcher
 from harness.rollouts.iteration import Iteration, IterationFiles, hinting, with_hinted
 from harness.selection import FixedSampling, TopK

@@ -6,7 +6,7 @@ from harness.engines import EngineConfig, open_engine
 from harness.engines.completion import Decoder
 from harness.models.checkpoints import load_tokenizer
 from harness.problems import read_problems
-from harness.prompts.templates import find_template
+from harness.prompts.find import find_template
 from harness.rewards import Outcome
 from harness.rollouts.collect import collect
 from harness.rollouts.dispatcher import Dispatcher

@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from harness.evals.unit_tests import unit_tests
-from harness.prompts.templates import find_template
+from harness.prompts.find import find_template
 from harness.store import read_jsonl, write_rows
 from harness.types import Problem, SFTExample
 

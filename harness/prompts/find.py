@@ -1,0 +1,71 @@
+"""Find a prompt template by name, in a YAML file of the user's, or as a mapping in a configuration."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Mapping
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from harness.errors import InputError
+from harness.grading.answer_protocols import find_answer_protocol
+from harness.prompts.evaluation import EVAL_TEMPLATES
+from harness.prompts.math_steps import MathSteps
+from harness.prompts.templates import LINES, PARAGRAPHS, TEMPLATES, PromptTemplate, StepFormat
+from harness.store import from_mapping, read_yaml
+
+STEPS: dict[str, StepFormat | MathSteps] = {
+    "lines": LINES,
+    "paragraphs": PARAGRAPHS,
+    "none": StepFormat(""),
+    "math": MathSteps(),
+}
+"""Names for where steps end; anything else is a regular expression after each match of which a step ends."""
+
+
+def known_templates() -> dict[str, PromptTemplate]:
+    """All templates that come with the project, by name."""
+    return {**TEMPLATES, **EVAL_TEMPLATES}
+
+
+def find_template(given: str | Mapping[str, Any] | PromptTemplate) -> PromptTemplate:
+    """The template that a configuration or the command line asks for.
+
+    Args:
+        given: a name; the path of a YAML file with the fields of `PromptTemplate`; or those fields as a mapping. With
+            `base: NAME` the fields not given are those of that template. `steps` is one of `STEPS` or a regular
+            expression, `few_shot` a list of [question, response], `answer_protocol` a name or a mapping.
+
+    Raises:
+        InputError: an unknown name (the message gives the nearest one), file or field.
+    """
+    if isinstance(given, PromptTemplate):
+        return given
+    if isinstance(given, Mapping):
+        return _from_fields(given, "the prompt template", "own")
+    if given.endswith((".yaml", ".yml")):
+        return _from_fields(read_yaml(given), given, Path(given).stem)
+    known = known_templates()
+    if given not in known:
+        near = difflib.get_close_matches(given, known, n=1, cutoff=0.5)
+        hint = f"did you mean '{near[0]}'?" if near else f"known: {', '.join(sorted(known))}, or a YAML file."
+        raise InputError(f"unknown prompt template '{given}'; {hint}")
+    return known[given]
+
+
+def _from_fields(fields: Mapping[str, Any], place: str, name: str) -> PromptTemplate:
+    base = find_template(fields["base"]) if "base" in fields else PromptTemplate(name)
+    given = {"name": name, **{key: value for key, value in fields.items() if key not in ("base", "steps")}}
+    template = from_mapping(PromptTemplate, given, place, also=("base", "steps"))
+    if isinstance(template.answer_protocol, Mapping):
+        template = replace(template, answer_protocol=find_answer_protocol(template.answer_protocol, place))
+    elif isinstance(template.answer_protocol, str):
+        find_answer_protocol(template.answer_protocol, place)
+    changed: dict[str, Any] = {key: getattr(template, key) for key in given}
+    if "steps" in fields:
+        steps = fields["steps"]
+        if not isinstance(steps, str):
+            raise InputError(f"{place}: steps is {steps!r}; give {', '.join(STEPS)}, or a regular expression.")
+        changed["steps"] = STEPS.get(steps) or StepFormat(steps)
+    return replace(base, **changed)
