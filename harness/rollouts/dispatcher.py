@@ -9,7 +9,7 @@ from dataclasses import replace
 from typing import Any, Protocol, runtime_checkable
 
 from harness.errors import InputError
-from harness.grading import PROTOCOLS
+from harness.grading.answer_protocols import find_answer_protocol
 from harness.grading.graders import named as find_grader
 from harness.models.checkpoints import tokenizer_fingerprint
 from harness.prompts.templates import PromptTemplate
@@ -144,7 +144,7 @@ class Dispatcher:
         judged: dict[str, Any] = {
             "reward": identity(reward or self.reward or Outcome()),
             "grader": find_grader(grader or self.grader).label,
-            "answer_protocol": identity(PROTOCOLS[template.answer_protocol]),
+            "answer_protocol": identity(find_answer_protocol(template.answer_protocol)),
         }
         steps = {"steps": identity(template.steps)}
         if independent:
