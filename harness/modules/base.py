@@ -162,7 +162,9 @@ class TrainingModule(L.LightningModule):
         fully_shard(model, mesh=mesh)
 
     def configure_optimizers(self) -> Any:
-        optimizer = build_optimizer(self.optimizer_config, self.model)
+        # A fused step takes gradients while they are scaled, so Lightning could not clip those of float16.
+        fused = self.trainer.precision != "16-mixed"
+        optimizer = build_optimizer(self.optimizer_config, self.model, fused)
         schedule = build_schedule(self.optimizer_config, optimizer, self.trainer.max_steps)
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
 

@@ -41,8 +41,15 @@ class OptimizerConfig:
     one iteration to have every iteration of self-improvement anneal on its own."""
 
 
-def build_optimizer(config: OptimizerConfig, module: nn.Module) -> torch.optim.Optimizer:
-    """Optimizer over the trainable parameters, decayed and undecayed apart."""
+def build_optimizer(config: OptimizerConfig, module: nn.Module, fused: bool = True) -> torch.optim.Optimizer:
+    """Optimizer over the trainable parameters, decayed and undecayed apart.
+
+    Args:
+        config: names it.
+        module: whose parameters they are.
+        fused: let AdamW update all parameters in one kernel: in float32 the same up to rounding, in a fraction of the
+            time, and without a copy of the parameters in memory.
+    """
     trainable = [p for p in module.parameters() if p.requires_grad]
     groups = [
         {"params": [p for p in trainable if p.ndim >= 2], "weight_decay": config.weight_decay},
@@ -50,7 +57,7 @@ def build_optimizer(config: OptimizerConfig, module: nn.Module) -> torch.optim.O
     ]
     groups = [group for group in groups if group["params"]]
     if config.name == "adamw":
-        return torch.optim.AdamW(groups, lr=config.lr, betas=config.betas, eps=config.eps)
+        return torch.optim.AdamW(groups, lr=config.lr, betas=config.betas, eps=config.eps, fused=fused)
     return torch.optim.RMSprop(groups, lr=config.lr, eps=config.eps)
 
 

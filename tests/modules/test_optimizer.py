@@ -65,3 +65,17 @@ def test_frozen_weights_are_left_out():
     module.bias.requires_grad_(False)
     (group,) = build_optimizer(OptimizerConfig(name="rmsprop"), module).param_groups
     assert len(group["params"]) == 1
+
+
+def test_the_fused_step_equals_the_plain_one():
+    found = []
+    for fused in (True, False):
+        torch.manual_seed(0)
+        module = nn.Sequential(nn.Linear(8, 16), nn.Tanh(), nn.Linear(16, 4))
+        optimizer = build_optimizer(OptimizerConfig(lr=1e-2, weight_decay=0.1), module, fused)
+        assert optimizer.defaults["fused"] is fused
+        for _ in range(5):
+            module(torch.randn(3, 8)).square().sum().backward()
+            optimizer.step()
+        found.append([p.detach() for p in module.parameters()])
+    torch.testing.assert_close(*found, atol=1e-6, rtol=1e-6)
