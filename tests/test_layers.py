@@ -44,6 +44,7 @@ MAY_IMPORT: dict[str, tuple[str, ...]] = {
     "evals": (*WORDS, *TEXT, *TENSORS, *POWERS, "search", "arithmetic", "metrics", "rollouts"),
     "report": (*WORDS, *TEXT, "metrics", "rollouts", "evals"),
     "strategies": (),
+    "imports": (),
     "rundir": (*WORDS, *TEXT),
     "stages": (*WORDS, *TEXT),
     "loggers": (*WORDS, *TEXT, "rundir"),

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import torch
 from torch.distributed.tensor import DTensor
-from transformers import AutoModelForCausalLM
 
 from harness.models.weights import named_weights, plain_model
 
@@ -22,6 +21,8 @@ def gathered_weights(model: torch.nn.Module, keep: bool) -> dict[str, torch.Tens
 
 def whole_copy(model: torch.nn.Module, weights: dict[str, torch.Tensor]) -> torch.nn.Module:
     """An unsharded copy of the model on the CPU, which one rank can run alone."""
+    from transformers import AutoModelForCausalLM
+
     with torch.random.fork_rng(devices=[]):
         copy = AutoModelForCausalLM.from_config(plain_model(model).config)
     copy.load_state_dict(weights)

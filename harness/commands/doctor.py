@@ -22,7 +22,7 @@ import harness
 
 State = Literal["ok", "missing", "broken"]
 
-CORE = ("torch", "lightning", "transformers", "jsonargparse", "torchmetrics", "datasets", "sympy", "math-verify")
+CORE = ("torch", "lightning", "transformers", "jsonargparse", "datasets", "sympy", "math-verify")
 OPTIONAL = {
     "peft": "LoRA; install the extra peft",
     "wandb": "tracking in Weights & Biases; install the extra wandb",

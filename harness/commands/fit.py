@@ -1,6 +1,12 @@
 """`harness fit`, `validate`, `test` and `predict`: LightningCLI with one directory for everything a run leaves."""
 
+# ruff: noqa: E402 - torchmetrics must be imported before Lightning imports it
+
 from __future__ import annotations
+
+from harness.imports import import_torchmetrics
+
+import_torchmetrics()
 
 import atexit
 import logging
