@@ -58,15 +58,25 @@ class Engine(Protocol):
 
 
 class Reward(Protocol):
-    """Scores responses, finished or partial."""
+    """Scores responses, finished or partial.
+
+    A class may say how it uses the gold answer, by an attribute `answer_weight`: a score minus that much for a right
+    answer does not depend on the gold. It is 0.0 for a reward that never looks at it, such as a reward model. Without
+    it, or with None, the two cannot be told apart, and the reward counts as one that sees the gold (`answer_weight`).
+    """
 
     def __call__(
         self, problems: Sequence[Problem], responses: Sequence[Response], correct: Sequence[bool]
     ) -> list[Score]:
         """Return one score for each (problem, response) pair; higher is better.
 
-        `correct` holds the grader's verdicts (False for partial responses); process rewards do not look at it.
+        `correct` holds the grader's verdicts (False for partial responses).
         """
+
+
+def answer_weight(reward: Reward | None) -> float | None:
+    """What a reward gives for a right answer apart from all else; None if nobody says, or there is no reward."""
+    return getattr(reward, "answer_weight", None)
 
 
 @runtime_checkable

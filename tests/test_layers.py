@@ -36,7 +36,7 @@ MAY_IMPORT: dict[str, tuple[str, ...]] = {
     "engines": (*WORDS, *TEXT, *TENSORS),
     "rewards": (*WORDS, *TEXT, *TENSORS, "arithmetic"),
     "search": ("types", "protocols"),
-    "metrics": (*WORDS, *TEXT, "rewards"),
+    "metrics": (*WORDS, *TEXT),
     "rollouts": (*WORDS, *TEXT, *TENSORS, *POWERS, "search", "arithmetic", "metrics"),
     "selection": (*WORDS, *TEXT, "objectives", "search", "metrics", "rollouts"),
     "modules": (*WORDS, *TEXT, *TENSORS),

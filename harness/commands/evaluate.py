@@ -275,6 +275,11 @@ def table(results: Mapping[str, Any], folder: Path) -> str:
         f"{results['task']}: {limit or '{problems} problems'.format_map(counts)}, {counts['samples']} samples, "
         f"protocol {protocol['name']}, grader {results['grader']['name']}, {results['engine']}"
     ]
+    if results["reward"] and results["answer_weight"] is None:
+        lines.append(
+            f"  {results['reward']['class']} sees the gold answer, or does not say that it does not: "
+            "its metrics are not those of a reward at test time"
+        )
     width = max(map(len, results["metrics"]))
     for name, metric in results["metrics"].items():
         if metric["value"] is not None:

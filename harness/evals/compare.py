@@ -9,7 +9,7 @@ from typing import Any
 from harness.errors import InputError
 from harness.evals.samples import RESULTS, read_results, read_rollouts
 from harness.metrics.intervals import PairedTest, paired_test
-from harness.metrics.summary import ALL, PROCESS_REWARD, MetricConfig, problem_metrics
+from harness.metrics.summary import ALL, MetricConfig, problem_metrics, rankings_of
 from harness.rollouts.dispatcher import INDEPENDENT
 
 
@@ -46,15 +46,13 @@ def problem_values(folder: Path, metric: str) -> dict[str, float]:
     results = read_results(folder)
     known, searched = results["metrics"], results["search"] != INDEPENDENT
     draws, _, distinct = name.partition("@")[2].partition("-")
+    ranked = rankings_of(results.get("answer_weight", 0.0)) if "/" in metric else None
     ks = () if draws == ALL and searched else (int(draws or 1),)
     try:
         config = MetricConfig(
             ks, (int(distinct),) if distinct else (), votes="maj" in name or "answer" in name, searched=searched
         )
-        rows = {
-            rollout.problem.id: problem_metrics(rollout, config, PROCESS_REWARD if "/" in metric else None)
-            for rollout in read_rollouts(folder)
-        }
+        rows = {rollout.problem.id: problem_metrics(rollout, config, ranked) for rollout in read_rollouts(folder)}
     except ValueError as error:
         raise InputError(f"{folder}: '{metric}' cannot be computed ({error}); known: {', '.join(known)}.") from None
     if not rows or metric not in next(iter(rows.values())):

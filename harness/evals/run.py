@@ -20,8 +20,9 @@ from harness.evals.evaluation import Evaluation
 from harness.evals.samples import RESULTS, SampleStore, read_results
 from harness.grading.graders import named as find_grader
 from harness.metrics.intervals import Estimate, mean_interval
-from harness.metrics.summary import PROCESS_REWARD, evaluate
+from harness.metrics.summary import evaluate, rankings_of
 from harness.progress import track
+from harness.protocols import answer_weight
 from harness.provenance import Provenance, describe_differences, differences, identity
 from harness.rewards import Outcome
 from harness.rollouts.collect import collect, score
@@ -186,8 +187,8 @@ def summarize_run(
     store: SampleStore,
 ) -> dict[str, Any]:
     """The document that results.json holds: it depends on the samples and settings alone, not on time or machine."""
-    rankings = PROCESS_REWARD if evaluation.reward is not None else None
-    metrics = evaluate(rollouts, evaluation.metrics, rankings)
+    weight = answer_weight(evaluation.reward)
+    metrics = evaluate(rollouts, evaluation.metrics, rankings_of(weight) if evaluation.reward is not None else None)
     if drawn := store.search_tokens:
         metrics["tokens_drawn"] = mean_interval([float(drawn[r.problem.id]) for r in rollouts], bounded=False)
     responses = [scored for rollout in rollouts for scored in rollout.responses]
@@ -209,6 +210,7 @@ def summarize_run(
         "sampling": {**asdict(evaluation.sampling), "stop": list(evaluation.sampling.stop or template.stop)},
         "search": identity(evaluation.search) if evaluation.search else INDEPENDENT,
         "reward": identity(evaluation.reward),
+        "answer_weight": weight,
         "grader": {"name": evaluation.grader, "version": find_grader(evaluation.grader).version},
         "engine": dispatcher.engine.name,
         "versions": versions(),

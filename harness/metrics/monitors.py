@@ -9,8 +9,8 @@ import numpy as np
 
 from harness.metrics import batched
 from harness.metrics.diversity import distinct_equation_ratio
-from harness.protocols import Reward
-from harness.rewards import Outcome, OutcomeElseProcess, UnitTests, WeightedSum
+from harness.metrics.summary import GAP_QUANTILE, rankings_of
+from harness.protocols import Reward, answer_weight
 from harness.types import Rollout, ScoredResponse
 
 WANTED = (1, 4)
@@ -24,11 +24,8 @@ def monitors(
 
     Args:
         rollouts: scored.
-        reward: what scored them. A `WeightedSum` with a positive weight gives two rankings, `answer+prm` (by the
-            reward) and `prm` (by its process part, the only one there is at test time); a process reward alone gives
-            `prm` and, with 1 added for a right answer, `answer+prm`; the outcome, by whatever
-            judge, gives `answer`; None gives none.
-        threshold: rewards above it are selected; without it there are no generation-verification gaps.
+        reward: what scored them; gives the rankings that `harness.metrics.summary.rankings_of` says. None gives none.
+        threshold: rewards above it are selected; without it there are no gaps of the selection.
 
     Returns:
         `accuracy` (mean over responses), `solved` (share of problems with a correct response), `distinct_correct` and
@@ -38,7 +35,10 @@ def monitors(
         the samples). For K = n / 2 and n, where n is the smallest number of responses to a problem: `pass@K` and
         `pass@K-S`; for each ranking r `reward@K/r` (best of K), `reward@K-S/r`, `selection_loss@K/r`
         (pass@K - reward@K) and `auc/r` (chance that a correct response to a problem ranks above a wrong one, ties
-        half, mean over problems that have both). `gv_gap` and `relative_gv_gap` are those of the selection.
+        half, mean over problems that have both). `selection_gap` is the accuracy of the selected responses minus that
+        of all, `relative_selection_gap` its share of what was to be gained: their reward may see the gold answer, so
+        they are no generation-verification gap. That is `gv_gap/prm` (arXiv:2412.02674), of keeping a problem's better
+        half by what does not see it, and `relative_gv_gap/prm`.
     """
     rows = [scored for rollout in rollouts for scored in rollout.responses]
     count, problems = max(len(rows), 1), max(len(rollouts), 1)
@@ -89,7 +89,8 @@ def _ranked(
         passed = {(k, s): batched.pass_at_k_s(copies, n, k, s) for k, s in wanted}
         for (k, s), values in passed.items():
             yield (f"pass@{k}" if s == 1 else f"pass@{k}-{s}"), values
-        for name, ranking in _rankings(reward, rewards, correct).items():
+        for name, rank in rankings_of(answer_weight(reward)).items() if reward is not None else ():
+            ranking = np.array([[rank(row) for row in group] for group in rows])
             for k, s in wanted:
                 values = batched.reward_at_k_s(correct, ranking, k, s)
                 yield (f"reward@{k}/{name}" if s == 1 else f"reward@{k}-{s}/{name}"), values
@@ -97,22 +98,15 @@ def _ranked(
                     yield f"selection_loss@{k}/{name}", passed[k, s] - values
             if name != "answer":
                 yield f"auc/{name}", _auc(correct, ranking)
+            if name == "prm" and n > 1:
+                better = ranking >= np.quantile(ranking, GAP_QUANTILE, axis=1, keepdims=True)
+                gap, relative = batched.gv_gap(correct, better)
+                yield f"gv_gap/{name}", gap
+                yield f"relative_gv_gap/{name}", relative
         if threshold is not None:
             gap, relative = batched.gv_gap(correct, rewards > threshold)
-            yield "gv_gap", gap
-            yield "relative_gv_gap", relative
-
-
-def _rankings(reward: Reward | None, rewards: np.ndarray, correct: np.ndarray) -> dict[str, np.ndarray]:
-    match reward:
-        case None:
-            return {}
-        case Outcome() | OutcomeElseProcess() | UnitTests():
-            return {"answer": rewards}
-        case WeightedSum():
-            return {"answer+prm": rewards, "prm": rewards - correct} if reward.process_weight > 0 else {}
-        case _:
-            return {"answer+prm": rewards + correct, "prm": rewards}
+            yield "selection_gap", gap
+            yield "relative_selection_gap", relative
 
 
 def _copies(rows: Sequence[Sequence[ScoredResponse]], n: int) -> np.ndarray:

@@ -18,17 +18,20 @@ from harness.types import Rollout, ScoredResponse
 Ranking = Callable[[ScoredResponse], float]
 """The number by which responses are ranked."""
 
-PROCESS_REWARD: dict[str, Ranking] = {
-    "prm": lambda scored: scored.reward,
-    "answer+prm": lambda scored: scored.reward + scored.correct,
-}
-"""Rankings where `ScoredResponse.reward` does not look at the answer; "prm" is the only honest one at test time."""
 
-COMBINED_REWARD: dict[str, Ranking] = {
-    "prm": lambda scored: scored.reward - scored.correct,
-    "answer+prm": lambda scored: scored.reward,
-}
-"""Rankings where `ScoredResponse.reward` is `1[right] + process reward`, as in training."""
+def rankings_of(answer_weight: float | None) -> dict[str, Ranking]:
+    """The rankings that a reward gives, by how much of it is the verdict (`harness.protocols.answer_weight`).
+
+    `prm` is by what does not see the gold answer, the only one that there is at test time; `answer+prm` is by that with
+    1 added for a right answer, as in B-STaR's training. None, where the two cannot be told apart, gives `answer` alone.
+    """
+    if answer_weight is None:
+        return {"answer": lambda scored: scored.reward}
+    return {
+        "prm": lambda scored: scored.reward - answer_weight * scored.correct,
+        "answer+prm": lambda scored: scored.reward + (1 - answer_weight) * scored.correct,
+    }
+
 
 SIGNED = ("selection_loss", "gv_gap", "relative_gv_gap")
 """Names of metrics that may be negative start with these."""
@@ -68,7 +71,7 @@ def evaluate(
     Args:
         rollouts: every problem with the same number n of responses.
         config: which values of k and S.
-        rankings: rewards to rank by; `PROCESS_REWARD` or `COMBINED_REWARD`. None leaves the metrics of rewards out.
+        rankings: by what to rank, by name (`rankings_of`). None leaves the metrics of rewards out.
 
     Returns:
         By name: `accuracy`, `pass@k`, `maj@k`, `pass@k-s`; for each ranking r `reward@k/r` (best-of-k), `reward@k-s/r`,

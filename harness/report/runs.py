@@ -15,7 +15,7 @@ from harness.evals.compare import describe_limit
 from harness.evals.samples import RESULTS, read_results, read_rollouts
 from harness.metrics.estimators import pass_at_k
 from harness.metrics.intervals import Estimate, mean_interval
-from harness.metrics.summary import COMBINED_REWARD, MetricConfig, evaluate
+from harness.metrics.summary import MetricConfig, evaluate, rankings_of
 from harness.store import from_dict, read_jsonl
 from harness.types import Problem, Rollout
 
@@ -184,7 +184,7 @@ def training(folder: Path, name: str, max_problems: int) -> dict[str, Any]:
                 "config": decision.get("config"),
                 "seconds": decision.get("seconds"),
                 "tokens": decision.get("tokens"),
-                "draws": draws(rollouts),
+                "draws": draws(rollouts, decision.get("answer_weight", 1.0)),
                 "problems": [problem(rollout) for rollout in rollouts[:max_problems]],
                 "num_problems": len(rollouts),
             }
@@ -211,15 +211,16 @@ def grid(decision: Mapping[str, Any]) -> dict[str, Any] | None:
     }
 
 
-def draws(rollouts: Sequence[Rollout]) -> dict[str, list[dict[str, Any]]]:
-    """pass@k and reward@k of an iteration's samples, for k = 1, 2, 4, ... n."""
+def draws(rollouts: Sequence[Rollout], answer_weight: float | None) -> dict[str, list[dict[str, Any]]]:
+    """pass@k and reward@k of an iteration's samples, for k = 1, 2, 4, ... n; the reward's weight of the verdict."""
     n = min((len(rollout.responses) for rollout in rollouts), default=0)
     if not n:
         return {}
     ks = tuple(powers_of_two(n))
-    metrics = evaluate(rollouts, MetricConfig(ks, votes=False), COMBINED_REWARD)
+    ranked = rankings_of(answer_weight)
+    metrics = evaluate(rollouts, MetricConfig(ks, votes=False), ranked)
     found: dict[str, list[dict[str, Any]]] = {"pass@k": [{"x": k, **point(metrics[f"pass@{k}"])} for k in ks]}
-    for ranking in COMBINED_REWARD:
+    for ranking in ranked:
         found[f"reward@k/{ranking}"] = [
             {"x": k, **point(metrics[f"reward@{k}/{ranking}"])} for k in ks if f"reward@{k}/{ranking}" in metrics
         ]

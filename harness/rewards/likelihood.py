@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import ClassVar
 
 from harness.types import Problem, Response, Score
 
@@ -13,6 +14,8 @@ class Likelihood:
     Args:
         per_token: divide by the number of tokens.
     """
+
+    answer_weight: ClassVar[float | None] = 0.0
 
     def __init__(self, per_token: bool = False) -> None:
         self.per_token = per_token

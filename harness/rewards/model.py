@@ -7,7 +7,7 @@ import math
 import unicodedata
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any, ClassVar, Literal
 
 from harness.errors import InputError
 from harness.prompts.find import find_template
@@ -68,6 +68,8 @@ class RewardModel:
         InputError: no such checkpoint; when called, a tokenizer that can write none of the questions, a question longer
             than the model's context, or a token that the model does not have.
     """
+
+    answer_weight: ClassVar[float | None] = 0.0
 
     def __init__(
         self,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import ClassVar
 
 from harness.protocols import Reward
 from harness.types import Problem, Response, Score
@@ -17,6 +18,9 @@ class OutcomeElseProcess:
     Args:
         process: the process reward.
     """
+
+    answer_weight: ClassVar[float | None] = None
+    """Of a finished response the gold is all that it looks at."""
 
     def __init__(self, process: Reward) -> None:
         self.process = process

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import ClassVar
 
 from harness.arithmetic.problems import valid_steps
 from harness.types import Problem, Response, Score
@@ -13,6 +14,8 @@ class ArithmeticSteps:
 
     The step scores are 1 up to the first wrong line and 0 from there on.
     """
+
+    answer_weight: ClassVar[float | None] = 0.0
 
     def __call__(
         self, problems: Sequence[Problem], responses: Sequence[Response], correct: Sequence[bool]

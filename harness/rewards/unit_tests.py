@@ -8,7 +8,7 @@ import os
 import re
 from collections.abc import Sequence
 from functools import cache
-from typing import Any
+from typing import Any, ClassVar
 
 from harness.errors import InputError
 from harness.rewards.checks import MODULES, last_line, run_checks
@@ -51,6 +51,9 @@ class UnitTests:
         memory: bytes that a program may use.
         workers: programs run at a time; default is the number of processors.
     """
+
+    answer_weight: ClassVar[float | None] = None
+    """The tests are the gold."""
 
     def __init__(
         self, all_or_nothing: bool = True, timeout: float = 4.0, memory: int = 1 << 30, workers: int | None = None

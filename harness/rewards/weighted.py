@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from harness.protocols import Reward
+from harness.protocols import Reward, answer_weight
 from harness.types import Problem, Response, Score
 
 
@@ -19,6 +19,11 @@ class WeightedSum:
     def __init__(self, process: Reward, process_weight: float = 1.0) -> None:
         self.process = process
         self.process_weight = process_weight
+
+    @property
+    def answer_weight(self) -> float | None:
+        """1 if what is added to the outcome does not see the gold answer itself and is added to, not taken from it."""
+        return 1.0 if answer_weight(self.process) == 0 and self.process_weight > 0 else None
 
     def __call__(
         self, problems: Sequence[Problem], responses: Sequence[Response], correct: Sequence[bool]

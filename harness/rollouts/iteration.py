@@ -21,7 +21,7 @@ from typing import Any
 from harness.errors import InputError
 from harness.metrics.monitors import describe_rewards, monitors
 from harness.problems import shared_questions
-from harness.protocols import Reward, SamplingScheduler, SearchMethod, Selector
+from harness.protocols import Reward, SamplingScheduler, SearchMethod, Selector, answer_weight
 from harness.rewards import Outcome
 from harness.rollouts.collect import collect, grade_again
 from harness.rollouts.dispatcher import Dispatcher
@@ -134,6 +134,7 @@ class Iteration:
             "engine": dispatcher.engine.name,
             "config": to_dict(config),
             "decision": account,
+            "answer_weight": answer_weight(self.reward or Outcome()),
             "monitors": {**monitors(rollouts, self.reward or Outcome(), config.reward_threshold), **hints, **counts},
             "seconds": seconds,
             "tokens": tokens,

@@ -21,15 +21,15 @@ from harness.evals.rows import TaskData
 from harness.evals.run import run
 from harness.evals.samples import LOG, RESULTS, SAMPLES, SampleStore, read_rollouts, read_samples
 from harness.evals.task import Task
-from harness.metrics.summary import PROCESS_REWARD, MetricConfig, evaluate
+from harness.metrics.summary import MetricConfig, evaluate, rankings_of
 from harness.prompts.find import find_template
 from harness.prompts.templates import PromptTemplate
 from harness.report.runs import evaluation as page_of
-from harness.rewards import ArithmeticSteps
+from harness.rewards import ArithmeticSteps, Outcome, WeightedSum
 from harness.rollouts.dispatcher import Dispatcher
 from harness.search import MCTS
 from harness.store import read_jsonl, write_json, write_rows
-from harness.types import Problem, Response, Rollout, SamplingConfig, ScoredResponse
+from harness.types import Problem, Response, Rollout, SamplingConfig, Score, ScoredResponse
 from tests.evals.conftest import ScriptedEngine, oracle, sums
 
 TEMPLATE = PromptTemplate("test", user="{question} = ?\n", answer_protocol="gsm8k")
@@ -282,6 +282,36 @@ def test_another_grader_or_reward_needs_no_new_samples(byte_tokenizer, tmp_path)
     assert ranked["metrics"]["selection_loss@2/answer+prm"]["value"] == 0.0
 
 
+class ShortIsGood:
+    """As a user writes it: it looks at the verdicts and says nothing about it."""
+
+    def __call__(self, problems, responses, correct):
+        return [Score(right - 0.01 * len(response.text)) for response, right in zip(responses, correct, strict=True)]
+
+
+@pytest.mark.parametrize("reward", [Outcome(), ShortIsGood(), WeightedSum(ShortIsGood())])
+def test_what_may_see_the_gold_answer_is_never_reported_as_a_reward_at_test_time(byte_tokenizer, tmp_path, reward):
+    server = served(half_right(byte_tokenizer), byte_tokenizer)
+    results = run(evaluation(n=4, k=(1, 4), reward=reward), server, tmp_path, {})
+    assert not [name for name in results["metrics"] if "prm" in name]
+    assert results["metrics"]["reward@4/answer"]["value"] == results["metrics"]["pass@4"]["value"]
+    assert "sees the gold answer, or does not say that it does not" in table(results, tmp_path)
+    assert problem_values(tmp_path, "reward@4/answer")
+    with pytest.raises(InputError, match="no metric 'reward@4/prm'"):
+        problem_values(tmp_path, "reward@4/prm")
+
+
+def test_a_sum_with_a_process_reward_is_ranked_by_what_does_not_see_the_gold(byte_tokenizer, tmp_path):
+    values = {}
+    for name, reward in (("sum", WeightedSum(ArithmeticSteps())), ("alone", ArithmeticSteps())):
+        server = served(half_right(byte_tokenizer), byte_tokenizer)
+        results = run(evaluation(n=4, k=(1, 4), reward=reward), server, tmp_path / name, {})
+        values[name] = {key: metric["value"] for key, metric in results["metrics"].items()}
+        assert "sees the gold" not in table(results, tmp_path)
+    assert {key for key in values["sum"] if "/prm" in key} >= {"reward@4/prm", "gv_gap/prm"}
+    assert values["sum"] == values["alone"]
+
+
 def test_any_of_several_golds_makes_a_response_right(byte_tokenizer, tmp_path):
     problems = [Problem("root", "x^2 = 9", "3", accepted_answers=("3", "-3"))]
     engine = ScriptedEngine(byte_tokenizer, lambda prompt, seed: "#### -3")
@@ -428,7 +458,7 @@ def test_searches_that_return_different_numbers_are_all_counted(byte_tokenizer, 
         Rollout(Problem(str(i), "q", "1"), tuple(ScoredResponse(Response((a,)), a, a == "1", rewards[a]) for a in row))
         for i, row in enumerate(answers)
     ]
-    found = evaluate(rollouts, MetricConfig((1, 2), (2,), searched=True), PROCESS_REWARD)
+    found = evaluate(rollouts, MetricConfig((1, 2), (2,), searched=True), rankings_of(0.0))
     assert all(found[name].count == 5 for name in ("pass@all", "maj@all", "maj@2", "reward@all/prm", "pass@2-2"))
     assert found["pass@all"].value == pytest.approx(3 / 5)
     assert found["reward@all/prm"].value == pytest.approx(3 / 5)

@@ -66,11 +66,11 @@ def test_code_is_run_between_steps_and_the_best_reward_wins(byte_tokenizer, tmp_
     samples = read_samples(tmp_path)
     assert all("<output>" in sample.response.text and sample.response.inserted for sample in samples)
     assert not any("1 / 0" in sample.response.text for sample in samples)
-    assert values["first"] == values["pass@all"] == values["reward@all/prm"] > 0
+    assert values["first"] == values["pass@all"] == values["reward@all/answer"] > 0
     assert 0 < values["accuracy"] < 1.0
     if isinstance(search, MCTS):  # the outcome says nothing of partial responses, so a narrow beam may drop right ones
         assert values["first"] == 1.0
-    assert {"maj@all", "weighted_maj@all/prm"} <= set(values)
+    assert {"maj@all", "weighted_maj@all/answer"} <= set(values)
     assert [len(sample.response.step_values) for sample in samples] == [3] * len(samples)
 
 
@@ -85,7 +85,7 @@ def test_a_search_in_words_is_reported_and_the_same_when_repeated(byte_tokenizer
     assert without_commit(documents[0]) == without_commit(documents[1])
     assert documents[0]["search"] == identity(search)
     values = {name: metric["value"] for name, metric in documents[0]["metrics"].items()}
-    assert values["reward@all/prm"] == pytest.approx(values["pass@all"])
+    assert values["reward@all/answer"] == pytest.approx(values["pass@all"])
     assert values["pass@all"] == 1.0 or not isinstance(search, MCTS)
     assert documents[0]["metrics"]["tokens_drawn"]["value"] >= documents[0]["metrics"]["tokens"]["value"]
 

@@ -6,7 +6,8 @@ import pytest
 
 from harness.metrics import batched, estimators
 from harness.metrics.monitors import monitors
-from harness.rewards import ArithmeticSteps, Outcome, WeightedSum
+from harness.metrics.summary import MetricConfig, evaluate, rankings_of
+from harness.rewards import ArithmeticSteps, Outcome, OutcomeElseProcess, UnitTests, WeightedSum
 from harness.types import Problem, Response, Rollout, ScoredResponse
 
 
@@ -67,7 +68,25 @@ def test_both_rankings_of_a_combined_reward_are_told_apart():
     assert (found["reward@2/answer+prm"], found["reward@2/prm"]) == (1.0, 0.0)
     assert (found["selection_loss@2/answer+prm"], found["selection_loss@2/prm"]) == (0.0, 1.0)
     assert (found["auc/answer+prm"], found["auc/prm"]) == (1.0, 0.0)
-    assert (found["gv_gap"], found["relative_gv_gap"]) == (0.5, 1.0)
+    assert (found["selection_gap"], found["relative_selection_gap"]) == (0.5, 1.0)
+    # What is kept without the gold is the wrong one: the gap of the verifier itself.
+    assert (found["gv_gap/prm"], found["relative_gv_gap/prm"]) == (-0.5, -1.0)
+
+
+def test_the_gap_while_training_is_that_of_the_evaluation():
+    rng = np.random.default_rng(0)
+    drawn = [[(rng.random() < 0.5, rng.random()) for _ in range(6)] for _ in range(20)]
+    rows = [rollout(*[("t", right, right + value) for right, value in group]) for group in drawn]
+    found = monitors(rows, WeightedSum(ArithmeticSteps()), threshold=0.5)
+    wanted = evaluate(rows, MetricConfig(votes=False), rankings_of(1.0))
+    for name in ("gv_gap/prm", "relative_gv_gap/prm"):
+        assert found[name] == pytest.approx(wanted[name].value)
+
+
+@pytest.mark.parametrize("reward", [Outcome(), OutcomeElseProcess(ArithmeticSteps()), UnitTests(), lambda *_: []])
+def test_a_reward_that_may_see_the_gold_gives_no_ranking_but_answer(reward):
+    found = monitors([rollout(("a", True, 1.0), ("b", False, 0.0))], reward, 0.5)
+    assert {name.partition("/")[2] for name in found if "/" in name} == {"answer"}
 
 
 def test_a_ranking_by_the_outcome_loses_nothing_in_selection():
