@@ -129,11 +129,13 @@ def _auc(correct: np.ndarray, ranking: np.ndarray) -> np.ndarray:
 
 
 def describe_rewards(rollouts: Sequence[Rollout]) -> str:
-    """Number of responses and range of their rewards, in words; how many were cut off at the token limit."""
+    """Number of responses and range of their rewards, in words; how many were cut or have no answer."""
     rows = [scored for rollout in rollouts for scored in rollout.responses]
     if not rows:
         return "0 responses"
     rewards = [scored.reward for scored in rows]
     cut = sum(scored.response.finish_reason == "length" for scored in rows)
+    unanswered = sum(scored.answer is None for scored in rows)
     found = f"{len(rows)} responses with rewards from {min(rewards):g} to {max(rewards):g}"
-    return f"{found}, {cut} of them cut at the token limit" if cut else found
+    found += f", {cut} of them cut at the token limit" if cut else ""
+    return found + (f", {unanswered} without an answer" if unanswered else "")

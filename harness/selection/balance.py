@@ -101,7 +101,7 @@ class FixedSampling:
 class BalancedSampling:
     """B-STaR: before each iteration take the temperature and the reward threshold of the highest balance score.
 
-    The defaults are the paper's. The released code differs in four of the fields below, see `configs/recipes/bstar`.
+    The defaults are the paper's. What the released code does otherwise is an option each, see `configs/recipes/bstar`.
     """
 
     sampling: SamplingConfig
@@ -112,6 +112,8 @@ class BalancedSampling:
     rows_per_problem: float | None = 67500 / 11500
     """Rows wanted per problem (N / M); the number of responses taken per problem is the smallest that fills it.
     None takes all responses above the threshold."""
+    probe_rows_per_problem: float | None = None
+    """The same for the probe problems; default as `rows_per_problem`. The released script wants 3,550 rows of 600."""
     n_star: float | None = None
     """Distinct correct responses that are enough; default `ceil(rows_per_problem)` (paper). The released code has 8."""
     dedup: Dedup = "before_cap"
@@ -119,11 +121,13 @@ class BalancedSampling:
     empty: EmptyQueries = "zero"
     """Queries with nothing selected: "zero" counts them (paper), "drop" leaves them out (released code)."""
     with_gold: bool = False
-    """Pool the solution written by a person with reward 1 (released code)."""
+    """Pool the solution written by a person with reward 1, of problems with a response left (released code)."""
     correct_above: float | None = None
     """Count as correct what has a reward above this, instead of what the grader accepts."""
     keep_cut: bool = False
     """Count responses that reached the token limit; set it as the selector has it."""
+    keep_unanswered: bool = False
+    """Count responses in which no answer was found; set it as the selector has it."""
     search_threshold_again: bool = False
     """Choose the threshold again on all training problems (released code); the temperature comes from the probe."""
     halving: bool = False
@@ -149,17 +153,19 @@ class BalancedSampling:
         """n* as used."""
         return self.n_star if self.n_star is not None else math.ceil(self.rows_per_problem or 1)
 
-    def scores(self, rollouts: Sequence[Rollout]) -> ThresholdScores:
-        """Balance scores of all thresholds on the rollouts of one temperature."""
+    def scores(self, rollouts: Sequence[Rollout], probe: bool = True) -> ThresholdScores:
+        """Balance scores of all thresholds on the rollouts of one temperature, of `probe` problems or of all."""
         pool = build_pool(
             rollouts,
             dedup=self.dedup,
             with_gold=self.with_gold,
             correct_above=self.correct_above,
             keep_cut=self.keep_cut,
+            keep_unanswered=self.keep_unanswered,
             seed=self.sampling.seed,
         )
-        target = None if self.rows_per_problem is None else round(self.rows_per_problem * len(rollouts))
+        wanted = self.probe_rows_per_problem if probe and self.probe_rows_per_problem else self.rows_per_problem
+        target = None if wanted is None else round(wanted * len(rollouts))
         return score_thresholds(pool, self.levels, target=target, n_star=self.enough, empty=self.empty)
 
     def decide(self, iteration: int, probe: Probe) -> Decision:
@@ -229,7 +235,7 @@ class BalancedSampling:
         config, account = decision
         if not self.search_threshold_again:
             return decision
-        scores = self.scores(rollouts)
+        scores = self.scores(rollouts, probe=False)
         column = int(scores.mean.argmax())
         again = {"threshold": self.levels[column], "balance_score": float(scores.mean[column])}
         return replace(config, reward_threshold=self.levels[column]), {**account, "searched_again": again}

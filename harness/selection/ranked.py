@@ -61,6 +61,7 @@ def build_pool(
     with_gold: bool = False,
     correct_above: float | None = None,
     keep_cut: bool = False,
+    keep_unanswered: bool = False,
     seed: int = 0,
 ) -> Pool:
     """Rank the responses of each rollout by reward; ties are broken at random from `seed`.
@@ -68,16 +69,21 @@ def build_pool(
     Args:
         rollouts: scored.
         dedup: see `Dedup`.
-        with_gold: add each problem's worked solution with reward `GOLD_REWARD`, counted as correct (released B-STaR
-            code; the paper uses self-generated responses only).
+        with_gold: add the worked solution of each problem that has a response left to it, with reward `GOLD_REWARD`
+            and counted as correct (released B-STaR code; the paper uses self-generated responses only).
         correct_above: count a response as correct if its reward is above this, instead of by the grader's verdict.
         keep_cut: keep responses that reached the token limit.
+        keep_unanswered: keep responses in which no answer was found.
         seed: of the order among equal rewards.
     """
     ranked, flags = [], []
     for index, rollout in enumerate(rollouts):
-        pool = [row for row in rollout.responses if keep_cut or row.response.finish_reason != "length"]
-        if with_gold and rollout.problem.solution:
+        pool = [
+            row
+            for row in rollout.responses
+            if (keep_cut or row.response.finish_reason != "length") and (keep_unanswered or row.answer is not None)
+        ]
+        if with_gold and pool and rollout.problem.solution:
             gold = Response((rollout.problem.solution,), "stop")
             pool.append(ScoredResponse(gold, rollout.problem.answer, True, GOLD_REWARD))
         tie_break = np.random.default_rng([seed, index]).permutation(len(pool))

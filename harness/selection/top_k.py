@@ -29,8 +29,10 @@ class TopK:
     """Keep equal responses, which shows what dropping them is good for."""
     keep_cut: bool = False
     """Keep responses that reached the token limit, which teach the policy to stop in mid-sentence."""
+    keep_unanswered: bool = False
+    """Keep responses in which no answer was found, whatever their reward; the released B-STaR code drops them."""
     with_gold: bool = False
-    """Pool the solution written by a person with reward 1 (released B-STaR code)."""
+    """Pool the solution written by a person with reward 1, of problems with a response left (released B-STaR code)."""
     seed: int = 0
     """Of the order among equal rewards."""
 
@@ -38,7 +40,14 @@ class TopK:
         self, rollouts: Sequence[Rollout], config: RolloutConfig, render: Callable[[Problem], str]
     ) -> Selection:
         dedup: Dedup = "after_cap" if self.keep_copies else self.dedup
-        pool = build_pool(rollouts, dedup=dedup, with_gold=self.with_gold, keep_cut=self.keep_cut, seed=self.seed)
+        pool = build_pool(
+            rollouts,
+            dedup=dedup,
+            with_gold=self.with_gold,
+            keep_cut=self.keep_cut,
+            keep_unanswered=self.keep_unanswered,
+            seed=self.seed,
+        )
         above = pool.num_above(np.array([config.reward_threshold]))
         target = None if self.rows_per_problem is None else round(self.rows_per_problem * len(rollouts))
         cap = caps(pool, above, target, self.max_per_problem)

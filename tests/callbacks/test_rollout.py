@@ -118,7 +118,13 @@ def test_more_iterations_can_be_added_to_a_finished_run(tmp_path, data, unbroken
 
 def test_the_balanced_scheduler_probes_and_its_choice_is_sampled(tmp_path, data):
     scheduler = BalancedSampling(
-        SamplingConfig(n=2, max_tokens=8), (0.5, 1.5), (-1.0, 0.5), rows_per_problem=None, n_star=1, keep_cut=True
+        SamplingConfig(n=2, max_tokens=8),
+        (0.5, 1.5),
+        (-1.0, 0.5),
+        rows_per_problem=None,
+        n_star=1,
+        keep_cut=True,
+        keep_unanswered=True,
     )
     run(tmp_path, data, max_epochs=1, scheduler=scheduler)
     manifest = json.loads((tmp_path / "rollouts/iter_001.json").read_text())

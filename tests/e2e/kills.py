@@ -57,7 +57,7 @@ class KilledSelector:
     def __call__(
         self, rollouts: Sequence[Rollout], config: RolloutConfig, render: Callable[[Problem], str]
     ) -> Selection:
-        rows = TopK(keep_cut=True)(rollouts, config, render)
+        rows = TopK(keep_cut=True, keep_unanswered=True)(rollouts, config, render)
         moment("select")
         return rows
 

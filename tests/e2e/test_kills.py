@@ -43,7 +43,7 @@ def small_config(folder, data):
     rollout |= {"select": {"class_path": "tests.e2e.kills.KilledSelector"}}
     rollout["scheduler"]["init_args"] |= {
         "sampling": {"n": 2, "max_tokens": 8}, "temperatures": [0.5, 1.0], "thresholds": [-2.0, -1.0],
-        "n_star": 1, "keep_cut": True, "correct_above": -1.0,
+        "n_star": 1, "keep_cut": True, "keep_unanswered": True, "correct_above": -1.0,
     }  # fmt: skip
     rollout["engine"] |= {"kind": "transformers"}
     config["trainer"]["callbacks"].append({"class_path": "tests.e2e.kills.KilledTraining"})

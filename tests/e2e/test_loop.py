@@ -32,7 +32,10 @@ def small_config(folder, data, engine="transformers", batch_size=4):
     config["trainer"] |= {"max_epochs": 2, "accelerator": "cpu", "precision": "32-true", "log_every_n_steps": 1}
     rollout = config["trainer"]["callbacks"][1]["init_args"]
     rollout |= {"problems_per_iteration": 12, "chunk_size": 4, "replay_share": 0.0}
-    rollout["select"] = {"class_path": "harness.selection.TopK", "init_args": {"keep_cut": True}}
+    rollout["select"] = {
+        "class_path": "harness.selection.TopK",
+        "init_args": {"keep_cut": True, "keep_unanswered": True},
+    }
     rollout["scheduler"]["init_args"] = {"sampling": {"n": 2, "max_tokens": 8}, "reward_threshold": -1}
     rollout["engine"] |= {"kind": engine}
     path = folder / "config.yaml"

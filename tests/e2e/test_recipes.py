@@ -152,9 +152,9 @@ class Shrunk:
         if "temperatures" in node:
             found["temperatures"] = node["temperatures"][:2]
         if "thresholds" in node:
-            found["keep_cut"] = True
+            found |= {"keep_cut": True, "keep_unanswered": True}
         if str(node.get("class_path", "")).endswith("TopK"):
-            found["init_args"] = {**node.get("init_args", {}), "keep_cut": True}
+            found["init_args"] = {**node.get("init_args", {}), "keep_cut": True, "keep_unanswered": True}
         if str(node.get("class_path", "")).endswith("OutcomePairs"):
             found["init_args"] = {**node.get("init_args", {}), "margin": 0.0}
         if "select" in node and "rows" in node:

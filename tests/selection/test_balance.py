@@ -182,6 +182,22 @@ def test_responses_cut_at_the_token_limit_are_counted_where_nothing_is_selected(
         BalancedSampling(SamplingConfig(n=2), (1.0,), (0.5,)).decide(1, probe)
 
 
+def test_responses_without_an_answer_count_only_where_asked_and_are_counted_where_nothing_is_selected():
+    unanswered = ScoredResponse(Response(("a",), "stop"), None, False, 1.0)
+    probe = ProbeOf({1.0: [Rollout(Problem("0", "q"), (unanswered, unanswered))]})
+    scheduler = BalancedSampling(SamplingConfig(n=2), (1.0,), (0.5,))
+    with pytest.raises(InputError, match="2 without an answer"):
+        scheduler.decide(1, probe)
+    assert replace(scheduler, keep_unanswered=True).scores(probe.rollouts[1.0]).num_selected.tolist() == [1]
+
+
+def test_the_probe_may_have_a_target_of_its_own():
+    rows = [rollout(i, [(f"{i} {j}", 1.0 - 0.1 * j, True) for j in range(4)]) for i in range(6)]
+    scheduler = BalancedSampling(SamplingConfig(n=4), (1.0,), (0.0,), rows_per_problem=2, probe_rows_per_problem=3)
+    assert scheduler.scores(rows).num_selected.tolist() == [18]
+    assert scheduler.scores(rows, probe=False).num_selected.tolist() == [12]
+
+
 def test_n_star_follows_from_the_rows_wanted_per_problem():
     assert BalancedSampling(SamplingConfig()).enough == math.ceil(67500 / 11500) == 6
     with pytest.raises(ValueError, match="n_star"):

@@ -37,6 +37,16 @@ def test_responses_cut_at_the_token_limit_are_dropped_unless_asked_for():
     assert texts(TopK(keep_cut=True), 0.5, [cut])[0] == [("q0", "half a")]
 
 
+def test_responses_without_an_answer_are_dropped_unless_asked_for_however_good_their_reward():
+    [found] = [rollout(0, [("no answer", 0.9, False), ("right", 0.8, True)], solution="worked")]
+    unanswered = replace(found.responses[0], answer=None)
+    mixed, alone = (replace(found, responses=rows) for rows in ((unanswered, found.responses[1]), (unanswered,)))
+    assert texts(TopK(), -0.5, [mixed])[0] == [("q0", "right")]
+    assert texts(TopK(keep_unanswered=True), -0.5, [mixed])[0] == [("q0", "no answer"), ("q0", "right")]
+    assert texts(TopK(with_gold=True), -0.5, [alone])[0] == [], "its gold solution is left out with it"
+    assert texts(TopK(with_gold=True), -0.5, [mixed])[0] == [("q0", "right"), ("q0", "worked")]
+
+
 def test_copies_are_kept_where_asked():
     rows, _ = texts(TopK(keep_copies=True), 0.5)
     assert rows == [("q0", "other"), ("q0", "right"), ("q0", "right")]
