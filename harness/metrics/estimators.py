@@ -128,8 +128,43 @@ def weighted_maj_at_k(
     present[rows, labels[subsets]] = True
     sums, present = sums[:, :-1], present[:, :-1]  # the last column collects class -1
     best = np.where(present, sums, -np.inf).max(1, keepdims=True)
-    winners = present & (sums >= best - 1e-12)
-    right_class = np.zeros(num_classes, dtype=bool)
+    return _share_of_wins(present & (sums >= best - 1e-12), labels, right)
+
+
+def top_maj_at_k(
+    classes: Sequence[int], correct: Sequence[bool], rewards: Sequence[float], k: int, top: int = 4, seed: int = 0
+) -> float:
+    """The chance that the most frequent answer among the `top` best-rewarded of K of n samples is correct.
+
+    The vote of rStar-Math's released code (`eval_maj.py`, which takes 4). All subsets are averaged where they are at
+    most `MAX_SUBSETS`, else so many random ones of a fixed seed. Equal rewards are ranked by lot; where that takes
+    repetitions, there are `MAX_SUBSETS` in all.
+
+    Args:
+        classes: (n,) class of each sample's answer; -1 for none, which is neither ranked nor votes.
+        correct: (n,) whether the sample is right.
+        rewards: (n,) by which samples are ranked.
+    """
+    labels, right, values = np.asarray(classes), np.asarray(correct, dtype=bool), np.asarray(rewards, dtype=float)
+    n = len(labels)
+    check_k(n, k)
+    num_classes = int(labels.max(initial=-1)) + 1
+    if num_classes == 0:
+        return 0.0
+    subsets = _subsets(n, k, seed)
+    answered = values[labels >= 0]
+    if len(np.unique(answered)) < len(answered):
+        subsets = np.repeat(subsets, -(-MAX_SUBSETS // len(subsets)), axis=0)
+    lots = np.random.default_rng([seed, n, k, top]).random(subsets.shape)
+    ranked = np.lexsort((lots, np.where(labels >= 0, -values, np.inf)[subsets]))
+    voters = labels[np.take_along_axis(subsets, ranked[:, :top], axis=1)]
+    votes = (voters[:, :, None] == np.arange(num_classes)).sum(1)
+    return _share_of_wins((votes > 0) & (votes == votes.max(1, keepdims=True)), labels, right)
+
+
+def _share_of_wins(winners: np.ndarray, labels: np.ndarray, right: np.ndarray) -> float:
+    """Mean over draws of the share of right classes among the winners, (draws, classes) bool; 0 without any."""
+    right_class = np.zeros(winners.shape[1], dtype=bool)
     right_class[labels[right & (labels >= 0)]] = True
     votes = winners.sum(1)
     return float(np.where(votes > 0, (winners & right_class).sum(1) / np.maximum(votes, 1), 0.0).mean())

@@ -58,7 +58,7 @@ PASS_AT_1 = MetricConfig()
 ALL = "all"
 """In place of k: everything that a search returned."""
 
-BEST, BEST_OF_PAIRS = ("reward", "weighted_maj"), ("reward", "reward_distinct")
+BEST, BEST_OF_PAIRS = ("reward", "weighted_maj", "top4_maj"), ("reward", "reward_distinct")
 GAP_QUANTILE = 0.5
 """The generation-verification gap is that of keeping the samples above this quantile of a problem's rewards."""
 
@@ -75,12 +75,12 @@ def evaluate(
 
     Returns:
         By name: `accuracy`, `pass@k`, `maj@k`, `pass@k-s`; for each ranking r `reward@k/r` (best-of-k), `reward@k-s/r`,
-        `reward_distinct@k-s/r` (copies merged first), `weighted_maj@k/r`, `selection_loss@k/r` (pass@k - reward@k),
-        `gv_gap/r`, `relative_gv_gap/r`; the means `distinct_answers`, `distinct_solutions`,
-        `distinct_correct_answers`, `distinct_correct_solutions`, `distinct_equation_ratio` (over correct responses),
-        `duplicates` (share of responses that repeat an earlier one), `answer_entropy` (nats), `entropy` (nats per
-        token, estimated from the samples' log-probabilities), `tokens`, `steps`; and the shares `truncated`,
-        `no_answer`, `parse_failure`, `timeout`.
+        `reward_distinct@k-s/r` (copies merged first), `weighted_maj@k/r`, `top4_maj@k/r` (of the four best),
+        `selection_loss@k/r` (pass@k - reward@k), `gv_gap/r`, `relative_gv_gap/r`; the means `distinct_answers`,
+        `distinct_solutions`, `distinct_correct_answers`, `distinct_correct_solutions`, `distinct_equation_ratio` (over
+        correct responses), `duplicates` (share of responses that repeat an earlier one), `answer_entropy` (nats),
+        `entropy` (nats per token, estimated from the samples' log-probabilities), `tokens`, `steps`; and the shares
+        `truncated`, `no_answer`, `parse_failure`, `timeout`.
 
         Of searches also `first`: the response that a search puts first is right; and all metrics of choice with "all"
         in place of k, for everything that the search returned.
@@ -197,6 +197,7 @@ def _rewards(
         found[f"selection_loss@{k}/{name}"] = float(estimators.pass_at_k(len(rows), sum(correct), k)) - best
         if classes is not None:
             found[f"weighted_maj@{k}/{name}"] = estimators.weighted_maj_at_k(classes, correct, rewards, k)
+            found[f"top4_maj@{k}/{name}"] = estimators.top_maj_at_k(classes, correct, rewards, k)
     texts = [row.response.text for row in rows]
     # A model's reward of one text may differ in the last digit with the batch it was scored in.
     first = {text: i for i, text in reversed([*enumerate(texts)])}

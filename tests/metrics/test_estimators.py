@@ -119,6 +119,38 @@ def test_weighted_maj_at_k_is_the_mean_over_subsets(experiment):
     assert ours == pytest.approx(mean_over_subsets(len(texts), k, won), abs=TOLERANCE)
 
 
+def top_majority(texts, correct, rewards, k, top):
+    """The vote of the best, over all subsets and orders of equal rewards; response 0 holds no answer."""
+    right = dict(zip(texts, correct, strict=True))
+
+    def won(subset) -> float:
+        shares = []
+        for order in rankings([i for i in subset if texts[i] != 0], lambda i: rewards[i]):
+            counts = Counter(texts[i] for i in order[:top])
+            best = [t for t in counts if counts[t] == max(counts.values())]
+            shares.append(np.mean([right[t] for t in best]) if best else 0.0)
+        return float(np.mean(shares))
+
+    return mean_over_subsets(len(texts), k, won)
+
+
+@given(experiments(), st.integers(1, 4))
+@settings(max_examples=60, deadline=None)
+def test_top_maj_at_k_is_the_mean_over_subsets(experiment, top):
+    texts, correct, rewards, k, _ = experiment
+    distinct = [reward + 0.01 * i for i, reward in enumerate(rewards)]
+    ours = estimators.top_maj_at_k([t - 1 for t in texts], correct, distinct, k, top)
+    assert ours == pytest.approx(top_majority(texts, correct, distinct, k, top), abs=TOLERANCE)
+
+
+def test_top_maj_at_k_ranks_equal_rewards_by_lot():
+    texts, rewards = [1, 2, 2, 3, 0, 1], [0.5, 0.5, 0.5, 0.0, 0.9, 0.5]
+    correct = [t == 2 for t in texts]
+    for k in (4, 6):
+        ours = estimators.top_maj_at_k([t - 1 for t in texts], correct, rewards, k, 3)
+        assert ours == pytest.approx(top_majority(texts, correct, rewards, k, 3), abs=0.03)
+
+
 @given(experiments())
 @settings(max_examples=60, deadline=None)
 def test_best_of_k_is_at_most_pass_at_k_and_equal_under_the_oracle(experiment):
