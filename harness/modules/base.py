@@ -18,7 +18,7 @@ from torch.distributed.device_mesh import DeviceMesh
 from harness.errors import InputError
 from harness.models.checkpoints import check_checkpoint, load_tokenizer
 from harness.models.weights import plain_model, save_checkpoint, transformer_blocks
-from harness.modules.optimizer import OptimizerConfig, build_optimizer, build_schedule
+from harness.modules.optimizer import OptimizerConfig, build_optimizer, build_schedule, freeze_others
 
 DType = Literal["float32", "bfloat16", "float16"]
 
@@ -124,6 +124,8 @@ class TrainingModule(L.LightningModule):
         model = self.build_model()
         if self.lora is not None:
             model = _with_lora(model, self.lora)
+        if self.optimizer_config.trainable is not None:
+            freeze_others(model, self.optimizer_config.trainable)
         self._prepare_blocks(model, self.compile_blocks)
         self.model = model
 

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import math
+import re
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
 
@@ -39,6 +41,30 @@ class OptimizerConfig:
     cycle_steps: int | None = None
     """Start the schedule anew, warm-up included, every so many steps; the optimizer's state is kept. Give the steps of
     one iteration to have every iteration of self-improvement anneal on its own."""
+    trainable: list[str] | None = None
+    """Regular expressions; only weights in whose name one of them is found are trained, such as `self_attn` and `mlp`
+    for all but embeddings, output matrix and norms. All weights if not given."""
+
+
+def freeze_others(module: nn.Module, trainable: Sequence[str]) -> None:
+    """Freeze the weights in whose name none of the regular expressions is found; frozen ones stay frozen.
+
+    Raises:
+        InputError: a regular expression that is none or fits no weight.
+    """
+    try:
+        patterns = [re.compile(pattern) for pattern in trainable]
+    except re.error as error:
+        raise InputError(f"optimizer.trainable: {error.pattern!r} is no regular expression ({error}).") from None
+    names = [name for name, _ in module.named_parameters()]
+    for pattern in patterns:
+        if not any(map(pattern.search, names)):
+            raise InputError(
+                f"optimizer.trainable: {pattern.pattern!r} fits no weight; there are such as {names[0]}, {names[-1]}."
+            )
+    for name, weight in module.named_parameters():
+        if not any(pattern.search(name) for pattern in patterns):
+            weight.requires_grad_(False)
 
 
 def build_optimizer(config: OptimizerConfig, module: nn.Module, fused: bool = True) -> torch.optim.Optimizer:

@@ -273,3 +273,24 @@ def test_a_schedule_without_a_length_is_refused(trainer, tiny_model_dir, sum_fil
     module = SFTModule(str(tiny_model_dir), optimizer=OptimizerConfig(schedule="cosine"))
     with pytest.raises(InputError, match=r"set optimizer\.total_steps"):
         trainer().fit(module, SFTDataModule([sum_files[0]], batch_size=8, max_length=64))
+
+
+def test_only_the_weights_named_are_trained(trainer, tiny_model_dir, sum_files):
+    """As B-STaR's released code: no embeddings, output matrix or norms."""
+    optimizer = OptimizerConfig(lr=1e-2, trainable=["self_attn", "mlp"])
+    module = SFTModule(str(tiny_model_dir), optimizer=optimizer)
+    loop = trainer(max_steps=2)
+    loop.fit(module, SFTDataModule(sum_files[:1], batch_size=8, max_length=64))
+    before = load_causal_lm(tiny_model_dir).state_dict()
+    changed = {name for name, weight in module.model.state_dict().items() if not torch.equal(weight, before[name])}
+    assert changed == {name for name in before if "self_attn" in name or "mlp" in name}
+    assert any("embed_tokens" in name for name in before)
+    assert any("norm" in name for name in before)
+    held = [weight for group in loop.optimizers[0].param_groups for weight in group["params"]]
+    assert len(held) == len(changed)
+
+
+@pytest.mark.parametrize(("pattern", "message"), [("atention", "fits no weight"), ("(", "no regular expression")])
+def test_a_pattern_that_names_nothing_to_train_is_refused(tiny_model_dir, pattern, message):
+    with pytest.raises(InputError, match=message):
+        SFTModule(str(tiny_model_dir), optimizer=OptimizerConfig(trainable=["mlp", pattern])).configure_model()
