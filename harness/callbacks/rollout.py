@@ -51,6 +51,8 @@ class RolloutCallback(Callback):
         reward: of the responses; default is the outcome alone.
         search: how responses are found; default is independent samples.
         probe_problems: files of problems on which the scheduler compares settings.
+        probe_among_problems: take probe problems that are training problems too, as B-STaR does; what is chosen on them
+            is biased towards what the policy has learnt by heart.
         problems_per_iteration: training problems sampled in an iteration; default all.
         hint: prompt with {question} and {answer} by which problems without a right response are sampled again, as
             STaR's rationalisation (arXiv:2203.14465); "" does not.
@@ -74,6 +76,7 @@ class RolloutCallback(Callback):
         reward: Reward | None = None,
         search: SearchMethod | None = None,
         probe_problems: list[str] | None = None,
+        probe_among_problems: bool = False,
         problems_per_iteration: int | None = None,
         hint: str = "",
         replay_files: list[str] | None = None,
@@ -87,6 +90,7 @@ class RolloutCallback(Callback):
     ) -> None:
         self.template = template
         self.problems, self.probe_problems = problems, probe_problems or []
+        self.probe_among_problems = probe_among_problems
         self.scheduler, self.select = scheduler, select or TopK()
         self.reward, self.search = reward, search
         self.problems_per_iteration = problems_per_iteration
@@ -154,6 +158,7 @@ class RolloutCallback(Callback):
             scheduler=self.scheduler,
             select=self.select,
             probe_problems=read_all_problems(self.probe_problems),
+            probe_among_problems=self.probe_among_problems,
             reward=self.reward,
             search=self.search,
             problems_per_iteration=self.problems_per_iteration,

@@ -11,6 +11,7 @@ from torch import Tensor
 
 from harness.datamodules.base import Counts, JSONLDataModule, Rows, check_prompt_length, pad
 from harness.datamodules.batches import Item, pack
+from harness.datamodules.solutions import check_solutions
 from harness.datamodules.tokenize import Tokens, encode_rows, read_sft_rows
 from harness.models.losses import IGNORED
 
@@ -32,6 +33,7 @@ class SFTDataModule(JSONLDataModule):
         *,
         packing: bool = False,
         append_eos: bool = True,
+        check_solutions: bool = True,
         **options: Any,
     ) -> None:
         """
@@ -40,10 +42,18 @@ class SFTDataModule(JSONLDataModule):
             val_files: files for validation.
             packing: put several rows into one sequence of at most `max_length` tokens.
             append_eos: end every response that was not cut with EOS.
+            check_solutions: refuse files of problems whose worked solutions do not yield their answers as the template
+                reads them, by the first 100 rows.
             options: those of `JSONLDataModule`.
         """
         super().__init__(train_files, val_files, **options)
         self.packing, self.append_eos = packing, append_eos
+        self.check_solutions = check_solutions
+
+    def setup(self, stage: str) -> None:
+        super().setup(stage)
+        if self.check_solutions:
+            check_solutions([*self.train_files, *self.val_files], self.template)
 
     def load(self, files: Sequence[str]) -> tuple[Rows, Counts]:
         texts = list(read_sft_rows(files, self.template, self.tokenizer))

@@ -51,7 +51,9 @@ class Iteration:
     scheduler: SamplingScheduler
     select: Selector
     probe_problems: Sequence[Problem] = ()
-    """Problems on which the scheduler compares settings; they must not be training problems."""
+    """Problems on which the scheduler compares settings; they must not be training problems but where asked for."""
+    probe_among_problems: bool = False
+    """Take probe problems that are training problems too, as B-STaR does."""
     reward: Reward | None = None
     search: SearchMethod | None = None
     problems_per_iteration: int | None = None
@@ -66,11 +68,12 @@ class Iteration:
     seed: int = 0
 
     def check(self) -> None:
-        """Raise `InputError` if probe problems are training problems, which would bias the choice of the setting."""
-        if shared := shared_questions(self.probe_problems, self.problems):
+        """Raise `InputError` if, unasked, probe problems are training problems, which biases the choice."""
+        shared = [] if self.probe_among_problems else shared_questions(self.probe_problems, self.problems)
+        if shared:
             raise InputError(
                 f"{len(shared)} of {len(self.probe_problems)} probe problems are also training problems "
-                f"(such as '{shared[0]}'); remove them from one of the two files."
+                f"(such as '{shared[0]}'); remove them from one of the two files, or set probe_among_problems."
             )
 
     def chosen_problems(self, iteration: int) -> list[Problem]:

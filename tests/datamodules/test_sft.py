@@ -175,3 +175,31 @@ def test_the_first_batch_is_printed_with_its_trained_tokens_marked(tmp_path, tin
     ids = torch.cat([batch["input_ids"][0], torch.tensor([EOS, EOS])])
     labels = torch.cat([batch["labels"][0], torch.tensor([-100, -100])])
     assert coloured(ids, labels, tiny_tokenizer, ansi=True) == "<bos>1+2=\x1b[32m3<eos>\x1b[0m"
+
+
+GSM8K = {"question": "1+1", "answer": "2", "solution": "One and one.\n#### 2"}
+
+
+def test_solutions_in_another_form_than_the_template_reads_are_refused_before_anything_is_loaded(tmp_path):
+    files = write(tmp_path / "a.jsonl", *[GSM8K] * 3)
+    SFTDataModule(files, template="gsm8k").setup("fit")
+    with pytest.raises(InputError, match=r"a.jsonl:1: none of the 3 solutions .* '2'.* under the template 'bstar'"):
+        SFTDataModule(files, template="bstar").setup("fit")
+    SFTDataModule(files, template="bstar", check_solutions=False).setup("fit")
+    own = {"answer_protocol": {"rules": [{"kind": "marker", "pattern": "#### ", "scope": "line"}]}}
+    SFTDataModule(files, template=own).setup("fit")
+
+
+def test_solutions_that_yield_another_answer_than_their_own_are_refused_and_few_right_ones_reported(tmp_path):
+    wrong = {**GSM8K, "answer": "3"}
+    with pytest.raises(InputError, match="none of the 2 solutions"):
+        SFTDataModule(write(tmp_path / "a.jsonl", wrong, wrong), template="gsm8k").setup("fit")
+    with pytest.warns(UserWarning, match="only 1 of the 3 solutions"):
+        SFTDataModule(write(tmp_path / "b.jsonl", wrong, GSM8K, wrong), template="gsm8k").setup("fit")
+
+
+@pytest.mark.parametrize(
+    "row", [{"prompt": "a", "response": "b", "answer": "c", "solution": "d"}, {"question": "a", "answer": "b"}]
+)
+def test_rows_that_are_trained_on_as_they_stand_need_no_answer(tmp_path, row):
+    SFTDataModule(write(tmp_path / "a.jsonl", row), template="bstar").setup("fit")

@@ -185,9 +185,9 @@ class Shrunk:
         number = 3 * (sum(map(ord, stem)) % 15) + index
         question = f"{number} + 1 - 1" if self.arithmetic else f"What is {number} plus 1 in {stem}?"
         tests = (UnitTest("", str(number)),) if self.coding else ()
-        return Problem(
-            f"{stem}/{index}", question, "" if tests else str(number), f"{number}\n#### {number}", tests=tests
-        )
+        # In the form of every template, as files are checked to be.
+        solution = f"\\boxed{{{number}}}\n#### {number}\nThe answer is {number}\n\n# Answer\n\n{number}"
+        return Problem(f"{stem}/{index}", question, "" if tests else str(number), solution, tests=tests)
 
 
 def problems_of(recipe: Path) -> str:

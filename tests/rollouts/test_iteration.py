@@ -1,12 +1,14 @@
 """One iteration on scripted samples: rationalisation of problems that the policy cannot solve."""
 
 import json
+from dataclasses import replace
 
 import pytest
 
 from harness.commands.prepare import prepare
 from harness.commands.replay import replay
 from harness.engines import EngineConfig, open_engine
+from harness.errors import InputError
 from harness.models.checkpoints import load_tokenizer
 from harness.problems import read_problems
 from harness.prompts.find import find_template
@@ -122,3 +124,11 @@ def test_a_real_engine_sees_the_hint(data):
 def test_braces_in_a_question_or_an_answer_are_not_filled_in():
     template = PromptTemplate("t", user="{question} {answer} {other}")
     assert template.render(Problem("p", "{answer}", "{question}")) == "{answer} {question} {other}"
+
+
+def test_probe_problems_among_the_training_problems_are_refused_unless_asked_for():
+    problems = [Problem("a", "1 + 1", "2"), Problem("b", "1 + 2", "3")]
+    plan = Iteration(problems, FixedSampling(SamplingConfig()), TopK(), probe_problems=[Problem("c", "1+1", "2")])
+    with pytest.raises(InputError, match=r"1 of 1 probe problems .* set probe_among_problems"):
+        plan.check()
+    replace(plan, probe_among_problems=True).check()
