@@ -64,6 +64,9 @@ def _classify(trace: Trace, completion: Completion, steps: Steps) -> Trace:
     state: State = "open"
     if steps.answered(response):
         state, response = "answered", replace(response, finish_reason="stop")
+    elif response.finished and steps.goes_on(response):
+        # As text, since the tokens may end with an EOS that the next step must not see.
+        response = response.prefix(len(response.steps))
     elif response.finished:
         state = "too_long" if response.finish_reason == "length" else "no_answer"
     return Trace(response, (*trace.failed, False), trace.consecutive_errors, state)

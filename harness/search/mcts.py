@@ -44,8 +44,8 @@ class MCTS:
     terminal_reward: Literal["score", "sign"] = "score"
     """An answer is worth its reward, or +1 for a positive reward and -1 for any other."""
     collapse_answers: bool = False
-    """Where one of the candidates is an answer, keep the first of them as the only child, as the official code does; it
-    drops other answers and every unfinished sibling."""
+    """Where one of the candidates is an answer (`Steps.ends_answer`), keep the first of them as the only child, as the
+    official code does; it drops other answers and every unfinished sibling."""
     unvisited: Literal["zero", "infinite"] = "zero"
     """What `ucb` gives a node without visits; matters only without `score_steps`."""
     close_exhausted: bool = True
@@ -87,7 +87,7 @@ class MCTS:
     def _expand(self, problem: Problem, node: Node, sampling: SamplingConfig) -> Generator[Any, Any, None]:
         [traces] = yield from expand(problem, [node.trace], sampling, self.steps, self.errors_threshold)
         if self.collapse_answers:
-            traces = [trace for trace in traces if trace.state == "answered"][:1] or traces
+            traces = [trace for trace in traces if self.steps.ends_answer(trace.response)][:1] or traces
         for trace in traces:
             child = Node(trace, node, node.depth + 1, trace.state)
             if child.state == "open" and child.depth > self.max_depth:

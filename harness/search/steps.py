@@ -22,6 +22,14 @@ class Steps(ABC):
     def answered(self, response: Response) -> bool:
         """Whether the last step ends the response with an answer."""
 
+    def ends_answer(self, response: Response) -> bool:
+        """Whether the last step is an answer for which `MCTS.collapse_answers` drops its siblings."""
+        return self.answered(response)
+
+    def goes_on(self, response: Response) -> bool:
+        """Whether a response whose last sample has ended, without an answer or at the token limit, is continued."""
+        return False
+
     def program(self, steps: Sequence[str], failed: Sequence[bool]) -> tuple[str, ...]:
         """The code to run for the last of the steps, earlier code first; `failed` says which ran into errors."""
         return ()
@@ -64,7 +72,8 @@ class CodeSteps(Steps):
     """Keep a failed step's code in the programs of later steps, which then fail at the same place, as the official code
     does; otherwise it is left out, so that the policy can correct it."""
     answer_by_box: bool = False
-    r"""Take any step with `\boxed` for the answer, even in a comment, as the official code does."""
+    r"""Take any step with `\boxed` for the answer, even in a comment, and run every other as code and go on behind it,
+    even if it ended with `<end_of_answer>`, with EOS or at the token limit, as the official code does."""
 
     runs_code: ClassVar[bool] = True
 
@@ -79,6 +88,14 @@ class CodeSteps(Steps):
             return "boxed" in last
         ended = last.rstrip().endswith(self.end_of_answer) or response.finish_reason == "stop"
         return self.answer in last and ended
+
+    def ends_answer(self, response: Response) -> bool:
+        if self.answer_by_box:
+            return response.steps[-1].endswith(self.end_of_answer)
+        return self.answered(response)
+
+    def goes_on(self, response: Response) -> bool:
+        return self.answer_by_box
 
     def program(self, steps: Sequence[str], failed: Sequence[bool]) -> tuple[str, ...]:
         block: list[str] = []
