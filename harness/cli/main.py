@@ -50,6 +50,9 @@ COMMANDS: dict[str, Command] = {
         "Say what other choices a run's samples would have led to.", "harness.commands.replay:replay", ("run",)
     ),
     "prepare": Command("Write the built-in task's data and base model.", "harness.commands.prepare:prepare"),
+    "add-tokens": Command(
+        "Write a checkpoint whose tokenizer has further tokens.", "harness.commands.add_tokens:add_tokens"
+    ),
     "doctor": Command("Say what works on this machine and what is missing.", "harness.commands.doctor:doctor"),
 }
 """All commands, in the order of the help."""
