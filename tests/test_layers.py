@@ -15,6 +15,7 @@ WORDS = ("types", "protocols", "errors", "environment")
 TEXT = (
     "store",
     "provenance",
+    "locks",
     "moved",
     "prompts",
     "problems",

@@ -18,6 +18,9 @@ class Command:
     positional: tuple[str, ...] = ()
     """Options that bare words at the front stand for, in this order; a single one that is a list takes them all."""
 
+    writes: str = ""
+    """Option that names a file which nothing else may write while the command runs."""
+
     def load(self) -> Callable[..., int | None]:
         """Import the function."""
         module, _, attribute = self.function.partition(":")

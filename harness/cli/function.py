@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import itertools
 import json
 import re
@@ -13,6 +14,7 @@ from jsonargparse import ActionConfigFile
 
 from harness.cli.parser import SentenceErrors, check_config_files
 from harness.errors import InputError
+from harness.locks import only_writer
 from harness.protocols import Reward, SearchMethod
 
 HOMES: dict[type, str] = {Reward: "harness.rewards", SearchMethod: "harness.search"}
@@ -29,19 +31,21 @@ def function_parser(name: str, function: Callable[..., Any]) -> SentenceErrors:
 
 
 def run_function(
-    name: str, function: Callable[..., Any], options: Sequence[str], positional: Sequence[str] = ()
+    name: str, function: Callable[..., Any], options: Sequence[str], positional: Sequence[str] = (), writes: str = ""
 ) -> int | None:
     """Parse the options and call the function with them; what it returns is the exit status.
 
     Args:
         positional: names of the options that bare words at the front stand for (`Command.positional`).
+        writes: name of the option whose file is locked meanwhile (`Command.writes`); "" locks nothing.
     """
     options = full_names(function, spell_out(function, options, positional))
     check_config_files(options)
     parser = function_parser(name, function)
     values = parser.instantiate_classes(parser.parse_args(options))
     values.pop("config", None)
-    return function(**values)
+    with only_writer(values[writes]) if writes else contextlib.nullcontext():
+        return function(**values)
 
 
 def spell_out(function: Callable[..., Any], options: Sequence[str], positional: Sequence[str] = ()) -> list[str]:

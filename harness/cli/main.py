@@ -36,15 +36,20 @@ COMMANDS: dict[str, Command] = {
     ),
     "report": Command("Write one HTML page about runs.", "harness.commands.report:report", ("runs",)),
     "rollout": Command(
-        "Sample and score responses to problems; write training rows from them.", "harness.commands.rollout:rollout"
+        "Sample and score responses to problems; write training rows from them.",
+        "harness.commands.rollout:rollout",
+        writes="output",
     ),
     "grade": Command("Grade a file of samples again.", "harness.commands.grade:grade", ("file",)),
     "trees": Command(
-        "Grow search trees over problems; write traces and preference pairs.", "harness.commands.trees:trees"
+        "Grow search trees over problems; write traces and preference pairs.",
+        "harness.commands.trees:trees",
+        writes="output",
     ),
     "explore": Command(
         "Find the steps at which wrong responses go wrong; write preference pairs.",
         "harness.commands.explore:explore",
+        writes="output",
     ),
     "replay": Command(
         "Say what other choices a run's samples would have led to.", "harness.commands.replay:replay", ("run",)
@@ -90,7 +95,7 @@ def dispatch(arguments: list[str], from_shell: bool) -> int | None:
         return 0
     from harness.cli.function import run_function
 
-    return run_function(name, command.load(), options, command.positional)
+    return run_function(name, command.load(), options, command.positional, command.writes)
 
 
 def guarded(run: Callable[[], int | None]) -> int:

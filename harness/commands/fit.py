@@ -9,6 +9,7 @@ from harness.imports import import_torchmetrics
 import_torchmetrics()
 
 import atexit
+import contextlib
 import logging
 import os
 import sys
@@ -27,6 +28,7 @@ from harness.callbacks.progress_bar import TrainingProgress
 from harness.callbacks.run_record import RunRecord, note
 from harness.cli.parser import SentenceErrors, check_config_files
 from harness.errors import InputError
+from harness.locks import only_writer
 from harness.loggers import default_loggers
 from harness.rundir import prepare_run_dir
 
@@ -41,7 +43,12 @@ class TrainingParser(SentenceErrors, LightningArgumentParser):
 class TrainingCLI(LightningCLI):
     """One of Lightning's four verbs; whatever the run leaves lies in `run_dir`."""
 
-    def __init__(self, verb: str, arguments: list[str] | None) -> None:
+    def __init__(self, verb: str, arguments: list[str] | None, held: contextlib.ExitStack) -> None:
+        """
+        Args:
+            held: takes the lock of the run directory.
+        """
+        self._held = held
         # Only the parser that is needed: each of the four describes the whole Trainer.
         accepted = {verb: LightningCLI.subcommands()[verb]}
         self.subcommands = lambda: accepted  # type: ignore[method-assign]
@@ -85,6 +92,7 @@ class TrainingCLI(LightningCLI):
             )
         config.run_dir = config.trainer.default_root_dir = config.run_dir or root or f"runs/{self.subcommand}"
         if getattr(rank_zero_only, "rank", 0) == 0:
+            self._held.enter_context(only_writer(config.run_dir, folder=True))
             prepare_run_dir(Path(config.run_dir), verb=str(self.subcommand), resume=bool(config.ckpt_path))
 
     def _instantiate_trainer(self, config: dict[str, Any], callbacks: list[Callback]) -> Trainer:
@@ -136,7 +144,7 @@ class _ParserOnly(TrainingCLI):
 def training_parsers(verb: str) -> tuple[LightningArgumentParser, LightningArgumentParser]:
     """The parser of `harness` with the one verb, and the verb's own; nothing is parsed or run."""
     try:
-        _ParserOnly(verb, [])
+        _ParserOnly(verb, [], contextlib.ExitStack())
     except _Parser as built:
         main, verbs = built.args
         return main, verbs[verb]
@@ -151,7 +159,8 @@ def run_trainer(verb: str, arguments: list[str] | None) -> None:
     quieten()
     given = sys.argv[1:] if arguments is None else arguments
     check_config_files(given)
-    TrainingCLI(verb, arguments)
+    with contextlib.ExitStack() as held:
+        TrainingCLI(verb, arguments, held)
     if arguments is None:
         end_parallel_process()
 

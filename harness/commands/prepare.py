@@ -10,6 +10,7 @@ from typing import Literal
 from harness.arithmetic.code import as_code
 from harness.arithmetic.problems import as_lines, problems
 from harness.errors import InputError
+from harness.locks import only_writer
 from harness.store import write_rows
 
 
@@ -44,12 +45,13 @@ def prepare(
     if min(levels, default=0) < 1:
         raise InputError(f"levels {list(levels)}: give at least one level, each 1 or more.")
     files = {"sft": (num_sft, 0), "train": (num_train, seed), "probe": (num_probe, 0), "test": (num_test, 0)}
-    for split, (count, split_seed) in files.items():
-        form = as_code if solutions == "code" else as_lines
-        rows = itertools.islice(problems(split, split_seed, levels, split == "sft", form), count)
-        write_rows(output / f"{split}.jsonl", (replace(row, source="") for row in rows))
-    tokenizer = build_tokenizer(code=solutions == "code")
-    model = build_model(tokenizer, seed)
-    tokenizer.save_pretrained(output / "base")
-    model.save_pretrained(output / "base")
+    with only_writer(output, folder=True):
+        for split, (count, split_seed) in files.items():
+            form = as_code if solutions == "code" else as_lines
+            rows = itertools.islice(problems(split, split_seed, levels, split == "sft", form), count)
+            write_rows(output / f"{split}.jsonl", (replace(row, source="") for row in rows))
+        tokenizer = build_tokenizer(code=solutions == "code")
+        model = build_model(tokenizer, seed)
+        tokenizer.save_pretrained(output / "base")
+        model.save_pretrained(output / "base")
     print(f"{output}: {', '.join(f'{count} {split}' for split, (count, _) in files.items())} problems, base model")

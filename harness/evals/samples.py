@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
-import fcntl
+import contextlib
 import hashlib
 import json
 import logging
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import IO, Any
+from typing import Any
 
 from harness.errors import InputError
+from harness.locks import only_writer
 from harness.protocols import Search, SearchMethod
 from harness.provenance import Provenance, identity, tell_unknown, unknown_parts
 from harness.rollouts.dispatcher import Dispatcher, problem_seed
@@ -25,7 +26,6 @@ log = logging.getLogger(__name__)
 RESULTS = "results.json"
 SAMPLES = "samples.jsonl.gz"
 LOG = "samples.log.jsonl"
-LOCK = ".lock"
 GAVE_UP = -1
 NO_PROBLEM = Problem("", "")
 
@@ -86,20 +86,17 @@ class SampleStore:
         self._borrowed: dict[str, Sample] = {}
         self._draws: dict[str, str] = {}
         self._log: AppendLog | None = None
-        self._lock: IO[str] | None = None
+        self._held = contextlib.ExitStack()
 
     def __enter__(self) -> SampleStore:
-        try:
-            self.folder.mkdir(parents=True, exist_ok=True)
-            self._lock = open(self.folder / LOCK, "w", encoding="utf-8")
-        except OSError as error:
-            raise InputError(f"{self.folder}: cannot be written ({error.strerror}); choose another output.") from None
-        try:
-            fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError:
-            self._lock.close()
-            raise InputError(f"{self.folder}: another evaluation is writing here; choose another output.") from None
-        self._log = AppendLog(self.folder / LOG)
+        with contextlib.ExitStack() as held:
+            held.enter_context(only_writer(self.folder, folder=True))
+            self._log = held.enter_context(AppendLog(self.folder / LOG))
+            self._read()
+            self._held = held.pop_all()
+        return self
+
+    def _read(self) -> None:
         self._rows = read_keyed([self.folder / SAMPLES, self.folder / LOG])
         self._borrowed = read_keyed([folder / SAMPLES for folder in self._beside])
         if old := sum(not row.provenance for row in self._rows.values()):
@@ -110,14 +107,9 @@ class SampleStore:
         if self._rows:
             unknown = unknown_parts(self.provenance.drawn)
             tell_unknown(self.folder, unknown, "what was drawn with it is taken as it is")
-        return self
 
     def __exit__(self, *_: object) -> None:
-        assert self._log is not None
-        assert self._lock is not None
-        self._log.__exit__()
-        (self.folder / LOCK).unlink(missing_ok=True)
-        self._lock.close()
+        self._held.close()
 
     def key(self, problem: Problem, index: int) -> str:
         """The key of a sample: equal keys are the same draw."""

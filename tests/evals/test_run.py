@@ -345,7 +345,7 @@ def test_a_second_process_may_not_write_into_the_same_directory(byte_tokenizer, 
     server = served(half_right(byte_tokenizer), byte_tokenizer)
     with (
         SampleStore(tmp_path, server, SamplingConfig(), None, server.provenance()),
-        pytest.raises(InputError, match="another evaluation is writing here"),
+        pytest.raises(InputError, match="is writing here"),
     ):
         run(evaluation(), server, tmp_path, {})
 
