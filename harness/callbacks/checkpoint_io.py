@@ -22,4 +22,8 @@ class LocalCheckpointIO(TorchCheckpointIO):
             super().save_checkpoint(checkpoint, path, storage_options)
             return
         with replacing(path) as file:
-            torch.save(checkpoint, file)
+            try:
+                torch.save(checkpoint, file)
+            except RuntimeError as error:
+                # A full disk: closing its archive, torch fails once more, over what the file had said.
+                raise error.__context__ if isinstance(error.__context__, OSError) else error

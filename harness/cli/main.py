@@ -72,6 +72,10 @@ def main(argv: Sequence[str] | None = None) -> int:
     if arguments[0] == "--version":
         print(f"harness {__version__}")
         return 0
+    try:
+        os.getcwd()
+    except FileNotFoundError:
+        return say("the current directory does not exist any more; change into one that does.", 2)
     prepare_environment()
     if arguments[0] == "--print_completion":
         from harness.cli.completion import print_completion
@@ -113,13 +117,27 @@ def guarded(run: Callable[[], int | None]) -> int:
         place = f"{error.filename}: " if error.filename else ""
         return say(f"{place}cannot be written or read ({error.strerror}); free space or choose another place.", 2)
     except Exception as error:
-        # Libraries written in other languages raise their own kinds for a full disk.
-        reason = next((os.strerror(number) for number in DISK_FULL if os.strerror(number) in str(error)), "")
+        reason = full_disk(error)
         if not reason:
             raise
         return say(f"a file cannot be written ({reason}); free space and run again.", 2)
     finally:
         signal.signal(signal.SIGTERM, before)
+
+
+def full_disk(error: BaseException) -> str:
+    """What the system said of a full disk, if that led to the error, else "".
+
+    Libraries written in other languages raise their own kinds, some of them while the system's is being handled.
+    """
+    torch_writer = "inline_container" in str(error)  # notices by its position in the file alone
+    cause: BaseException | None = error
+    while cause is not None:
+        for number in DISK_FULL:
+            if getattr(cause, "errno", None) == number or os.strerror(number) in str(cause):
+                return os.strerror(number)
+        cause = cause.__cause__ or cause.__context__
+    return "most likely a full disk" if torch_writer else ""
 
 
 def say(sentence: str, status: int) -> int:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import resource
 import shutil
 import tempfile
 
@@ -142,6 +143,20 @@ def test_a_checkpoint_that_cannot_be_finished_leaves_the_one_before(tmp_path):
         LocalCheckpointIO().save_checkpoint({"weights": torch.zeros(9), "step": Unwritable()}, path)
     assert torch.load(path, weights_only=False) == {"step": 1}
     assert list(tmp_path.iterdir()) == [path]
+
+
+@pytest.mark.parametrize("limit", [5_000, 50_000, 81_000])
+def test_a_disk_that_fills_up_while_a_checkpoint_is_saved_is_one_sentence(tmp_path, limit):
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (limit, before[1]))
+    try:
+        with pytest.raises(InputError, match=r"last.ckpt: cannot be written \(File too large\); nothing was replaced"):
+            LocalCheckpointIO().save_checkpoint(
+                {"a": torch.zeros(10000), "b": torch.zeros(10000)}, tmp_path / "last.ckpt"
+            )
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_a_checkpoint_that_a_killed_start_left_is_replaced_not_numbered(fit):

@@ -252,7 +252,7 @@ def rows(path: Path) -> list[dict[str, str]]:
 def test_everything_of_a_run_lies_in_its_directory_and_a_resumed_run_adds_to_it(capsys, tmp_path):
     assert run("fit", "--config", "boring.yaml", "--run_dir", "runs/one") == 0
     left = {path.name for path in (tmp_path / "runs/one").iterdir()}
-    assert left == {"config.yaml", "environment.json", "metrics.csv", "checkpoints"}
+    assert left == {"config.yaml", "environment.json", "metrics.csv", "checkpoints", ".lock"}
     assert [row["step"] for row in rows(tmp_path / "runs/one/metrics.csv")] == ["0"]
 
     assert "runs/one already holds a run with checkpoints; continue it with --ckpt_path last" in error_of(
@@ -296,15 +296,30 @@ def test_a_full_disk_is_one_sentence(capsys, tmp_path):
     assert "No space left on device" in error_of(capsys, "fit", "--config", "boring.yaml", "--ckpt_path", "last")
 
 
-def test_a_disk_that_fills_up_under_a_library_of_its_own_errors_is_one_sentence():
+def test_a_disk_that_fills_up_under_a_library_of_its_own_errors_is_one_sentence(tmp_path):
     script = (
-        "import resource, sys, torch; from safetensors.torch import save_file; from harness.cli.main import guarded;"
-        "resource.setrlimit(resource.RLIMIT_FSIZE, (1000, 1000));"
-        "sys.exit(guarded(lambda: save_file({'a': torch.zeros(10000)}, 'model.safetensors')))"
+        "import resource, torch; from safetensors.torch import save_file; from harness.cli.main import guarded\n"
+        "weights = {'a': torch.zeros(5000), 'b': torch.zeros(5000)}\n"
+        "def full(limit, save):\n"
+        "    resource.setrlimit(resource.RLIMIT_FSIZE, (limit, resource.RLIM_INFINITY))\n"
+        "    print(guarded(save))\n"
+        "for limit in (1000, 30000):\n"
+        "    full(limit, lambda: save_file(weights, 'model.safetensors'))\n"
+        "    full(limit, lambda: torch.save(weights, 'weights.pt'))\n"
+        "    full(limit, lambda: torch.save(weights, open('weights.pt', 'wb')))\n"
     )
+    done = subprocess.run([sys.executable, "-c", script], cwd=tmp_path, capture_output=True, text=True, check=False)
+    assert done.stdout == "2\n" * 6, done.stderr
+    assert done.stderr.count("error: a file cannot be written (File too large); free space and run again.\n") == 4
+    assert done.stderr.count("error: a file cannot be written (most likely a full disk); free space") == 2
+
+
+def test_a_current_directory_that_was_deleted_is_one_sentence(tmp_path):
+    script = "import os, sys; os.mkdir('gone'); os.chdir('gone'); os.rmdir('../gone');"
+    script += "from harness.cli.main import main; sys.exit(main(['tasks']))"
     done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=False)
     assert done.returncode == 2
-    assert done.stderr == "error: a file cannot be written (File too large); free space and run again.\n"
+    assert done.stderr == "error: the current directory does not exist any more; change into one that does.\n"
 
 
 def test_a_fit_without_a_single_step_fails(capsys):
