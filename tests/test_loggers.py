@@ -1,9 +1,14 @@
 import csv
+import json
 from pathlib import Path
 
+import lightning as L
 import pytest
 
+from harness.datamodules import SFTDataModule
 from harness.loggers import MetricsFile, PatientWandbLogger, default_loggers, wandb_mode
+from harness.modules import SFTModule
+from harness.modules.optimizer import OptimizerConfig
 
 
 def rows(folder: Path) -> list[dict[str, str]]:
@@ -100,3 +105,34 @@ def test_a_wandb_that_cannot_be_started_is_said_and_the_run_goes_on(tmp_path, mo
     logger.finalize("success")
     assert "W&B could not be started" in capsys.readouterr().err
     wandb.teardown()
+
+
+def test_a_short_fit_leaves_its_last_step_with_learning_rate_and_gradient_norm(tmp_path, tiny_model_dir):
+    path = tmp_path / "train.jsonl"
+    path.write_text("".join(json.dumps({"prompt": f"{i}=", "response": str(i)}) + "\n" for i in range(8)))
+    norms = []
+
+    class Norms(L.Callback):
+        def on_before_optimizer_step(self, trainer, module, optimizer):
+            squares = [(p.grad.double() ** 2).sum() for p in module.parameters() if p.grad is not None]
+            norms.append(float(sum(squares) ** 0.5))
+
+    def fit(max_steps):
+        trainer = L.Trainer(
+            accelerator="cpu", max_steps=max_steps, log_every_n_steps=2, gradient_clip_val=0.01,
+            logger=MetricsFile(tmp_path), callbacks=[Norms()], enable_checkpointing=False,
+            enable_progress_bar=False, enable_model_summary=False,
+        )  # fmt: skip
+        optimizer = OptimizerConfig(lr=1e-3, schedule="linear", total_steps=10)
+        trainer.fit(
+            SFTModule(str(tiny_model_dir), optimizer=optimizer), SFTDataModule([str(path)], batch_size=1, max_length=16)
+        )
+        with open(tmp_path / "metrics.csv", newline="") as file:
+            return list(csv.DictReader(file))
+
+    found = fit(5)
+    assert [row["step"] for row in found] == ["1", "3", "4"]
+    assert all(float(row["train/loss"]) > 0 and float(row["train/num_tokens"]) > 0 for row in found)
+    for row in found:
+        assert float(row["train/grad_norm"]) == pytest.approx(norms[int(row["step"])], rel=1e-5)
+        assert float(row["train/lr"]) == pytest.approx(1e-3 * (1 - int(row["step"]) / 10))

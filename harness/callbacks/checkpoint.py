@@ -12,6 +12,7 @@ from typing import Any
 import lightning as L
 from lightning.fabric.plugins.io import TorchCheckpointIO
 from lightning.pytorch.callbacks import ModelCheckpoint
+from lightning.pytorch.utilities.rank_zero import rank_zero_info
 
 from harness.callbacks.checkpoint_io import LocalCheckpointIO
 from harness.store import remove_leftovers
@@ -25,6 +26,9 @@ class HFCheckpoint(ModelCheckpoint):
     checkpoints can leave it empty (the copy shares the files where the file system allows). A .ckpt is only ever
     written after its directory is complete, and removing it removes its directory. A process killed while saving leaves
     what was there before; the half-written files are removed at the next start.
+
+    The end of a fit is always saved, even where it lies between two times of saving, and one line says where the model
+    is and how to measure it.
     """
 
     def __init__(self, save_last: bool | None = True, **kwargs: Any) -> None:
@@ -44,6 +48,28 @@ class HFCheckpoint(ModelCheckpoint):
         if stage == "fit" and trainer.is_global_zero:
             remove_leftovers(self.run_directory)
             remove_leftovers(self.run_directory / "checkpoints")
+
+    def on_train_epoch_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        super().on_train_epoch_end(trainer, pl_module)
+        # Also where `max_steps` cut the epoch short. Resuming from what is saved later would skip an epoch.
+        if _is_last_epoch(trainer) and not self._should_skip_saving_checkpoint(trainer):
+            self._save_end(trainer)
+
+    def _save_end(self, trainer: L.Trainer) -> None:
+        """Save weights that no validation or end of an epoch has saved."""
+        candidates = self._monitor_candidates(trainer)
+        if self.save_last is not True and self.save_top_k != 0:
+            if self.monitor is None:
+                self._save_none_monitor_checkpoint(trainer, candidates)
+            else:
+                self._save_checkpoint(trainer, self.format_checkpoint_name(candidates))
+        self._save_last_checkpoint(trainer, candidates)
+
+    def on_fit_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        model, module = self.run_directory / "hf", pl_module
+        if model.exists() and not trainer.fast_dev_run:  # type: ignore[attr-defined]
+            command = module.measured_by(model)  # type: ignore[operator]
+            rank_zero_info(f"{model}: the model after step {trainer.global_step}; measure it with `{command}`")
 
     def file_exists(self, filepath: str | Path, trainer: L.Trainer) -> bool:
         """Whether there is a checkpoint of that name, so that the next one gets a number.
@@ -85,6 +111,11 @@ class HFCheckpoint(ModelCheckpoint):
         super()._remove_checkpoint(trainer, filepath)
         if trainer.is_global_zero:
             shutil.rmtree(hf_directory(filepath), ignore_errors=True)
+
+
+def _is_last_epoch(trainer: L.Trainer) -> bool:
+    limits = ((trainer.global_step, trainer.max_steps), (trainer.current_epoch + 1, trainer.max_epochs))
+    return trainer.should_stop or any(limit not in (-1, None) and at >= limit for at, limit in limits)
 
 
 def hf_directory(checkpoint: str | Path) -> Path:

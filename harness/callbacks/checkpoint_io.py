@@ -26,4 +26,6 @@ class LocalCheckpointIO(TorchCheckpointIO):
                 torch.save(checkpoint, file)
             except RuntimeError as error:
                 # A full disk: closing its archive, torch fails once more, over what the file had said.
-                raise error.__context__ if isinstance(error.__context__, OSError) else error
+                if isinstance(error.__context__, OSError):
+                    raise error.__context__ from None
+                raise

@@ -63,7 +63,7 @@ class TrainingCLI(LightningCLI):
                 parser_kwargs={"prog": "harness"},
                 save_config_callback=None,
                 seed_everything_default=0,
-                trainer_defaults={"use_distributed_sampler": False},
+                trainer_defaults={"use_distributed_sampler": False, "log_every_n_steps": 10},
                 auto_configure_optimizers=False,
                 args=arguments,
             )

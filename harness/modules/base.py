@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from abc import abstractmethod
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -87,6 +88,8 @@ class TrainingModule(L.LightningModule):
         self.num_tokens = 0
         """Tokens trained on so far, prompts included and padding not, on all devices."""
         self._step_sums: dict[str, Tensor] = {}
+        self._newest: dict[str, Any] = {}
+        """The metrics of the training step last measured."""
         self._val_sums: dict[str, Tensor] = {}
         self._val_rows: list[Tensor] = []
         self._due = True
@@ -190,22 +193,46 @@ class TrainingModule(L.LightningModule):
     def on_train_batch_start(self, batch: dict[str, Any], batch_idx: int) -> None:
         if self._clock is None:
             self._clock, self._clock_tokens = time.perf_counter(), 0
-        # Logging and the sum over ranks cost more than a small step, so only steps that a logger sees are measured, and
-        # the last of an epoch, whose metrics stand for it.
+        # Logging and the sum over ranks cost more than a small step, so only steps that a logger sees are measured, the
+        # last of an epoch, whose metrics stand for it, and that of the fit.
         trainer: Any = self.trainer
         window = trainer.accumulate_grad_batches
         last = batch_idx // window == (trainer.num_training_batches - 1) // window
-        self._due = last or (trainer.global_step + 1) % trainer.log_every_n_steps == 0
+        step = trainer.global_step + 1
+        self._due = last or step == trainer.max_steps or step % trainer.log_every_n_steps == 0
 
     def _log_step(self) -> None:
         totals, self._step_sums = self._across_ranks(self._step_sums), {}
-        self.log("train/loss", totals.pop("loss").float(), prog_bar=True)
+        loss = totals.pop("loss").float()
+        self.log("train/loss", loss, prog_bar=True)
+        self._newest = {"train/loss": loss, "epoch": self.current_epoch}
         now = time.perf_counter()
         rates = {"num_tokens": float(self.num_tokens)}
         if self._clock is not None:
             rates["tokens_per_second"] = self._clock_tokens / (now - self._clock)
-        self.log_dict({f"train/{name}": value for name, value in (totals | rates).items()})
+        self._log_training(totals | rates)
         self._clock, self._clock_tokens = now, 0
+
+    def on_before_optimizer_step(self, optimizer: torch.optim.Optimizer) -> None:
+        if not self._due:
+            return
+        gradients = [p.grad for group in optimizer.param_groups for p in group["params"] if p.grad is not None]
+        norm: Any = torch.nn.utils.get_total_norm(gradients)
+        norm = norm.full_tensor() if hasattr(norm, "full_tensor") else norm
+        self._log_training({"grad_norm": norm, "lr": optimizer.param_groups[0]["lr"]})
+
+    def _log_training(self, metrics: Mapping[str, Any]) -> None:
+        named = {f"train/{name}": value for name, value in metrics.items()}
+        self.log_dict(named)
+        self._newest |= named
+
+    def on_train_end(self) -> None:
+        """Give the loggers the last step of the fit where it is none of the steps that they are given."""
+        trainer: Any = self.trainer
+        if self._newest and trainer.global_step % trainer.log_every_n_steps:
+            metrics = {name: float(value) for name, value in self._newest.items()}
+            for logger in trainer.loggers:
+                logger.log_metrics(metrics, step=trainer.global_step - 1)
 
     def on_train_epoch_start(self) -> None:
         self._clock, self._step_sums = None, {}
@@ -254,6 +281,10 @@ class TrainingModule(L.LightningModule):
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         self.num_tokens = checkpoint.get("num_tokens", 0)
+
+    def measured_by(self, folder: Path) -> str:
+        """The command that measures the exported model."""
+        return f"harness eval --model {folder} --task TASK"
 
     def export(self, folder: str | Path) -> None:
         """Write the model and its tokenizer as a Hugging Face directory; all ranks must call it."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from functools import cached_property
+from pathlib import Path
 from typing import Any, Literal
 
 import torch
@@ -59,6 +60,10 @@ class RewardModule(PairModule):
     def tokenizer(self) -> Any:
         """The checkpoint's tokenizer, with a padding token other than EOS."""
         return load_tokenizer(self.checkpoint, distinct_pad=True)
+
+    def measured_by(self, folder: Path) -> str:
+        """The command that measures how the exported model ranks a policy's responses."""
+        return f"harness eval --model POLICY --task TASK --n 8 --reward RewardModel --reward.checkpoint {folder} ..."
 
     def build_model(self) -> Any:
         if self.likelihood == "none":

@@ -27,17 +27,22 @@ def fit(tmp_path, tiny_model_dir):
     path = tmp_path / "train.jsonl"
     path.write_text("".join(json.dumps({"prompt": f"{i}=", "response": str(i)}) + "\n" for i in range(8)))
 
-    def run(ckpt_path=None, max_epochs=3, **options):
+    def run(ckpt_path=None, max_epochs=3, max_steps=-1, val_check_interval=None, val=False, watch=None, **options):
         module = SFTModule(str(tiny_model_dir), optimizer=OptimizerConfig(lr=1e-2))
         trainer = L.Trainer(
             accelerator="cpu",
             max_epochs=max_epochs,
-            callbacks=[HFCheckpoint(dirpath=tmp_path / "run" / "checkpoints", **options)],
+            max_steps=max_steps,
+            val_check_interval=val_check_interval,
+            check_val_every_n_epoch=None if val_check_interval else 1,
+            callbacks=[HFCheckpoint(dirpath=tmp_path / "run" / "checkpoints", **options), *([watch] if watch else [])],
             logger=False,
             enable_progress_bar=False,
             enable_model_summary=False,
         )
-        trainer.fit(module, SFTDataModule([str(path)], batch_size=4, max_length=16), ckpt_path=ckpt_path)
+        trainer.fit(
+            module, SFTDataModule([str(path)], [str(path)] * val, batch_size=4, max_length=16), ckpt_path=ckpt_path
+        )
         return module, trainer, tmp_path / "run"
 
     return run
@@ -177,3 +182,33 @@ def test_checkpoints_of_one_name_within_a_run_are_numbered(fit):
         "same-v2.ckpt",
         "same.ckpt",
     ]
+
+
+@pytest.mark.parametrize("options", [{}, {"save_last": False}, {"save_last": "link"}, {"monitor": "val/loss"}])
+def test_the_end_of_a_fit_between_two_validations_is_saved_and_a_line_says_where(fit, options, caplog):
+    with caplog.at_level("INFO"):
+        module, trainer, run = fit(max_epochs=9, max_steps=5, val_check_interval=2, val=True, **options)
+    assert trainer.global_step == 5
+    weights = fingerprint(named_weights(module.model))
+    assert fingerprint(named_weights(load_causal_lm(run / "hf"))) == weights
+    assert (run / "hf").resolve().name == ".hf-step=5"
+    pattern = "last.ckpt" if options.get("save_last", True) else "epoch=*-step=5.ckpt"
+    newest = next((run / "checkpoints").glob(pattern))
+    assert torch.load(newest, weights_only=False)["global_step"] == 5
+    line = f"{run / 'hf'}: the model after step 5; measure it with `harness eval --model {run / 'hf'} --task TASK`"
+    assert line in caplog.text
+
+
+def test_a_fit_that_ended_between_two_validations_goes_on_from_its_end(fit):
+    first, _, run = fit(max_epochs=9, max_steps=5, val_check_interval=2, val=True)
+    ended = fingerprint(named_weights(first.model))
+    seen = []
+
+    class Watch(L.Callback):
+        def on_train_start(self, trainer, module):
+            seen.append((trainer.global_step, fingerprint(named_weights(module.model))))
+
+    _, trainer, _ = fit(ckpt_path="last", max_epochs=9, max_steps=8, val_check_interval=2, val=True, watch=Watch())
+    assert seen == [(5, ended)]
+    assert trainer.global_step == 8
+    assert (run / "hf").resolve().name == ".hf-step=8"
