@@ -13,8 +13,10 @@ import socket
 import sys
 from collections.abc import Callable
 
-from harness.sandbox.interpreter import Interpreter, Steps
+from harness.sandbox.interpreter import Interpreter
 from harness.sandbox.limits import Limits
+from harness.sandbox.snapshot import Kept
+from harness.sandbox.steps import Steps
 from harness.sandbox.wire import Closed, receive, send
 
 COMMON = ("collections", "datetime", "fractions", "functools", "itertools", "math", "random", "re", "statistics")
@@ -88,10 +90,11 @@ def main(descriptor: int, base: str) -> None:
     client = socket.socket(fileno=descriptor)
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # an interrupt is for the harness, which then closes the socket
     settings, _ = receive(client)
-    limits, output, snapshots = Limits(**settings["limits"]), settings["output_limit"], settings["snapshots"]
+    limits, output = Limits(**settings["limits"]), settings["output_limit"]
+    kept = Kept(settings["snapshots"], settings["snapshot_memory"])
 
     def start(modules: list[str], packages: bool) -> Interpreter:
-        return Interpreter(client, limits, modules, packages, base, output, snapshots)
+        return Interpreter(client, limits, modules, packages, base, output, kept)
 
     ForkServer(client, settings["modules"], start).serve()
     sys.exit(0)

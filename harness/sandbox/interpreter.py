@@ -22,17 +22,17 @@ from harness.sandbox import namespaces, seccomp, zygote
 from harness.sandbox.kernel import PR_SET_PDEATHSIG, prctl
 from harness.sandbox.limits import Limits
 from harness.sandbox.output import CappedOutput
-from harness.sandbox.snapshot import Snapshot, ended, report
+from harness.sandbox.snapshot import FORGED, STATUSES, Kept, Snapshot, ended, private_memory, report
+from harness.sandbox.steps import Steps, digest, ended_line
 from harness.sandbox.wire import Closed, receive, send
 
 STARTUP_TIMEOUT = 120.0
 WORTH_KEEPING = 0.002
 """Seconds of running from which a state is kept; below, a fork and the page faults it causes cost more."""
 REMEMBERED = 4096
+OWN_DESCRIPTORS = 4
+"""What a process has open by itself: the standard streams, and its channel."""
 CREDENTIALS = struct.calcsize("3i")
-
-
-Steps = tuple[str, ...]
 
 
 class Interpreter:
@@ -45,7 +45,7 @@ class Interpreter:
         packages: whether programs may import installed packages, beside the standard library.
         base: directory for directories of its own.
         output: bytes of output kept of a program.
-        snapshots: states kept.
+        kept: the states that stand by, those of other interpreters included.
     """
 
     def __init__(
@@ -56,57 +56,54 @@ class Interpreter:
         packages: bool,
         base: str,
         output: int,
-        snapshots: int,
+        kept: Kept,
     ) -> None:
         self.client, self.limits, self.modules, self.packages, self.base = client, limits, modules, packages, base
-        self.output_limit, self.max_snapshots = output, snapshots
-        self.snapshots: OrderedDict[Steps, Snapshot] = OrderedDict()
-        self.seconds: OrderedDict[Steps, float] = OrderedDict()
-        """How long programs took, all their steps together."""
+        self.output_limit, self.kept = output, kept
+        self.seconds: OrderedDict[bytes, float] = OrderedDict()
+        """How long programs took whose state can be kept, all their steps together; 0 for others."""
         self.layers: dict[str, str] = {}
         self._start()
 
     def _start(self) -> None:
         """Fork the warm process, in namespaces of its own."""
         self.directory = tempfile.mkdtemp(dir=self.base)
-        self.stdout, stdout = os.pipe()
-        os.set_blocking(self.stdout, False)
         ours, theirs = socket.socketpair()
         ours.setsockopt(socket.SOL_SOCKET, socket.SO_PASSCRED, 1)
         first = os.fork()
         if not first:
             try:
-                _close_all_but(theirs.fileno(), stdout)
-                self._become_zygote(theirs, stdout)
+                _close_all_but(theirs.fileno())
+                self._become_zygote(theirs)
             except BaseException:
                 traceback.print_exc()
             finally:
                 os._exit(1)
         self.guardian = first
         theirs.close()
-        os.close(stdout)
         ours.settimeout(STARTUP_TIMEOUT)
         pid = self._hello(ours)
         # Room for more than two, for the sender's credentials come along.
         self.layers, descriptors = receive(ours, 16)
         self.scratch, self.listener = (*descriptors, -1)[:2]
         self.zygote = Snapshot(ours, pid, CappedOutput(self.output_limit))
+        self.zygote.size = private_memory(pid)
+        self.empty = self._scratch_use()
 
-    def _become_zygote(self, control: socket.socket, stdout: int) -> None:
+    def _become_zygote(self, control: socket.socket) -> None:
         prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
         missing = namespaces.enter()
         # Only children enter a new pid namespace; the first is its init, with whose end all in it end.
         child = os.fork()
         if child:
             control.close()
-            os.close(stdout)
             os.waitpid(child, 0)
             return
         prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
         os.setsid()
         control.send(b"+")
-        processes = self.max_snapshots + 16
-        zygote.main(control, stdout, self.limits, self.modules, self.packages, self.directory, missing, processes)
+        processes = self.kept.number + 16
+        zygote.main(control, self.limits, self.modules, self.packages, self.directory, missing, processes)
 
     @staticmethod
     def _hello(control: socket.socket) -> int:
@@ -119,12 +116,11 @@ class Interpreter:
 
     def stop(self) -> None:
         """End all processes."""
-        for snapshot in self.snapshots.values():
-            snapshot.kill()
-        self.snapshots.clear()
+        self.kept.forget(self)
         self.zygote.kill()
+        self.zygote.close()
         os.waitpid(self.guardian, 0)
-        for descriptor in (self.stdout, self.scratch, self.listener):
+        for descriptor in (self.scratch, self.listener):
             if descriptor >= 0:
                 os.close(descriptor)
 
@@ -135,13 +131,17 @@ class Interpreter:
         again together with the last, which costs less than keeping a process.
         """
         earlier = steps[:-1]
-        if earlier and earlier not in self.snapshots and self.seconds.get(earlier, math.inf) > WORTH_KEEPING:
+        if not earlier or not self.kept.number:
+            return self._from_start(steps)
+        key = digest(earlier)
+        snapshot = self.kept.get(self, key)
+        if snapshot is None and self.seconds.get(key, math.inf) > WORTH_KEEPING:
             outcome = self._from_start(earlier)
             if outcome[0] not in ("ok", "incomplete"):
                 return outcome
-        if earlier in self.snapshots:
-            self.snapshots.move_to_end(earlier)
-            outcome = self._extend(self.snapshots[earlier], steps, steps[-1:])
+            snapshot = self.kept.get(self, key)
+        if snapshot is not None:
+            outcome = self._extend(snapshot, steps, steps[-1:])
             if outcome[0] not in ("syntax", "broken"):
                 return outcome
         return self._from_start(steps)
@@ -175,82 +175,112 @@ class Interpreter:
     def _extend(self, parent: Snapshot, steps: Steps, sources: Steps) -> tuple[str, str, str]:
         """Run `sources` in a fork of `parent`, and keep the fork as the snapshot after `steps` if that is worth it.
 
-        Status "syntax" says that one of the sources is not valid, "broken" that the parent did not fork.
+        Before the outcome is returned the fork and its parent are gone or stand still, so that neither can print into
+        what others print or touch their files. Status "syntax" says that one of the sources is not valid, "broken" that
+        the parent did not fork.
         """
         control, theirs = socket.socketpair()
         control.setsockopt(socket.SOL_SOCKET, socket.SO_PASSCRED, 1)
-        output = parent.output.copy()
+        stdout, written = os.pipe()
+        os.set_blocking(stdout, False)
+        run = _Run(control, stdout, parent.output.copy())
         try:
-            send(parent.control, list(map(ended_line, sources)), [theirs.fileno()])
+            if parent is not self.zygote:
+                parent.go_on()
+            send(parent.control, list(map(ended_line, sources)), [theirs.fileno(), written])
         except Closed:
-            control.close()
-            self._forget(parent)
-            return "broken", "", ""
+            run.broken = True
         finally:
             theirs.close()
-        child, result = self._watch(parent, control, output)
-        if child is None:
-            control.close()
-            self._forget(parent)
-            return "broken", "", ""
-        status = result["status"]
-        seconds = parent.seconds + result["seconds"]
-        # Files are not part of a snapshot: a program that left some runs anew when it is continued.
-        files = bool(os.listdir(self.scratch))
-        child.seconds = seconds
-        self._remember(steps, 0.0 if files else seconds)
-        if status in ("ok", "incomplete") and not files and self.max_snapshots and seconds > WORTH_KEEPING:
-            self._keep(steps, child)
-        else:
-            child.kill(wait=status in ("timeout", "killed"))
-            self._drain(output)
-            if files:
-                self._clean_scratch()
-        return status, output.text(), result["error"]
+            os.close(written)
+        try:
+            if not run.broken:
+                self._watch(parent, run)
+            return self._settle(parent, steps, run)
+        finally:
+            os.close(stdout)
 
-    def _watch(
-        self, parent: Snapshot, control: socket.socket, output: CappedOutput
-    ) -> tuple[Snapshot | None, dict[str, Any]]:
+    def _settle(self, parent: Snapshot, steps: Steps, run: _Run) -> tuple[str, str, str]:
+        """Keep the process that ran, or end it and what it left; return status, output and error."""
+        child, result = run.child, run.result
+        if child is None or result is None:
+            run.control.close()
+            if parent is not self.zygote and run.forked:
+                self.restart()  # a fork that nobody knows is somewhere in the namespaces, and ends only with them
+            elif parent is not self.zygote:
+                self.kept.forget(self, parent)
+            return "broken", "", ""
+        still = parent is self.zygote or parent.stop()
+        child.seconds = parent.seconds + result["seconds"]
+        kept = (
+            result["status"] in ("ok", "incomplete")
+            and child.seconds > WORTH_KEEPING
+            and not run.shares
+            and result["descriptors"] == OWN_DESCRIPTORS
+            and still
+            and self._keep(steps, child)
+        )
+        gone = kept or child.kill()
+        run.drain()
+        if result["status"] in STATUSES and child.says_more():
+            result = ended("killed", FORGED)
+            self.kept.forget(self, child)
+            kept = False
+        self._remember(steps, child.seconds if kept else 0.0)
+        if not kept:
+            child.close()
+        if not (still and gone):
+            self.restart()
+        elif self._scratch_use() != self.empty:
+            self._clean_scratch()
+        return result["status"], run.output.text(), result["error"]
+
+    def _watch(self, parent: Snapshot, run: _Run) -> None:
         """Answer forks and gather output until the new process reports, ends, or its time is over."""
         poller = select.poll()
-        for descriptor in (control.fileno(), self.stdout, self.listener):
+        for descriptor in (run.control.fileno(), run.stdout, self.listener):
             if descriptor >= 0:
                 poller.register(descriptor, select.POLLIN)
         poller.register(self.client, 0)  # only to hear that it is gone
         deadline = time.monotonic() + self.limits.timeout
-        child: Snapshot | None = None
-        forker = parent.pid
-        result: dict[str, Any] | None = None
-        while result is None:
+        start = time.monotonic()
+        while run.result is None:
             for descriptor, event in poller.poll(max(0.0, deadline - time.monotonic()) * 1000 + 1):
                 if descriptor == self.listener:
-                    if seccomp.answer(self.listener, forker):
-                        forker = -1
-                elif descriptor == self.stdout:
-                    self._drain(output)
+                    asked = seccomp.answer(self.listener, -1 if run.forked else parent.pid)
+                    run.forked |= asked == "fork"
+                    run.shares |= asked == "share"
+                elif descriptor == run.stdout:
+                    if not run.drain():
+                        poller.unregister(run.stdout)
                 elif descriptor == self.client.fileno() and event & (select.POLLHUP | select.POLLERR):
                     raise Closed("the client is gone")
-                elif descriptor == control.fileno():
+                elif descriptor == run.control.fileno():
                     try:
-                        if child is None:
-                            child = Snapshot(control, self._hello(control), output)
+                        if run.child is None:
+                            pid = self._hello(run.control)
+                            if pid in (parent.pid, self.zygote.pid) or pid in self.kept.pids(self):
+                                return  # it answers for a fork that is somewhere else
+                            run.child = Snapshot(run.control, pid, run.output)
+                            start = time.monotonic()
                         else:
-                            result = report(control.recv(1 << 16))
+                            run.result = report(run.control.recv(1 << 16))
+                            run.result["seconds"] = min(run.result["seconds"], time.monotonic() - start)
                     except (Closed, OSError):
-                        if child is None:
-                            return None, {}
-                        result = ended("killed", "ProcessExit: the program ended its own process")
-            if result is None and time.monotonic() >= deadline:
-                if child is None:
-                    return None, {}
-                result = ended("timeout", f"TimeoutError: a step ran longer than {self.limits.timeout:g} s")
-        self._drain(output)
-        return child, result
+                        if run.child is None:
+                            return
+                        run.result = ended("killed", "ProcessExit: the program ended its own process")
+            if run.result is None and time.monotonic() >= deadline:
+                if run.child is None:
+                    return
+                run.result = ended("timeout", f"TimeoutError: a step ran longer than {self.limits.timeout:g} s")
 
-    def _drain(self, output: CappedOutput) -> None:
-        with contextlib.suppress(BlockingIOError):
-            for _ in range(64):  # bounded: a program may print faster than this reads
-                output.add(os.read(self.stdout, 1 << 16))
+    def _scratch_use(self) -> object:
+        """What the scratch directory holds, in a form that can be compared: files without a name count as well."""
+        if self.layers["file system of its own"]:
+            return os.listdir(self.scratch)
+        found = os.fstatvfs(self.scratch)
+        return found.f_bfree, found.f_ffree
 
     def _clean_scratch(self) -> None:
         try:
@@ -261,23 +291,47 @@ class Interpreter:
                     os.unlink(name, dir_fd=self.scratch)
         except (OSError, RecursionError):
             self.restart()  # the program made it hard to remove; a new file system is not
+        if self._scratch_use() != self.empty:
+            self.restart()
 
-    def _keep(self, steps: Steps, child: Snapshot) -> None:
-        if steps in self.snapshots:
-            self.snapshots.pop(steps).kill(wait=False)
-        self.snapshots[steps] = child
-        if len(self.snapshots) > self.max_snapshots:
-            self.snapshots.popitem(last=False)[1].kill(wait=False)
+    def _keep(self, steps: Steps, child: Snapshot) -> bool:
+        """Keep a process if it stands still, left no files and is not too large."""
+        if not self.kept.number or not child.stop() or self._scratch_use() != self.empty:
+            return False
+        child.size = max(0, private_memory(child.pid) - self.zygote.size)
+        return self.kept.add(self, digest(steps), child)
 
     def _remember(self, steps: Steps, seconds: float) -> None:
-        self.seconds[steps] = seconds
+        self.seconds[digest(steps)] = seconds
         if len(self.seconds) > REMEMBERED:
             self.seconds.popitem(last=False)
 
-    def _forget(self, snapshot: Snapshot) -> None:
-        for steps, kept in list(self.snapshots.items()):
-            if kept is snapshot:
-                self.snapshots.pop(steps).kill()
+
+class _Run:
+    """One fork that runs sources: its channel, its output, and what is known of it."""
+
+    def __init__(self, control: socket.socket, stdout: int, output: CappedOutput) -> None:
+        self.control, self.stdout, self.output = control, stdout, output
+        self.child: Snapshot | None = None
+        self.result: dict[str, Any] | None = None
+        self.broken = False
+        """The parent is gone."""
+        self.forked = False
+        """The parent was granted its fork."""
+        self.shares = False
+        """It asked for memory or a lock that other processes would notice, so its state is not kept."""
+
+    def drain(self) -> bool:
+        """Read what was printed; return whether more may come."""
+        try:
+            for _ in range(64):  # bounded: a program may print faster than this reads
+                data = os.read(self.stdout, 1 << 16)
+                if not data:
+                    return False
+                self.output.add(data)
+        except BlockingIOError:
+            pass
+        return True
 
 
 def _close_all_but(*kept: int) -> None:
@@ -286,7 +340,3 @@ def _close_all_but(*kept: int) -> None:
         if descriptor > 2 and descriptor not in kept:
             with contextlib.suppress(OSError):  # that of the list itself is closed already
                 os.close(descriptor)
-
-
-def ended_line(step: str) -> str:
-    return step if step.endswith("\n") else step + "\n"

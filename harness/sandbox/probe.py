@@ -29,6 +29,8 @@ class Attack:
     `{parent}` the harness's process."""
     held: Callable[[Execution, Path], bool]
     """Whether the sandbox withstood, from the outcome and the directory outside."""
+    then: str = ""
+    """A second step, which runs in a fork of the process that ran the first."""
 
 
 def _failed(execution: Execution, outside: Path) -> bool:
@@ -46,6 +48,18 @@ def _nothing_written(execution: Execution, outside: Path) -> bool:
 def _no_children(execution: Execution, outside: Path) -> bool:
     return "forked 0" in execution.output
 
+
+def _whatever(execution: Execution, outside: Path) -> bool:
+    """What counts is what the programs after it print."""
+    return True
+
+
+_FORGED = (
+    "import os, socket, sys\nframe = sys._getframe()\nwhile 'control' not in frame.f_locals:\n"
+    "    frame = frame.f_back\ncontrol = frame.f_locals['control']\ncontrol.send(b'ok\n1.0\n4\n0\n')\n"
+)
+"""Says that the program has ended well, before it has."""
+_SPOIL = "[open(name, 'w').write('FORGED') for name in os.listdir('.')]"
 
 ATTACKS = (
     Attack("read a file outside", "print(open('{outside}/secret').read())", _no_secret),
@@ -114,7 +128,37 @@ ATTACKS = (
         "    except OSError:\n        pass\nwhile True:\n    pass",
         _failed,
     ),
+    Attack("forge a success", _FORGED + "raise ValueError", _failed),
+    Attack("print into other programs", _FORGED + "while True:\n    os.write(1, b'FORGED')", _whatever),
+    Attack("change the files of other programs", f"{_FORGED}while True:\n    {_SPOIL}", _whatever),
+    Attack(
+        "fork a process that nobody knows",
+        f"{_FORGED}_, (own, out), *_ = socket.recv_fds(control, 65536, 2)\nown = socket.socket(fileno=own)\n"
+        "own.send(b'+')\nif os.fork():\n    own.send(b'ok\\n1.0\\n4\\n0\\n')\n"
+        f"while True:\n    try:\n        os.write(out, b'FORGED')\n        os.write(1, b'FORGED')\n"
+        f"    except OSError:\n        pass\n    {_SPOIL}",
+        _whatever,
+        then="print(1)",
+    ),
+    Attack(
+        "have signals sent to other processes",
+        "import fcntl, os\nreading, writing = os.pipe()\nfor command in (8, 10, 15):\n    try:\n"
+        "        fcntl.fcntl(reading, command, 1)\n        print('set')\n    except OSError:\n        pass",
+        lambda execution, outside: "set" not in execution.output,
+    ),
+    Attack(
+        "fill the scratch directory for others",
+        "import os, time\nfile = open('big', 'wb')\nos.unlink('big')\nfile.write(bytes(15 << 20))\nfile.flush()\n"
+        "time.sleep(0.01)",
+        _whatever,
+    ),
 )
+
+HARMLESS = (
+    "x = 20\nwith open('mine', 'wb') as file:\n    file.write(b'21' * (1 << 20))\nimport time\ntime.sleep(0.003)",
+    "with open('mine', 'rb') as file:\n    print(x + 1, file.read() == b'21' * (1 << 20))",
+)
+"""A program that fails where another prints, writes or fills the disk beside it; it prints "21 True"."""
 
 
 def report(level: str = "standard", timeout: float = 2.0) -> list[tuple[str, bool, str]]:
@@ -125,7 +169,7 @@ def report(level: str = "standard", timeout: float = 2.0) -> list[tuple[str, boo
     The layers of isolation come first, as (layer, whether it is in place, why not).
     """
     os.environ[CANARY] = "c4n4ry"
-    limits = replace(Limits(), timeout=timeout, memory=64 << 20)
+    limits = replace(Limits(), timeout=timeout, memory=61 << 20)
     rows: list[tuple[str, bool, str]] = []
     listener = socket.create_server(("127.0.0.1", 0))
     try:
@@ -137,14 +181,19 @@ def report(level: str = "standard", timeout: float = 2.0) -> list[tuple[str, boo
                 source = attack.source.format(outside=outside, port=listener.getsockname()[1], parent=os.getpid())
                 for kind, beginning in INTERPRETERS.items():
                     start = time.monotonic()
-                    [execution] = sandbox([(beginning + source,)])
-                    [harmless] = sandbox([(f"{beginning}x = 20", "print(x + 1)")])
-                    held = attack.held(execution, outside) and harmless.output == "21\n"
+                    [execution] = sandbox([(beginning + source, attack.then) if attack.then else (beginning + source,)])
+                    after = sandbox([(beginning + HARMLESS[0], HARMLESS[1]), *[(f"{beginning}print(21, True)",)] * 8])
+                    held = attack.held(execution, outside) and {each.output for each in after} == {"21 True\n"}
                     outcome = execution.error or execution.status
                     detail = f"{outcome[:90]} after {time.monotonic() - start:.1f} s"
                     (outside / "written").unlink(missing_ok=True)
                     if not held:
-                        detail = f"in the {kind} interpreter: {detail}"
+                        others = ", ".join(
+                            f"{each.output!r} {each.error}" for each in after if each.output != "21 True\n"
+                        )
+                        detail = (
+                            f"in the {kind} interpreter: {detail}{'; then others: ' if others else ''}{others[:200]}"
+                        )
                         break
                 rows.append((attack.name, held, detail))
     finally:

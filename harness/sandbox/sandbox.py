@@ -13,12 +13,13 @@ import tempfile
 import weakref
 from collections import OrderedDict, deque
 from collections.abc import Sequence
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
 from harness.errors import InputError
 from harness.sandbox.limits import Limits
+from harness.sandbox.steps import digest
 from harness.sandbox.wire import Closed, receive, send
 from harness.sandbox.zygote import MAX_ERROR
 from harness.types import Execution
@@ -33,6 +34,8 @@ BUFFERED = 1 << 16
 """Characters that both directions of a worker's channel hold in any case, so that neither side waits for the other."""
 MAX_SOURCE = 1 << 20
 """Characters in a program; a longer one is an error without being run."""
+ATTEMPTS = 3
+"""Times that a program is run when the fork server ends under it."""
 REMEMBERED = 4096
 """Programs of which it is remembered which worker ran them, for that one may hold their snapshot."""
 BOOTSTRAP = (
@@ -64,10 +67,11 @@ class Sandbox:
 
     A program is a tuple of steps, executed one after the other in one interpreter. The state after the steps that ran
     before is kept as a forked process where memory allows, so extending a program costs one step; what a program does
-    is never seen by another that shares its first steps. Its output is what `python` would print for the steps joined.
+    is never seen by another, also where they share steps. Its output is what `python` would print for the steps joined.
     Random numbers (`random`, `numpy.random`) start from seed 0 and hashes of strings are fixed, so outcomes repeat.
 
-    Call it with programs to wait for all of them, or `submit` and `poll`. Not safe for use by several threads.
+    Call it with programs to wait for all of them, or `submit` and `poll`. Not safe for use by several threads. A fork
+    server that ends (the kernel ends processes where memory is short) is replaced, and what it had is run again.
 
     Args:
         workers: fork servers, each running one program at a time.
@@ -77,6 +81,8 @@ class Sandbox:
             which runs the programs that import any; other installed packages can be imported but cost their time.
         output_limit: bytes of output kept of a program; of longer output the middle is cut and marked.
         snapshots: states kept by each interpreter; 0 runs every program from its first step.
+        snapshot_memory: bytes that all states kept may hold, those of all workers together, each counted with what it
+            shares with others; by default twice `limits.memory`.
     """
 
     def __init__(
@@ -87,6 +93,7 @@ class Sandbox:
         modules: Sequence[str] = ("math", "sympy", "numpy"),
         output_limit: int = 1024,
         snapshots: int = 32,
+        snapshot_memory: int | None = None,
     ) -> None:
         if sys.platform != "linux":
             raise InputError(f"the sandbox needs Linux; this is {sys.platform}.")
@@ -95,32 +102,37 @@ class Sandbox:
         self.limits, self.level = limits, level
         self._ahead = min(PIPELINED[1], max(PIPELINED[0], BUFFERED // (output_limit + MAX_ERROR)))
         self._base = tempfile.mkdtemp(prefix="harness-sandbox-")
-        self._waiting: deque[tuple[str, Program]] = deque()
+        self._waiting: deque[_Job] = deque()
         self._finished: deque[tuple[str, Execution]] = deque()
-        self._last_worker: OrderedDict[Program, _Worker] = OrderedDict()
+        self._last_worker: OrderedDict[bytes, _Worker] = OrderedDict()
         self._workers: list[_Worker] = []
         self._finalizer = weakref.finalize(self, _remove, self._workers, self._base)
-        settings = {
+        memory = 2 * limits.memory if snapshot_memory is None else snapshot_memory
+        self._settings = {
             "limits": asdict(limits),
             "modules": list(modules),
             "output_limit": output_limit,
             "snapshots": snapshots,
+            "snapshot_memory": memory // workers,
         }
-        self._settings = settings
+        self.layers: dict[str, str] = {}
+        """For each layer of isolation "" where it is in place, else why it is missing."""
         try:
-            self._workers += [_Worker(self._base, settings) for _ in range(workers)]
-            self.layers: dict[str, str] = {}
-            """For each layer of isolation "" where it is in place, else why it is missing."""
+            self._workers += [_Worker(self._base, self._settings) for _ in range(workers)]
             for worker in self._workers:
-                self.layers |= {name: why for name, why in worker.layers().items() if why or name not in self.layers}
+                self._await(worker)
             self._require(level)
         except BaseException:
             self.close()
             raise
 
-    def identity(self) -> dict[str, Any]:
-        """What the outcomes of programs depend on; not how many run at a time, nor what is kept to save time."""
-        return {name: value for name, value in self._settings.items() if name != "snapshots"}
+    def _await(self, worker: _Worker) -> None:
+        """Wait until a worker is ready, and note its layers."""
+        try:
+            layers = worker.layers()
+        except Closed:
+            raise RuntimeError("a fork server of the sandbox does not start; its message is on stderr") from None
+        self.layers |= {name: why for name, why in layers.items() if why or name not in self.layers}
 
     def _require(self, level: Level) -> None:
         missing = "; ".join(f"{name} ({why})" for name, why in self.layers.items() if why)
@@ -135,7 +147,8 @@ class Sandbox:
             error = f"ValueError: a program has 1 to {MAX_SOURCE} characters" if program else ""
             self._finished.append((key, Execution("", error, "error" if error else "ok")))
         else:
-            self._waiting.append((key, program))
+            # As Python does with a file's mark of its byte order.
+            self._waiting.append(_Job(key, (program[0].removeprefix("\ufeff"), *program[1:])))
             self._dispatch()
 
     @property
@@ -151,9 +164,15 @@ class Sandbox:
     def poll(self, timeout: float | None = None) -> list[tuple[str, Execution]]:
         """Return the outcomes that are there, after waiting at most `timeout` seconds for one (None: without end)."""
         if not self._finished and any(worker.running for worker in self._workers):
-            busy = [worker for worker in self._workers if worker.running]
-            for worker in select.select(busy, [], [], timeout)[0]:
-                self._finished.append(worker.result())
+            busy = {worker.fileno(): worker for worker in self._workers if worker.running}
+            poller = select.poll()
+            for descriptor in busy:
+                poller.register(descriptor, select.POLLIN)
+            for descriptor, _ in poller.poll(None if timeout is None else 1000 * timeout):
+                try:
+                    self._finished.append(busy[descriptor].result())
+                except Closed:
+                    self._replace(busy[descriptor])
             self._dispatch()
         found = list(self._finished)
         self._finished.clear()
@@ -173,17 +192,37 @@ class Sandbox:
     def _dispatch(self) -> None:
         """Give waiting programs to free workers, to the one that ran their earlier steps if it is free."""
         while self._waiting:
-            size = sum(map(len, self._waiting[0][1]))
+            size = self._waiting[0].size
             free = [worker for worker in self._workers if worker.has_room(size, self._ahead)]
             if not free:
                 return
-            key, program = self._waiting.popleft()
-            known = self._last_worker.get(program[:-1])
+            job = self._waiting.popleft()
+            known = self._last_worker.get(digest(job.program[:-1]))
             worker = known if known in free else min(free, key=lambda candidate: len(candidate.running))
-            worker.start(key, program)
-            self._last_worker[program] = worker
+            try:
+                worker.start(job)
+            except Closed:
+                self._replace(worker)
+                continue
+            self._last_worker[digest(job.program)] = worker
             if len(self._last_worker) > REMEMBERED:
                 self._last_worker.popitem(last=False)
+
+    def _replace(self, worker: _Worker) -> None:
+        """Start another fork server for one that has ended, and queue its programs again; the first was being run."""
+        logger.warning("sandbox: fork server %d ended; starting another", worker.process.pid)
+        worker.stop()
+        jobs = [*worker.running]
+        jobs[0].attempts += 1
+        if jobs[0].attempts == ATTEMPTS:
+            error = f"ForkServerLost: the sandbox's process ended {ATTEMPTS} times while this ran"
+            self._finished.append((jobs.pop(0).key, Execution("", error, "killed")))
+        self._waiting.extendleft(reversed(jobs))
+        new = _Worker(self._base, self._settings)
+        self._workers[self._workers.index(worker)] = new
+        self._await(new)
+        if self.level == "strict":
+            self._require("strict")
 
     def close(self) -> None:
         """End all processes and remove the scratch directory; the sandbox cannot be used again."""
@@ -196,13 +235,27 @@ class Sandbox:
         self.close()
 
 
+@dataclass
+class _Job:
+    """A program that waits or runs."""
+
+    key: str
+    program: Program
+    attempts: int = 0
+    """Fork servers that ended while they ran it."""
+
+    @property
+    def size(self) -> int:
+        """Characters of source."""
+        return sum(map(len, self.program))
+
+
 class _Worker:
     """A fork server and the programs sent to it."""
 
     def __init__(self, base: str, settings: dict[str, object]) -> None:
         self.channel, theirs = socket.socketpair()
-        self.running: deque[str] = deque()
-        self._sizes: deque[int] = deque()
+        self.running: deque[_Job] = deque()
         root = str(Path(__file__).parents[2])
         inherited = {name: os.environ[name] for name in ("LD_LIBRARY_PATH",) if name in os.environ}
         with theirs:
@@ -221,28 +274,22 @@ class _Worker:
 
     def layers(self) -> dict[str, str]:
         """Wait until it is ready; return the layers of isolation."""
-        return self._receive()
+        return receive(self.channel)[0]
 
     def has_room(self, size: int, ahead: int) -> bool:
         """Whether a program of so many characters can be sent beside those that run or wait."""
         running = len(self.running)
-        return running < PIPELINED[0] or (running < ahead and sum(self._sizes) + size <= BUFFERED)
+        return running < PIPELINED[0] or (running < ahead and sum(job.size for job in self.running) + size <= BUFFERED)
 
-    def start(self, key: str, program: Program) -> None:
-        self.running.append(key)
-        self._sizes.append(sum(map(len, program)))
-        send(self.channel, program)
+    def start(self, job: _Job) -> None:
+        """Send a program; raises `Closed`, with the program among those running, if the fork server has ended."""
+        self.running.append(job)
+        send(self.channel, job.program)
 
     def result(self) -> tuple[str, Execution]:
-        status, output, error = self._receive()
-        self._sizes.popleft()
-        return self.running.popleft(), Execution(output, error, status)
-
-    def _receive(self) -> Any:
-        try:
-            return receive(self.channel)[0]
-        except Closed:
-            raise RuntimeError("a fork server of the sandbox ended; its message is on stderr") from None
+        """Wait for the outcome of the first program; raises `Closed` if the fork server has ended."""
+        status, output, error = receive(self.channel)[0]
+        return self.running.popleft().key, Execution(output, error, status)
 
     def stop(self) -> None:
         """It ends by itself, and its processes with it, when it finds the channel closed."""

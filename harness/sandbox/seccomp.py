@@ -2,7 +2,7 @@
 
 The list names what is allowed; all else fails with EPERM. Starting processes and threads is decided by the fork server
 (seccomp user notification): it allows a fork only in the moment in which it has itself asked for one, so a program can
-be snapshotted by forking and yet cannot fork by itself.
+be snapshotted by forking and yet cannot fork by itself. It also hears of memory and locks that others would notice.
 """
 
 from __future__ import annotations
@@ -11,6 +11,7 @@ import ctypes
 import errno
 import fcntl
 import struct
+from typing import Literal
 
 from harness.sandbox.kernel import MACHINE, SECCOMP, syscall
 
@@ -20,7 +21,8 @@ IOCTLS = (0x5401, 0x5413, 0x541B, 0x5450, 0x5451)
 ALLOW, NOTIFY, DENY, KILL = 0x7FFF0000, 0x7FC00000, 0x00050000 | errno.EPERM, 0x80000000
 UNKNOWN = 0x00050000 | errno.ENOSYS
 LOAD, JUMP_EQUAL, RETURN = 0x20, 0x15, 0x06
-NUMBER, ARCHITECTURE, FIRST_ARGUMENT, SECOND_ARGUMENT = 0, 4, 16, 24
+JUMP_IF_SET = 0x45
+NUMBER, ARCHITECTURE, FIRST_ARGUMENT, SECOND_ARGUMENT, FOURTH_ARGUMENT = 0, 4, 16, 24, 40
 """Offsets in the data that a filter sees; of the arguments the low half, on little-endian machines."""
 
 RECEIVE, SEND = 0xC0502100, 0xC0182101
@@ -67,10 +69,22 @@ MACHINES = {"x86_64": (0xC000003E, X86_64), "aarch64": (0xC00000B7, AARCH64)}
 
 Not among them: sockets, exec, kill, ptrace, mount, namespaces, modules, keys, bpf, perf, io_uring, memfd, prctl.
 """
-SPECIAL = {"clone": NOTIFY, "fork": NOTIFY, "vfork": NOTIFY, "clone3": UNKNOWN}
+FORKS = ("clone", "fork", "vfork")
+SPECIAL = {**dict.fromkeys((*FORKS, "flock"), NOTIFY), "clone3": UNKNOWN}
 """Starting processes is asked about; glibc falls back from clone3, whose flags a filter cannot see, to clone."""
-CHECKED = {"ioctl": (SECOND_ARGUMENT, IOCTLS), "prlimit64": (FIRST_ARGUMENT, (0,))}
+FILE_CONTROLS = (0, 1, 2, 3, 4, 5, 1030, 1032, 1034)
+"""Duplicates, flags, the size of a pipe. Not among them: signals to other processes (F_SETOWN, F_SETSIG)."""
+FILE_LOCKS = (6, 7)
+CHECKED = {
+    "ioctl": (SECOND_ARGUMENT, IOCTLS),
+    "prlimit64": (FIRST_ARGUMENT, (0,)),
+    "fcntl": (SECOND_ARGUMENT, FILE_CONTROLS),
+}
 """Allowed for some values of an argument only: questions about files, a process's own limits."""
+ASKED = {"fcntl": FILE_LOCKS}
+"""Values of the same argument about which the fork server is asked, for locks bear on other programs."""
+MAP_SHARED = 1
+"""In the flags of `mmap`: memory that forks of the process have in common. The fork server is asked."""
 
 Instruction = tuple[int, int, int, int]
 
@@ -83,14 +97,23 @@ def program(architecture: int, numbers: dict[str, int]) -> list[Instruction]:
         (RETURN, 0, 0, KILL),
         (LOAD, 0, 0, NUMBER),
     ]
-    for name in numbers.keys() - CHECKED.keys():
+    for name in numbers.keys() - CHECKED.keys() - {"mmap"}:
         lines += [(JUMP_EQUAL, 0, 1, numbers[name]), (RETURN, 0, 0, SPECIAL.get(name, ALLOW))]
     for name, (offset, values) in CHECKED.items():
         block: list[Instruction] = [(LOAD, 0, 0, offset)]
+        for value in ASKED.get(name, ()):
+            block += [(JUMP_EQUAL, 0, 1, value), (RETURN, 0, 0, NOTIFY)]
         for value in values:
             block += [(JUMP_EQUAL, 0, 1, value), (RETURN, 0, 0, ALLOW)]
         block.append((RETURN, 0, 0, DENY))
         lines += [(JUMP_EQUAL, 0, len(block), numbers[name]), *block]
+    shared = [
+        (LOAD, 0, 0, FOURTH_ARGUMENT),
+        (JUMP_IF_SET, 0, 1, MAP_SHARED),
+        (RETURN, 0, 0, NOTIFY),
+        (RETURN, 0, 0, ALLOW),
+    ]
+    lines += [(JUMP_EQUAL, 0, len(shared), numbers["mmap"]), *shared]
     return [*lines, (RETURN, 0, 0, DENY)]
 
 
@@ -112,15 +135,20 @@ def install() -> int:
     return syscall("seccomp", SECCOMP, 1, 8, ctypes.byref(described))
 
 
-def answer(listener: int, allowed: int) -> bool:
-    """Answer one fork that waits on `listener`: let it go on if process `allowed` makes it; return whether it did."""
+def answer(listener: int, forker: int) -> Literal["fork", "share", "denied"]:
+    """Answer one call that waits on `listener`, and say what it was.
+
+    A fork goes on if process `forker` makes it; memory and locks that other processes notice go on in any case.
+    """
     notice = bytearray(80)
     try:
         fcntl.ioctl(listener, RECEIVE, notice)
-        identity, pid = struct.unpack_from("=QI", notice)
-        granted = pid == allowed
+        identity, pid, _, number = struct.unpack_from("=QIIi", notice)
+        forks = [MACHINES[MACHINE][1].get(name) for name in FORKS]
+        found: Literal["fork", "share", "denied"] = "fork" if number in forks else "share"
+        granted = found == "share" or pid == forker
         reply = struct.pack("=QqiI", identity, 0, 0 if granted else -errno.EPERM, CONTINUE if granted else 0)
         fcntl.ioctl(listener, SEND, bytearray(reply))
     except FileNotFoundError:  # the process died while it waited
-        return False
-    return granted
+        return "denied"
+    return found if granted else "denied"

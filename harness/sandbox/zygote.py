@@ -12,6 +12,8 @@ import gc
 import importlib
 import os
 import random
+import resource
+import select
 import signal
 import socket
 import sys
@@ -37,7 +39,6 @@ ALL_SIGNALS, NO_SIGNALS = b"\xff" * 128, bytes(128)
 
 def main(
     control: socket.socket,
-    stdout: int,
     limits: confinement.Limits,
     modules: Sequence[str],
     packages: bool,
@@ -68,7 +69,12 @@ def main(
     program = types.ModuleType("__main__")
     sys.modules["__main__"] = program
     sys.path = [path for path in sys.path if (packages if "-packages" in path else path.startswith(sys.base_prefix))]
-    _own_standard_streams(stdout)
+    reading, writing = os.pipe()  # as programs have one, so that `sys.stdout` is the same; nothing is written to it
+    own_descriptors(writing)
+    os.close(reading)
+    sys.stdin = open(0, encoding="utf-8")  # noqa: SIM115 - open as long as the process
+    sys.stdout = sys.__stdout__ = open(1, "w", encoding="utf-8", errors="backslashreplace")  # type: ignore[misc]  # noqa: SIM115
+    sys.stderr = sys.__stderr__ = open(2, "w", encoding="utf-8", errors="backslashreplace")  # type: ignore[misc]  # noqa: SIM115
     try:
         _serve(control, program, limits.timeout)
     finally:
@@ -107,30 +113,34 @@ def block_signals(block: bool) -> None:
     libc.pthread_sigmask(signal.SIG_SETMASK, ALL_SIGNALS if block else NO_SIGNALS, None)
 
 
-def _own_standard_streams(stdout: int) -> None:
+def own_descriptors(stdout: int) -> None:
+    """Open anew what the standard streams of other programs share: positions, flags and locks are the descriptor's."""
     null = os.open(os.devnull, os.O_RDWR)
     for target, source in ((0, null), (1, stdout), (2, null)):
         os.dup2(source, target)
     os.close(null)
     os.close(stdout)
-    sys.stdin = open(0, encoding="utf-8")  # noqa: SIM115 - open as long as the process
-    sys.stdout = sys.__stdout__ = open(1, "w", encoding="utf-8", errors="backslashreplace")  # type: ignore[misc]  # noqa: SIM115
-    sys.stderr = sys.__stderr__ = open(2, "w", encoding="utf-8", errors="backslashreplace")  # type: ignore[misc]  # noqa: SIM115
 
 
 def _serve(control: socket.socket, program: types.ModuleType, timeout: float) -> None:
     """Fork for each list of sources that arrives; the child runs it, reports, and goes on in this same loop."""
     pending, stdout = "", sys.stdout
+    most, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
+    descriptors = select.poll()
+    for number in range(most):
+        descriptors.register(number, 0)
     while True:
-        sources, (own,) = receive(control, 1)
+        sources, (own, output) = receive(control, 2)
         child = FORK()
         if child < 0:
             raise OSError("fork")
         if child:
             os.close(own)
+            os.close(output)
             continue
         control.close()
         control = socket.socket(fileno=own)
+        own_descriptors(output)
         os.setsid()
         confinement.limit_cpu(timeout)
         control.send(b"+")
@@ -143,7 +153,11 @@ def _serve(control: socket.socket, program: types.ModuleType, timeout: float) ->
         with contextlib.suppress(ValueError, OSError):
             stdout.flush()
         block_signals(True)
-        control.send(f"{status}\n{time.perf_counter() - start}\n{error}".encode(errors="replace"))
+        seconds = time.perf_counter() - start
+        # Of a closed descriptor `poll` says so without being asked.
+        opened = most - [event for _, event in descriptors.poll(0)].count(select.POLLNVAL)
+        message = error.encode(errors="replace")
+        control.send(f"{status}\n{seconds}\n{opened}\n{len(message)}\n".encode() + message)
 
 
 def _run(program: types.ModuleType, source: str) -> tuple[str, str, str]:
@@ -168,5 +182,5 @@ def _describe(error: BaseException) -> str:
         message = str(error)
     except Exception:
         message = ""
-    name = type(error).__name__
+    name = type(error).__name__[:MAX_ERROR]
     return f"{name}: {message[:MAX_ERROR]}" if message else name

@@ -199,7 +199,7 @@ def test_the_benchmarks_own_solutions_pass_and_those_of_other_problems_do_not():
     problems, programs = [], []
     for lines in opened:
         with lines:
-            rows = [json.loads(line) for line in lines][:60]
+            rows = [json.loads(line) for line in lines][:25]
         for row in rows:
             problems.append(Problem(str(row["task_id"]), "?", tests=unit_tests(row, "row")))
             programs.append(row["prompt"] + row["canonical_solution"] if "prompt" in row else row["code"])

@@ -12,7 +12,6 @@ import pytest
 from harness.errors import InputError
 from harness.sandbox import Limits, Sandbox
 from harness.sandbox.forkserver import is_plain
-from harness.sandbox.probe import ATTACKS, report
 from harness.types import Execution
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="the sandbox needs Linux")
@@ -202,15 +201,6 @@ def test_no_layer_is_asked_for_that_is_missing(monkeypatch):
     monkeypatch.setattr("harness.sandbox.sandbox._Worker.layers", lambda self: {"landlock": "not in this kernel"})
     with pytest.raises(InputError, match=r"lacks landlock \(not in this kernel\)"):
         Sandbox(modules=(), level="strict")
-
-
-def test_all_attacks_are_withstood():
-    rows = report(timeout=1.0)
-    failed = [(attack, detail) for attack, held, detail in rows if not held and not attack.startswith("layer:")]
-    layers = [attack for attack, held, _ in rows if attack.startswith("layer:") and not held]
-    assert len(rows) > len(ATTACKS)
-    if not layers:  # a machine without a layer may not hold all
-        assert not failed
 
 
 def test_nothing_is_left_when_the_harness_is_killed():
