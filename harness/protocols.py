@@ -9,6 +9,7 @@ from typing import Any, Protocol, runtime_checkable
 from harness.types import (
     GenerationRequest,
     GenerationResult,
+    PolicyExample,
     PreferencePair,
     Problem,
     Reply,
@@ -133,7 +134,7 @@ class Selector(Protocol):
         """Return training rows and counts; `render` gives the prompt text of a problem."""
 
 
-Selection = tuple[Sequence[SFTExample | PreferencePair | StepExample], Mapping[str, float]]
+Selection = tuple[Sequence[SFTExample | PreferencePair | StepExample | PolicyExample], Mapping[str, float]]
 """Training rows, and numbers that describe them for the log."""
 
 

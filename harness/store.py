@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import contextlib
 import difflib
 import gzip
@@ -10,6 +11,7 @@ import json
 import os
 import re
 import shutil
+import struct
 import typing
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import MISSING, fields, is_dataclass
@@ -36,8 +38,12 @@ def to_dict(row: Any) -> Any:
     if type(row) in PLAIN:
         return row
     if is_dataclass(row) and not isinstance(row, type):
-        values = ((name, default, getattr(row, name)) for name, default in _defaults(type(row)))
-        return {name: to_dict(value) for name, default, value in values if value != default}
+        values = ((name, default, packed, getattr(row, name)) for name, default, packed in _defaults(type(row)))
+        return {
+            name: pack_numbers(value, packed) if packed else to_dict(value)
+            for name, default, packed, value in values
+            if value != default
+        }
     if isinstance(row, tuple | list):
         return [item if type(item) in PLAIN else to_dict(item) for item in row]  # token ids are long
     if isinstance(row, Mapping):
@@ -46,9 +52,23 @@ def to_dict(row: Any) -> Any:
 
 
 @cache
-def _defaults(kind: type) -> tuple[tuple[str, Any], ...]:
-    """The fields of a dataclass and their defaults."""
-    return tuple((f.name, _default(f)) for f in fields(kind))
+def _defaults(kind: type) -> tuple[tuple[str, Any, str], ...]:
+    """The fields of a dataclass, their defaults, and the `struct` code by which their values are packed, or ""."""
+    return tuple((f.name, _default(f), f.metadata.get("packed", "")) for f in fields(kind))
+
+
+def pack_numbers(values: Iterable[float], code: str) -> str:
+    """Numbers as base64 text, each in the little-endian format of a code of `struct`."""
+    values = tuple(values)
+    return base64.b64encode(struct.pack(f"<{len(values)}{code}", *values)).decode()
+
+
+def unpack_numbers(text: str, code: str) -> tuple[float, ...]:
+    """The numbers that `pack_numbers` made the text of; raises `ValueError` for any other text."""
+    try:
+        return tuple(value for (value,) in struct.iter_unpack(f"<{code}", base64.b64decode(text, validate=True)))
+    except struct.error as error:
+        raise ValueError(str(error)) from None
 
 
 def _default(f: Any) -> Any:
@@ -122,7 +142,17 @@ def read_yaml(path: str | Path) -> dict[str, Any]:
 def _plan(kind: type) -> tuple[tuple[str, bool, Callable[[Any], Any] | None], ...]:
     """Of each field of a dataclass its name, whether a row must give it, and its `_converter`."""
     hints = typing.get_type_hints(kind)
-    return tuple((f.name, _default(f) is MISSING, _converter(hints[f.name])) for f in fields(kind))
+    return tuple(
+        (f.name, _default(f) is MISSING, _unpacker(_converter(hints[f.name]), f.metadata.get("packed", "")))
+        for f in fields(kind)
+    )
+
+
+def _unpacker(convert: Callable[[Any], Any] | None, code: str) -> Callable[[Any], Any] | None:
+    """A converter that reads packed numbers too, where a field has them."""
+    if not code:
+        return convert
+    return lambda value: unpack_numbers(value, code) if isinstance(value, str) else (convert or tuple)(value)
 
 
 def _converter(hint: Any) -> Callable[[Any], Any] | None:
@@ -180,6 +210,8 @@ def read_rows(path: str | Path, kind: type[Row]) -> list[Row]:
             rows.append(from_dict(kind, data))
         except KeyError as error:
             raise InputError(f"{path}:{number}: missing column {error}; found {sorted(data)}.") from None
+        except ValueError as error:
+            raise InputError(f"{path}:{number}: damaged ({error}); restore the file, or make it again.") from None
     return rows
 
 

@@ -5,8 +5,13 @@ Names of axes in docstrings: N samples per problem, K steps in a response, B row
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
-from typing import Literal
+from types import MappingProxyType
+from typing import Any, Literal
+
+FLOAT32: Mapping[str, Any] = MappingProxyType({"packed": "f"})
+"""Metadata of a field of many numbers: files hold them as 32-bit floats in base64 text (see `harness.store`)."""
 
 FinishReason = Literal["stop", "length", "step"]
 """Why a sample ended: "stop" at EOS or a stop string, "length" at the token limit, "step" at the end of a step."""
@@ -88,6 +93,9 @@ class Completion:
     logp: float = 0.0
     """Sum over the sampled tokens of their log-probabilities at temperature 1, in nats."""
     finish_reason: FinishReason = "stop"
+    token_logps: tuple[float, ...] = ()
+    """The summands of `logp`, one for each of `token_ids`; () from a server that gives none. They are the model's own,
+    whatever temperature, top-p or top-k shaped the distribution that the tokens were drawn from."""
 
 
 @dataclass(frozen=True)
@@ -123,6 +131,8 @@ class Response:
     """Text that no policy sampled, such as a program's output: (number of `token_ids` before it, text)."""
     step_ends: tuple[int, ...] = ()
     """How many of `token_ids` make up the first 1, 2, ... steps, -1 where a token crosses the end of a step; or ()."""
+    token_logps: tuple[float, ...] = field(default=(), metadata=FLOAT32)
+    """Log-probability of each of `token_ids` at temperature 1; () where an engine or an older file gives none."""
 
     @property
     def text(self) -> str:
@@ -139,16 +149,18 @@ class Response:
         end = self.step_ends[num_steps - 1] if self.step_ends and num_steps else -1
         if end < 0 or self.inserted:
             return Response(steps=steps, inserted=((0, "".join(steps)),) if steps else ())
-        return Response(steps=steps, token_ids=self.token_ids[:end])
+        return Response(steps=steps, token_ids=self.token_ids[:end], token_logps=self.token_logps[:end])
 
     def extend(self, completion: Completion) -> Response:
         """Append one sampled completion as the next step."""
+        token_ids, token_logps = self.token_ids + completion.token_ids, self.token_logps + completion.token_logps
         return replace(
             self,
             steps=(*self.steps, completion.text),
             finish_reason=completion.finish_reason,
-            token_ids=self.token_ids + completion.token_ids,
+            token_ids=token_ids,
             logp=self.logp + completion.logp,
+            token_logps=token_logps if len(token_logps) == len(token_ids) else (),
         )
 
     def insert(self, text: str) -> Response:
@@ -208,6 +220,30 @@ class SFTExample:
     response: str
     weight: float = 1.0
     problem_id: str = ""
+
+
+@dataclass(frozen=True)
+class PolicyExample:
+    """One row of policy-gradient training: a response as it was sampled, and its advantage."""
+
+    prompt: str
+    """The exact text the model saw."""
+    response: str
+    """Text of `token_ids`, for people; never tokenised."""
+    token_ids: tuple[int, ...]
+    """Tokens as sampled, an EOS that ended the response included."""
+    advantage: float
+    token_logps: tuple[float, ...] = field(default=(), metadata=FLOAT32)
+    """The engine's log-probability of each of `token_ids`, at temperature 1; () where it gave none."""
+    reward: float = 0.0
+    """What the advantage was made of, penalties included."""
+    correct: bool = False
+    """The grader's verdict."""
+    temperature: float = 1.0
+    """Of the distribution that the tokens were drawn from."""
+    problem_id: str = ""
+    weights: str = ""
+    """Fingerprint of the weights that drew the response."""
 
 
 @dataclass(frozen=True)

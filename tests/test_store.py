@@ -1,6 +1,8 @@
 import gzip
 import hashlib
+import json
 import os
+import struct
 import subprocess
 
 import pytest
@@ -14,6 +16,7 @@ from harness.store import (
     remove_leftovers,
     stable_hash,
     to_dict,
+    to_json,
     write_json,
     write_rows,
 )
@@ -129,3 +132,22 @@ def test_what_killed_processes_left_is_removed_and_nothing_else(tmp_path):
         path.write_text("whole")
     remove_leftovers(tmp_path)
     assert sorted(tmp_path.iterdir()) == sorted(kept)
+
+
+def test_packed_numbers_are_read_back_as_32_bit_floats_and_plain_lists_too():
+    response = Response(("a",), token_ids=(1, 2), token_logps=(-0.1, -2.5))
+    text = to_json(response)
+    assert json.loads(text)["token_logps"] == "zczMvQAAIMA="
+    read = from_dict(Response, json.loads(text))
+    assert read.token_logps == (struct.unpack("<f", struct.pack("<f", -0.1))[0], -2.5)
+    assert to_json(read) == text
+    assert from_dict(Response, {"token_logps": [-0.5]}).token_logps == (-0.5,)
+    assert "token_logps" not in json.loads(to_json(Response(("a",))))
+
+
+@pytest.mark.parametrize("text", ["zczMvQ", "zczM", "!"])
+def test_damaged_packed_numbers_name_file_and_line(tmp_path, text):
+    path = tmp_path / "rows.jsonl"
+    path.write_text(json.dumps({"token_logps": text}) + "\n")
+    with pytest.raises(InputError, match=r"rows.jsonl:1: damaged"):
+        read_rows(path, Response)

@@ -23,12 +23,14 @@ from harness.callbacks.turns import Turns
 from harness.engines import EngineConfig, open_engine, verify_sync
 from harness.errors import InputError
 from harness.models.weights import fingerprint, named_weights
+from harness.objectives.objective import Objective
 from harness.problems import read_all_problems
 from harness.progress import track
 from harness.prompts.find import find_template
 from harness.protocols import Engine, Reward, SamplingScheduler, SearchMethod, Selector
 from harness.rollouts.dispatcher import Dispatcher
 from harness.rollouts.iteration import Iteration, IterationFiles, Replay, check_hashes, replay_rows
+from harness.selection.policy_rows import PolicyRows
 from harness.selection.top_k import TopK
 from harness.store import remove_leftovers
 
@@ -47,7 +49,8 @@ class RolloutCallback(Callback):
         problems: JSONL files of training problems with answers.
         scheduler: decides temperature, threshold and number of samples; `FixedSampling` or `BalancedSampling`.
         template: name of the prompt template.
-        select: chooses the training rows.
+        select: chooses the training rows; default `PolicyRows` of the objective of a `PolicyGradientModule`, else
+            `TopK`.
         reward: of the responses; default is the outcome alone.
         search: how responses are found; default is independent samples.
         probe_problems: files of problems on which the scheduler compares settings.
@@ -91,7 +94,7 @@ class RolloutCallback(Callback):
         self.template = template
         self.problems, self.probe_problems = problems, probe_problems or []
         self.probe_among_problems = probe_among_problems
-        self.scheduler, self.select = scheduler, select or TopK()
+        self.scheduler, self.select = scheduler, select
         self.reward, self.search = reward, search
         self.problems_per_iteration = problems_per_iteration
         self.hint = hint
@@ -153,10 +156,12 @@ class RolloutCallback(Callback):
     def _load(self, module: Any) -> Iteration:
         """Read and check the files."""
         replay = replay_rows(self.replay_files, lambda problem: self._template.render(problem, module.tokenizer))
+        self._objective: Objective | None = getattr(module, "objective", None)
+        default = TopK() if self._objective is None else PolicyRows(self._objective)
         plan = Iteration(
             problems=read_all_problems(self.problems),
             scheduler=self.scheduler,
-            select=self.select,
+            select=self.select or default,
             probe_problems=read_all_problems(self.probe_problems),
             probe_among_problems=self.probe_among_problems,
             reward=self.reward,
@@ -174,7 +179,7 @@ class RolloutCallback(Callback):
         return plan
 
     def ensure(self, trainer: Trainer) -> list[str]:
-        """The training file of the epoch that comes next, collected if it is not on disk."""
+        """The training files of the epoch that comes next, the newest, last, collected if it is not on disk."""
         # `current_epoch` lags behind by one when a run resumes from a checkpoint of an epoch's end.
         iteration = min(_epochs_trained(trainer) + 1, trainer.max_epochs or 1)
         files = IterationFiles(self.folder, iteration)
@@ -186,7 +191,9 @@ class RolloutCallback(Callback):
                     self._collect(trainer, dispatcher, iteration)
         self.manifest = json.loads(files.manifest.read_text())
         check_hashes(self.manifest, self.folder)
-        return [str(files.train)]
+        earlier = self._objective.replay_iterations if self._objective else 0
+        first = max(1, iteration - earlier)
+        return [str(IterationFiles(self.folder, number).train) for number in range(first, iteration + 1)]
 
     def _collect(self, trainer: Trainer, dispatcher: Dispatcher, iteration: int) -> None:
         started = time.perf_counter()

@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from jsonargparse import set_parsing_settings
 from lightning.pytorch import Callback, LightningDataModule, LightningModule, Trainer
 from lightning.pytorch.callbacks import ProgressBar
 from lightning.pytorch.cli import LightningArgumentParser, LightningCLI
@@ -30,6 +31,7 @@ from harness.cli.parser import SentenceErrors, check_config_files
 from harness.errors import InputError
 from harness.locks import only_writer
 from harness.loggers import default_loggers
+from harness.objectives.objective import Objective
 from harness.rundir import prepare_run_dir
 
 NAMED_CHECKPOINTS = ("last", "best", "hpc")
@@ -130,6 +132,10 @@ class TrainingCLI(LightningCLI):
                 f"nothing was left to train: the run had reached epoch {self.trainer.current_epoch}, "
                 f"step {self.trainer.global_step}, before; give more trainer.max_epochs to go on"
             )
+
+
+# A preset of an objective is a subclass of it.
+set_parsing_settings(subclasses_enabled=[Objective])
 
 
 class _Parser(Exception):

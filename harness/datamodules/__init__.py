@@ -1,7 +1,8 @@
 """JSONL in, padded batches out; who wrote the rows, a person or a rollout, is invisible here."""
 
+from harness.datamodules.policy import PolicyDataModule
 from harness.datamodules.preference import PreferenceDataModule
 from harness.datamodules.sft import SFTDataModule
 from harness.datamodules.steps import StepDataModule
 
-__all__ = ["PreferenceDataModule", "SFTDataModule", "StepDataModule"]
+__all__ = ["PolicyDataModule", "PreferenceDataModule", "SFTDataModule", "StepDataModule"]

@@ -27,7 +27,7 @@ class Rows:
     """Tokenised rows ready to be batched, and the function that pads some of them into tensors."""
 
     items: list[Item]
-    collate: Callable[[Sequence[int]], dict[str, Tensor]]
+    collate: Callable[[Sequence[int]], dict[str, Any]]
     """Indices of items -> tensors; no index gives a batch without any supervised token."""
 
 

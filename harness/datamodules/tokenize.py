@@ -15,8 +15,8 @@ import numpy as np
 
 from harness.errors import InputError
 from harness.prompts.templates import PromptTemplate, encode_prompt
-from harness.store import read_jsonl
-from harness.types import Problem
+from harness.store import from_dict, read_jsonl
+from harness.types import PolicyExample, Problem
 
 Tokens = np.ndarray
 """int32 token ids, one-dimensional."""
@@ -117,6 +117,29 @@ def read_rows_of(
         if not isinstance(texts, list) or not texts or not all(isinstance(text, str) and text for text in texts):
             raise InputError(f"{where}: `{column}` must be a list of texts that are not empty, found {texts!r:.80}.")
         yield TextRow(prompt, tuple(texts), chat, _weight(row, where), where), row
+
+
+def read_policy_rows(
+    files: Sequence[str], template: PromptTemplate, tokenizer: Any
+) -> Iterator[tuple[TextRow, PolicyExample]]:
+    """Read rows of sampled responses; the text row holds the prompt alone, as responses are never tokenised.
+
+    Raises:
+        InputError: as `read_jsonl`, or a row lacks what a `PolicyExample` needs.
+    """
+    for where, row in _rows(files):
+        prompt, chat = _prompt(_column(row, ("prompt",), where), template, tokenizer, where)
+        for name in ("response", "token_ids", "advantage"):
+            if name not in row:
+                raise InputError(
+                    f"{where}: missing column '{name}'; found {sorted(row)}. Rows of policy gradients are written by "
+                    "`harness.selection.PolicyRows`."
+                )
+        try:
+            example = from_dict(PolicyExample, row)
+        except ValueError as error:
+            raise InputError(f"{where}: damaged ({error}); restore the file, or make it again.") from None
+        yield TextRow(prompt, (), chat, 1.0, where), example
 
 
 def _rows(files: Sequence[str]) -> Iterator[tuple[str, dict[str, Any]]]:

@@ -75,7 +75,12 @@ class Decoder:
         return self.tokenizer.decode(list(token_ids), skip_special_tokens=True)
 
     def completion(
-        self, request: GenerationRequest, token_ids: Sequence[int], logp: float, matched: str | None = None
+        self,
+        request: GenerationRequest,
+        token_ids: Sequence[int],
+        logp: float,
+        matched: str | None = None,
+        token_logps: Sequence[float] = (),
     ) -> Completion:
         """Cut the text where the sample ends and say why it ended.
 
@@ -86,6 +91,7 @@ class Decoder:
 
         Args:
             matched: the stop string the engine saw, needed only if it read the tokens' text differently.
+            token_logps: log-probability of each token, where the engine gives them.
         """
         sampling, ids = request.sampling, tuple(token_ids)
         at_eos = bool(ids) and ids[-1] in self.eos_ids
@@ -100,4 +106,4 @@ class Decoder:
             reason = "step"
         elif matched is not None:
             reason = "stop"
-        return Completion(text, ids, logp, reason)
+        return Completion(text, ids, logp, reason, tuple(token_logps))

@@ -37,7 +37,7 @@ class _Row:
     generator: torch.Generator | None
     stops: list[str]
     token_ids: list[int] = field(default_factory=list)
-    logp: float = 0.0
+    token_logps: list[float] = field(default_factory=list)
     done: bool = False
 
 
@@ -188,14 +188,16 @@ class HFEngine:
     def _append(self, row: _Row, ids: list[int], logps: list[float]) -> None:
         for token, logp in zip(ids, logps, strict=True):
             row.token_ids.append(token)
-            row.logp += logp
+            row.token_logps.append(logp)
             if token in self._decoder.eos_ids or _at_end(row, row.token_ids, self._decoder):
                 row.done = True
                 return
 
     def _finish(self, row: _Row) -> list[GenerationResult]:
         request, completions = self._unfinished[row.request.key]
-        completions[row.index] = self._decoder.completion(request, row.token_ids, row.logp)
+        completions[row.index] = self._decoder.completion(
+            request, row.token_ids, sum(row.token_logps), token_logps=row.token_logps
+        )
         expected = request.sampling.n if request.sampling.temperature > 0 else 1
         if len(completions) < expected:
             return []

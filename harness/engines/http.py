@@ -5,7 +5,7 @@ from __future__ import annotations
 import concurrent.futures
 import os
 import time
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
@@ -156,11 +156,14 @@ class ServerEngine:
             return Completion(choice["text"], (), logp, "length" if choice["finish_reason"] == "length" else "stop")
         matched = choice.get("stop_reason")
         ids = choice["token_ids"]
+        # A server may leave out the first value, or give none.
+        logps: Sequence[float] = values if values and None not in values and len(values) == len(ids) else ()
         if choice["finish_reason"] == "stop" and ids and (matched is None or isinstance(matched, int)):
             # Ended by one of the EOS tokens of the server's own generation config.
             decoder = Decoder(self._decoder.tokenizer, self._decoder.eos_ids | {ids[-1]})
-            return decoder.completion(request, ids, logp)
-        return self._decoder.completion(request, ids, logp, matched if isinstance(matched, str) else None)
+            return decoder.completion(request, ids, logp, token_logps=logps)
+        stop = matched if isinstance(matched, str) else None
+        return self._decoder.completion(request, ids, logp, stop, token_logps=logps)
 
     def _post(self, key: str, body: dict[str, Any]) -> dict[str, Any]:
         pause = FIRST_PAUSE

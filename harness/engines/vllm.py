@@ -187,8 +187,11 @@ class VLLMEngine:
         completions = []
         for output in sorted(outputs, key=lambda output: output.index):
             matched = output.stop_reason if isinstance(output.stop_reason, str) else None
+            logps = [at[token].logprob for token, at in zip(output.token_ids, output.logprobs, strict=True)]
             completions.append(
-                self._decoder.completion(request, output.token_ids, float(output.cumulative_logprob), matched)
+                self._decoder.completion(
+                    request, output.token_ids, float(output.cumulative_logprob), matched, token_logps=logps
+                )
             )
         if len(completions) < request.sampling.n:
             completions *= request.sampling.n

@@ -170,7 +170,7 @@ class SampleStore:
                 if not self._independent:
                     self.search_tokens[rollout.problem.id] = meter.tokens
                 # Engines differ in the last digits with the size of a batch, which a resumed run may not repeat.
-                responses = [replace(response, logp=round(response.logp, 3)) for response in responses]
+                responses = [replace(r, logp=round(r.logp, 3), token_logps=()) for r in responses]
                 self._append(rollout.problem, len(rollout.responses), responses)
                 return responses
 

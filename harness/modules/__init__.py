@@ -1,8 +1,9 @@
 """LightningModules: tensors in, loss out."""
 
 from harness.modules.dpo import DPOModule
+from harness.modules.policy_gradient import PolicyGradientModule
 from harness.modules.process import ProcessRewardModule
 from harness.modules.reward import RewardModule
 from harness.modules.sft import SFTModule
 
-__all__ = ["DPOModule", "ProcessRewardModule", "RewardModule", "SFTModule"]
+__all__ = ["DPOModule", "PolicyGradientModule", "ProcessRewardModule", "RewardModule", "SFTModule"]

@@ -18,7 +18,7 @@ from torch.distributed.device_mesh import DeviceMesh
 
 from harness.errors import InputError
 from harness.models.checkpoints import check_checkpoint, load_tokenizer
-from harness.models.weights import plain_model, save_checkpoint, transformer_blocks
+from harness.models.weights import load_causal_lm, plain_model, save_checkpoint, transformer_blocks
 from harness.modules.optimizer import OptimizerConfig, build_optimizer, build_schedule, freeze_others
 
 DType = Literal["float32", "bfloat16", "float16"]
@@ -113,6 +113,10 @@ class TrainingModule(L.LightningModule):
         """Metrics that are not means, from `Sums.rows` of the whole validation on all devices."""
         return {}
 
+    def finished_metrics(self, totals: dict[str, Tensor]) -> dict[str, Tensor]:
+        """What to log of a step, from its sums over all devices, divided by its denominator."""
+        return totals
+
     def setup(self, stage: str) -> None:
         trainer: Any = self.trainer
         if any(isinstance(callback, GradientAccumulationScheduler) for callback in trainer.callbacks):
@@ -143,6 +147,13 @@ class TrainingModule(L.LightningModule):
             "attn_implementation": self.attn_implementation,
             "gradient_checkpointing": self.gradient_checkpointing,
         }
+
+    def load_frozen(self, checkpoint: str, compile_blocks: bool) -> Any:
+        """Another causal language model for this module's devices, without gradients."""
+        model: Any = load_causal_lm(checkpoint, **(self.load_options() | {"gradient_checkpointing": False}))
+        model.requires_grad_(False).eval()
+        self._prepare_blocks(model, compile_blocks)
+        return model
 
     def _prepare_blocks(self, model: Any, compile_blocks: bool) -> None:
         """Compile and shard a model layer by layer: layers are alike, so one compilation serves them all."""
@@ -202,7 +213,7 @@ class TrainingModule(L.LightningModule):
         self._due = last or step == trainer.max_steps or step % trainer.log_every_n_steps == 0
 
     def _log_step(self) -> None:
-        totals, self._step_sums = self._across_ranks(self._step_sums), {}
+        totals, self._step_sums = self.finished_metrics(self._across_ranks(self._step_sums)), {}
         loss = totals.pop("loss").float()
         self.log("train/loss", loss, prog_bar=True)
         self._newest = {"train/loss": loss, "epoch": self.current_epoch}

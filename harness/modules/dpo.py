@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import contextlib
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -34,6 +33,7 @@ from harness.modules.reference import (
     default_cache_dir,
     length_batches,
     logps_of_sides,
+    reference_in_memory,
     reference_key,
     side_key,
 )
@@ -78,7 +78,7 @@ class DPOModule(PairModule):
             reference_cache: folder of precomputed log-probabilities; `harness/reference_logps` in the user's cache
                 folder if not given. They are found again by the content of weights and tokens.
             reference_batch_tokens: padded tokens per batch and device while log-probabilities are precomputed.
-            options: those of `PairModule` and `TrainingModule`.
+            options: those of `SharedPrefixModule` and `TrainingModule`.
         """
         super().__init__(checkpoint, **options)
         self.losses = dict(losses or {"sigmoid": 1.0})
@@ -113,14 +113,7 @@ class DPOModule(PairModule):
     def configure_model(self) -> None:
         super().configure_model()
         if self.needs_reference and self.frozen and not self.adapter_off and not self._reference_model:
-            self._reference_model.append(self._load_reference(compile_blocks=self.compile_blocks))
-
-    def _load_reference(self, compile_blocks: bool) -> Any:
-        options = self.load_options() | {"gradient_checkpointing": False}
-        model: Any = load_causal_lm(self.reference, **options)
-        model.requires_grad_(False).eval()
-        self._prepare_blocks(model, compile_blocks)
-        return model
+            self._reference_model.append(self.load_frozen(self.reference, compile_blocks=self.compile_blocks))
 
     @torch.no_grad()
     def score_sides(self, sides: Sequence[Side]) -> np.ndarray:
@@ -151,7 +144,8 @@ class DPOModule(PairModule):
         trainer = self.trainer
         found: dict[bytes, float] = {}
         batches = length_batches(sides, self.reference_batch_tokens)
-        with self._reference_in_memory() as model, track(len(sides), "reference log-probabilities") as progress:
+        bar = track(len(sides), "reference log-probabilities")
+        with reference_in_memory(self, self.reference, self.adapter_off) as model, bar as progress:
             for part in chunks(batches, BATCHES_PER_FILE * trainer.world_size):
                 members = [i for batch in part for i in batch]
                 place = {i: n for n, i in enumerate(members)}
@@ -170,21 +164,6 @@ class DPOModule(PairModule):
                     cache.add(new)
                 found |= new
         return found
-
-    @contextlib.contextmanager
-    def _reference_in_memory(self) -> Iterator[Any]:
-        """The reference, on the device for as long as it is needed."""
-        if self.adapter_off:
-            with self.model.disable_adapter():
-                yield self.model
-            return
-        model = self._load_reference(compile_blocks=False).to(self.device)
-        try:
-            yield model
-        finally:
-            del model
-            if self.device.type == "cuda":
-                torch.cuda.empty_cache()
 
     def sums(self, batch: dict[str, Any]) -> Sums:
         sources, targets, sides = supervised_tokens(batch)

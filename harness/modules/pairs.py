@@ -1,40 +1,24 @@
-"""What modules that learn from pairs share: prefixes computed once, and what validation tells of the margins."""
+"""What modules that learn from pairs share: what validation tells of the margins."""
 
 from __future__ import annotations
 
 import math
-import warnings
-from functools import cached_property
 from typing import Any
 
 import torch
 from lightning.pytorch.utilities import rank_zero_warn
 from torch import Tensor
 
-from harness.models.shared_prefix import longest_shareable, share_prefixes
-from harness.modules.base import TrainingModule
+from harness.modules.prefixes import SharedPrefixModule
 
 NUM_BINS = 10
 
 
-class PairModule(TrainingModule):
+class PairModule(SharedPrefixModule):
     """A module whose batches are pairs, as `PreferenceDataModule` lays them out."""
-
-    def __init__(self, checkpoint: str, *, share_prefix: bool = True, **options: Any) -> None:
-        """
-        Args:
-            checkpoint: directory or hub id of the model to start from.
-            share_prefix: compute the tokens that both sides of a pair begin with once, in batches where that saves a
-                tenth or more. Same result up to rounding; ignored where the architecture does not allow it.
-            options: those of `TrainingModule`.
-        """
-        super().__init__(checkpoint, **options)
-        self.share_prefix = share_prefix
 
     def setup(self, stage: str) -> None:
         super().setup(stage)
-        # That is meant: the layout of pairs is chosen by the model that reads them.
-        warnings.filterwarnings("ignore", message="You have overridden `on_before_batch_transfer` in `LightningModule`")
         attach = getattr(getattr(self.trainer, "datamodule", None), "attach_reference", None)
         if attach is not None:
             attach(self.score_sides if self.wants_reference else None)
@@ -47,14 +31,6 @@ class PairModule(TrainingModule):
     def score_sides(self, sides: Any) -> Any:
         """Reference log-probabilities of sides; see `DPOModule`."""
         raise NotImplementedError
-
-    @cached_property
-    def _longest_shareable(self) -> int:
-        return longest_shareable(self.model)
-
-    def on_before_batch_transfer(self, batch: dict[str, Any], dataloader_idx: int) -> dict[str, Any]:
-        shares = self.share_prefix and "lengths" in batch and batch["input_ids"].shape[1] <= self._longest_shareable
-        return share_prefixes(batch) if shares else batch
 
     def summarise(self, rows: Tensor) -> dict[str, float]:
         """Metrics of all validation pairs, of which each row holds (margin, weight, difference of lengths)."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import json
 import os
@@ -119,6 +120,26 @@ def logps_of_sides(model: Any, sides: Sequence[Side], device: torch.device) -> T
         rows.append(torch.full((len(ids) - start,), row))
     stats = token_stats(model, padded.to(device), torch.cat(sources).to(device), torch.cat(targets).to(device))
     return sum_by_row(stats.logps, torch.cat(rows).to(device), len(sides))
+
+
+@contextlib.contextmanager
+def reference_in_memory(module: Any, checkpoint: str, adapter_off: bool) -> Iterator[Any]:
+    """A training module's reference model, on its device for as long as it is needed.
+
+    Args:
+        adapter_off: take the module's own model without its low-rank updates.
+    """
+    if adapter_off:
+        with module.model.disable_adapter():
+            yield module.model
+        return
+    model = module.load_frozen(checkpoint, compile_blocks=False).to(module.device)
+    try:
+        yield model
+    finally:
+        del model
+        if module.device.type == "cuda":
+            torch.cuda.empty_cache()
 
 
 def chunks(batches: Sequence[list[int]], size: int) -> Iterator[Sequence[list[int]]]:

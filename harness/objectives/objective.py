@@ -55,10 +55,10 @@ class Objective(CreditConfig, SurrogateConfig):
     """Which rows it is averaged over."""
     constant_length: int = 0
     """Divisor of the aggregation "constant", the longest response that may be sampled."""
-    kl: KLName = "off"
+    kl: KLName = "none"
     """Estimator of the divergence from the model that training started from, added to the loss of each token."""
     kl_coefficient: float = 0.0
-    entropy: EntropyName = "off"
+    entropy: EntropyName = "none"
     """Whether the policy's entropy is rewarded at each token: always, or while it is at most `entropy_target`."""
     entropy_coefficient: float = 0.0
     """Weight of the entropy; where it is adaptive, the first one."""
@@ -87,7 +87,7 @@ class Objective(CreditConfig, SurrogateConfig):
                 self.aggregation == "constant" and self.constant_length < 1,
                 "aggregation 'constant' needs constant_length, the longest response that may be sampled.",
             ),
-            ((self.kl == "off") != (self.kl_coefficient == 0), "kl and kl_coefficient go together; set both or none."),
+            ((self.kl == "none") != (self.kl_coefficient == 0), "kl and kl_coefficient go together; set both or none."),
             (
                 self.kl == "k1",
                 "kl 'k1' in the loss has no expected gradient; take k2, or k3_ratio as TRL does.",
@@ -127,7 +127,7 @@ class Objective(CreditConfig, SurrogateConfig):
     @property
     def on_policy(self) -> bool:
         """Whether the loss assumes samples of the policy itself, so that a shaped distribution would be wrong."""
-        return self.credit != "raft" or self.needs_old or self.needs_engine or self.kl != "off"
+        return self.credit != "raft" or self.needs_old or self.needs_engine or self.kl != "none"
 
 
 @dataclass(frozen=True)

@@ -1,6 +1,6 @@
-"""Divergences from a reference and entropies, as losses per token.
+"""Divergences from a reference as losses per token, and the coefficient of an entropy bonus.
 
-Axes: N sampled tokens, V words. For tokens drawn by the policy log pi_ref - log pi is all that is known of the
+Axes: N sampled tokens. For tokens drawn by the policy log pi_ref - log pi is all that is known of the
 distributions, and every estimator is a function of it (J. Schulman, "Approximating KL divergence", 2020).
 """
 
@@ -10,9 +10,9 @@ from typing import Literal
 
 from torch import Tensor
 
-KLName = Literal["off", "k1", "k2", "k3", "k3_ratio", "k3_k2"]
+KLName = Literal["none", "k1", "k2", "k3", "k3_ratio", "k3_k2"]
 """Estimators of KL(policy || reference); see `kl_loss`."""
-EntropyName = Literal["off", "bonus", "adaptive"]
+EntropyName = Literal["none", "bonus", "adaptive"]
 
 
 def kl_loss(policy: Tensor, reference: Tensor, name: KLName, ratio: Tensor | None = None) -> Tensor:
@@ -27,7 +27,7 @@ def kl_loss(policy: Tensor, reference: Tensor, name: KLName, ratio: Tensor | Non
     k2 = k1**2 / 2
     k3 = (-k1).exp() + k1 - 1
     match name:
-        case "off":
+        case "none":
             return policy.new_zeros(policy.shape)
         case "k1":
             return k1
@@ -41,12 +41,6 @@ def kl_loss(policy: Tensor, reference: Tensor, name: KLName, ratio: Tensor | Non
             return k3 * ratio
         case "k3_k2":
             return k2 - k2.detach() + k3.detach()
-
-
-def entropies(logits: Tensor) -> Tensor:
-    """Entropy in nats of the next token (N, V) -> (N,), in float32 or the logits' own wider type, with a gradient."""
-    logps = (logits if logits.dtype.itemsize > 4 else logits.float()).log_softmax(-1)
-    return -(logps.exp() * logps).sum(-1)
 
 
 def adapted(coefficient: float, entropy: float, target: float, step: float, largest: float = 1.0) -> float:

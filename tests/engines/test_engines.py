@@ -56,6 +56,7 @@ def test_logp_of_a_sample_is_at_temperature_one_before_any_truncation(engine: En
     [found] = sample(engine, prompt(9), temperature=0.5, top_k=20, top_p=0.9, max_tokens=16, seed=4)
     expected = reference_logps(build_model(tied=True), prompt(9), found.token_ids)
     assert found.logp == pytest.approx(float(expected.sum()), abs=1e-4)
+    assert found.token_logps == pytest.approx(expected.tolist(), abs=1e-4)
 
 
 @pytest.mark.parametrize(

@@ -38,7 +38,7 @@ def loss_of(
     rows = mask.nonzero()[:, 0]
     tokens = PolicyTokens(policy[mask], advantages, rows, old[mask], engine[mask])
     values = surrogate_loss(tokens, objective)
-    if objective.kl != "off":
+    if objective.kl != "none":
         ratio = ratios(tokens, objective.ratio) if objective.ratio != "none" else None
         values = values + objective.kl_coefficient * kl_loss(tokens.policy, reference[mask], objective.kl, ratio)
     weights, denominators = weights_of(objective.aggregation, mask, objective.constant_length, problems)

@@ -24,7 +24,7 @@ from harness.objectives import (
 )
 from harness.objectives.aggregation import aggregation_weights
 from harness.objectives.credit import BY_GROUP, CREDITS, CreditConfig, Samples, advantages, overlong_penalty
-from harness.objectives.penalties import adapted, entropies, kl_loss
+from harness.objectives.penalties import adapted, kl_loss
 from harness.objectives.surrogate import PolicyTokens, engine_weights, surrogate_loss
 from tests.objectives.batch import ENGINE, LENGTHS, MASK, NEW, NORMED, OLD, REFERENCE, loss_of, weights_of
 
@@ -265,12 +265,6 @@ def test_divergences_are_0_at_the_reference_and_k2_has_the_gradient_of_the_kl():
     ratio = (policy - policy.detach()).exp()
     (found,) = torch.autograd.grad((weights * kl_loss(policy, reference, "k3_ratio", ratio)).sum(), logits)
     torch.testing.assert_close(found, expected, atol=1e-14, rtol=0)
-
-
-def test_the_entropy_has_a_gradient_that_points_to_the_uniform_distribution():
-    logits = torch.tensor([[0.4, -0.3, 0.1]], dtype=torch.float64, requires_grad=True)
-    assert torch.autograd.gradcheck(entropies, (logits,))
-    assert entropies(torch.zeros(1, 5)).item() == pytest.approx(math.log(5))
 
 
 def test_an_adaptive_bonus_follows_the_entropy():

@@ -1,0 +1,165 @@
+"""From scored rollouts to rows of policy-gradient training: the credit is given here, where whole groups are known."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from harness.errors import InputError
+from harness.metrics.monitors import describe_rewards
+from harness.objectives.credit import Samples, advantages, overlong_penalty
+from harness.objectives.objective import Objective
+from harness.protocols import Selection
+from harness.types import PolicyExample, Problem, Rollout, RolloutConfig, ScoredResponse
+
+
+@dataclass(frozen=True)
+class PolicyRows:
+    """Responses as they were sampled, each with the advantage that an objective gives it.
+
+    A problem's advantages are made of all its responses, also of those that do not become rows.
+    """
+
+    objective: Objective
+
+    def __call__(
+        self, rollouts: Sequence[Rollout], config: RolloutConfig, render: Callable[[Problem], str]
+    ) -> Selection:
+        """Rows, and `num_rows`, `wrong_share`, `advantage_mean`, `advantage_std`, `advantage_max`,
+        `advantage_right`, `advantage_wrong` (means), `zero_spread_share` (problems whose rewards are all equal),
+        `num_truncated`, `num_copies`, `mean_tokens_right` and `mean_tokens_wrong`.
+
+        Raises:
+            InputError: the samples or their rewards are not what the objective needs.
+        """
+        for rollout in rollouts:
+            self._check(rollout)
+        owners = [number for number, rollout in enumerate(rollouts) for _ in rollout.responses]
+        pool = [scored for rollout in rollouts for scored in rollout.responses]
+        groups = np.array(owners, dtype=np.int64)
+        samples = self._samples(pool, groups, config.reward_threshold)
+        credit = advantages(self.objective.credit, samples, self.objective)
+        keep = self._kept(samples, credit)
+        truncated = np.array([scored.response.finish_reason == "length" for scored in pool])
+        if self.objective.mask_truncated:
+            keep &= ~truncated
+        copies = _copies(pool, owners)
+        if self.objective.drop_copies:
+            keep &= ~copies
+        if len(pool) and not credit[keep].any():
+            raise InputError(
+                f"credit '{self.objective.credit}' is 0 for every row that is kept of {describe_rewards(rollouts)}; "
+                "sample more responses to each problem, other problems, or choose a credit that learns from equal "
+                "rewards (reinforce, nsr)."
+            )
+        prompts = [render(rollout.problem) for rollout in rollouts]
+        rows = [
+            PolicyExample(
+                prompt=prompts[owner],
+                response=scored.response.text,
+                token_ids=scored.response.token_ids,
+                advantage=float(credit[i]),
+                token_logps=scored.response.token_logps,
+                reward=float(samples.rewards[i]),
+                correct=scored.correct,
+                temperature=rollouts[owner].sampling.temperature,
+                problem_id=rollouts[owner].problem.id,
+                weights=rollouts[owner].weights,
+            )
+            for i, (owner, scored) in enumerate(zip(owners, pool, strict=True))
+            if keep[i]
+        ]
+        correct = np.array([scored.correct for scored in pool], dtype=bool)
+        counts = {
+            "num_rows": float(len(rows)),
+            "wrong_share": sum(not row.correct for row in rows) / max(len(rows), 1),
+            "advantage_mean": _mean(credit),
+            "advantage_std": float(credit.std()) if len(pool) else 0.0,
+            "advantage_max": float(np.abs(credit).max(initial=0.0)),
+            "advantage_right": _mean(credit[correct]),
+            "advantage_wrong": _mean(credit[~correct]),
+            "zero_spread_share": 1 - len(np.unique(groups[samples.spread])) / max(len(rollouts), 1),
+            "num_truncated": float(truncated.sum()),
+            "num_copies": float(copies.sum()),
+            "mean_tokens_right": _mean(samples.lengths[correct]),
+            "mean_tokens_wrong": _mean(samples.lengths[~correct]),
+        }
+        return rows, counts
+
+    def has_spread(self, rollout: Rollout) -> bool:
+        """Whether the responses to a problem differ in reward, so that it need not be replaced (see `refill`)."""
+        responses = rollout.responses
+        return bool(self._samples(responses, np.zeros(len(responses), dtype=np.int64), 0.0).spread.any())
+
+    def _samples(self, pool: Sequence[ScoredResponse], groups: np.ndarray, threshold: float) -> Samples:
+        lengths = np.array([len(scored.response.token_ids) for scored in pool])
+        rewards = np.array([scored.reward for scored in pool], dtype=float)
+        if self.objective.overlong_limit:
+            rewards += overlong_penalty(lengths, self.objective.overlong_limit, self.objective.overlong_buffer)
+        return Samples(rewards, groups, lengths, np.array([scored.response.logp for scored in pool]), threshold)
+
+    def _kept(self, samples: Samples, credit: np.ndarray) -> np.ndarray:
+        trained = credit != 0 if self.objective.denominator == "trained" else np.ones(len(credit), dtype=bool)
+        match self.objective.keep:
+            case "all":
+                return trained
+            case "mixed":
+                return trained & samples.spread
+            case "solved":
+                return trained & (samples.total((samples.rewards > samples.threshold).astype(float)) > 0)
+            case "positive":
+                return trained & (credit > 0)
+
+    def _check(self, rollout: Rollout) -> None:
+        sampling, where = rollout.sampling, f"problem '{rollout.problem.id}'"
+        shaped = {
+            "top_p": (sampling.top_p, sampling.top_p < 1),
+            "top_k": (sampling.top_k, sampling.top_k > 0),
+            "temperature": (sampling.temperature, sampling.temperature == 0),
+        }
+        for name, (value, wrong) in shaped.items():
+            if wrong and self.objective.on_policy:
+                raise InputError(
+                    f"{where} was sampled with {name} {value:g}, which draws from another distribution than the "
+                    "policy's, so no ratio or gradient would be right; sample with temperature 1, top_p 1 and top_k 0, "
+                    "or choose the objective RFT."
+                )
+        if self.objective.needs_engine and sampling.temperature != 1:
+            raise InputError(
+                f"{where} was sampled at temperature {sampling.temperature:g}, but engines report log-probabilities at "
+                "temperature 1; sample at 1, or use old_logps: recomputed without a correction."
+            )
+        for scored in rollout.responses:
+            response = scored.response
+            if response.inserted:
+                raise InputError(
+                    f"{where}: a response holds text that the policy did not sample (the output of a program), which "
+                    "has no log-probability; use a search that inserts none."
+                )
+            if not response.token_ids:
+                raise InputError(
+                    f"{where}: a response has no token ids, without which it cannot be trained on as sampled; draw it "
+                    "again with vllm or transformers (servers that give text only will not do)."
+                )
+            if self.objective.needs_engine and len(response.token_logps) != len(response.token_ids):
+                raise InputError(
+                    f"{where}: a response has no log-probability for each token (an older file, or a server that gives "
+                    "none); draw it again, or use old_logps: recomputed without a correction."
+                )
+
+
+def _copies(pool: Sequence[ScoredResponse], owners: Sequence[int]) -> np.ndarray:
+    """(R,) whether a response is equal to an earlier one to the same problem."""
+    seen: set[tuple[int, str]] = set()
+    found = np.zeros(len(pool), dtype=bool)
+    for i, (owner, scored) in enumerate(zip(owners, pool, strict=True)):
+        key = (owner, scored.response.text)
+        found[i] = key in seen
+        seen.add(key)
+    return found
+
+
+def _mean(values: np.ndarray) -> float:
+    return float(values.mean()) if len(values) else 0.0
