@@ -152,9 +152,10 @@ class PolicyDataModule(JSONLDataModule):
     ) -> PolicyRowSet:
         temperatures = {example.temperature for example in examples}
         if len(temperatures) > 1:
+            found = ", ".join(f"{value:g}" for value in sorted(temperatures))
             raise InputError(
-                f"the rows were sampled at temperatures {', '.join(f'{value:g}' for value in sorted(temperatures))}; the "
-                "policy can be trained at one: give files of one temperature, and a scheduler that keeps it."
+                f"the rows were sampled at temperatures {found}; the policy can be trained at one: give files of one "
+                "temperature, and a scheduler that keeps it."
             )
         number_of: dict[Any, int] = {}
         # A problem that is replayed counts again.

@@ -50,7 +50,7 @@ class RewardModule(PairModule):
             likelihood: add the model's own log-probability of the response to the head's value, summed over tokens or
                 their mean, times a learned factor; the head then starts at zero.
             alpha: start value of that factor.
-            options: those of `PairModule` and `TrainingModule`.
+            options: those of `SharedPrefixModule` and `TrainingModule`.
         """
         super().__init__(checkpoint, **options)
         self.margin, self.centring = margin, centring
