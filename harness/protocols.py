@@ -32,6 +32,8 @@ class Engine(Protocol):
     """Such as "vllm" or "transformers", with its version; goes into every result."""
     version: str
     """Fingerprint of the weights in use; "" until weights are loaded."""
+    dtype: str
+    """Number format of the weights and of what is computed with them, such as "bfloat16"; "" if it is not known."""
     max_context: int
     """Longest prompt plus response, in tokens."""
 

@@ -97,6 +97,7 @@ class HFEngine:
             raise InputError(f"max_model_len is {config.max_model_len}, the model's limit is {longest}.")
         self.name = f"transformers {transformers.__version__}"
         self.version = version
+        self.dtype = str(model.dtype).removeprefix("torch.")
         self.max_context: int = config.max_model_len or longest or 4096
         self._model = model
         self._owned = owned
@@ -229,7 +230,7 @@ class HFEngine:
         self._failure = "the last weight sync failed, so the engine's weights are unknown; open a new engine."
         try:
             own = self._model.state_dict()
-            for name, tensor in WeightLayout.of(self._model).complete(weights):
+            for name, tensor in WeightLayout.of(self._model).checked(weights):
                 if tensor.data_ptr() != own[name].data_ptr():
                     own[name].copy_(tensor)
         except Exception as error:

@@ -63,6 +63,7 @@ class ServerEngine:
         if limit is None:
             raise InputError(f"server {self._host} does not say how long its context is; set max_model_len.")
         self.max_context: int = limit
+        self.dtype = ""
         self.name = f"server {self._host} ({self._model})"
         self.version = version or f"server:{self._model}"
         self._pool = concurrent.futures.ThreadPoolExecutor(connections, thread_name_prefix="server-engine")

@@ -13,7 +13,14 @@ from typing import Any
 
 from harness.engines.completion import Decoder, check_request, sample_seed, stop_strings, token_limit
 from harness.engines.config import DEFAULT_CONFIG, EngineConfig, EngineError
-from harness.engines.isolation import VLLM_GROUP, keep_environment, keep_random_state, keep_torch_threads, quiet
+from harness.engines.isolation import (
+    VLLM_GROUP,
+    keep_environment,
+    keep_random_state,
+    keep_torch_threads,
+    quiet,
+)
+from harness.engines.vllm_model import after_reload, before_reload, config_overrides, keep_transformers_classes
 from harness.engines.weights import WeightLayout, checkpoint_version
 from harness.errors import InputError, first_line
 from harness.models.checkpoints import eos_token_ids, load_tokenizer, resolve_checkpoint, stored_dtype
@@ -60,6 +67,7 @@ class VLLMEngine:
         self.name = f"vllm {__version__}"
         self.version = version or checkpoint_version(self._path)
         model_config = self._engine.vllm_config.model_config
+        self.dtype = str(model_config.dtype).removeprefix("torch.")
         self.max_context: int = model_config.max_model_len
         self._vocab_size: int = model_config.get_vocab_size()
         defaults = None
@@ -74,7 +82,8 @@ class VLLMEngine:
         from vllm.v1.engine.llm_engine import LLMEngine
         from vllm.v1.executor import Executor
 
-        model = AutoConfig.from_pretrained(self._path).get_text_config()
+        whole = AutoConfig.from_pretrained(self._path)
+        model = whole.get_text_config()
         longest = getattr(model, "max_position_embeddings", None)
         if config.max_model_len and longest and config.max_model_len > longest:
             raise InputError(f"{self._path}: max_model_len is {config.max_model_len}, the model's limit is {longest}.")
@@ -94,6 +103,7 @@ class VLLMEngine:
             tensor_parallel_size=config.tensor_parallel_size,
             distributed_executor_backend=config.distributed_executor_backend,
             seed=config.seed,
+            hf_overrides=config_overrides(whole),
             enforce_eager=not self._cuda if config.enforce_eager is None else config.enforce_eager,
             enable_sleep_mode=self._cuda and config.enable_sleep,
             enable_prefix_caching=True,
@@ -106,13 +116,16 @@ class VLLMEngine:
             use_tqdm_on_load=False,
         )
         self._parallel = config.tensor_parallel_size > 1
-        vllm_config = arguments.create_engine_config()
-        self._engine = LLMEngine(
-            vllm_config=vllm_config,
-            executor_class=Executor.get_class(vllm_config),
-            log_stats=False,
-            multiprocess_mode=False,
-        )
+        with keep_transformers_classes() as adopt:
+            vllm_config = arguments.create_engine_config()
+            self._engine = LLMEngine(
+                vllm_config=vllm_config,
+                executor_class=Executor.get_class(vllm_config),
+                log_stats=False,
+                multiprocess_mode=False,
+            )
+            if not self._parallel:  # else the model is in other processes, which keep what vLLM did to them
+                self._engine.apply_model(adopt)
         _open_engines.add(self)
 
     @contextlib.contextmanager
@@ -207,9 +220,8 @@ class VLLMEngine:
             raise EngineError(f"weight sync: {len(self._keys)} requests are still pending; poll until none is.")
         self._failure = "the last weight sync failed, so the engine's weights are unknown; open a new engine."
         try:
-            complete = self._layout.complete(weights)
             with self._running():
-                self._reload(complete)
+                self._reload(self._layout.stored(weights))
                 if not self._engine.reset_prefix_cache():
                     raise EngineError("weight sync: the prefix cache could not be reset.")
         except Exception as error:
@@ -218,9 +230,15 @@ class VLLMEngine:
         self._failure = ""
         self.version = version
 
-    def _reload(self, weights: list[tuple[str, Any]]) -> None:
+    def _reload(self, weights: Iterator[tuple[str, Any]]) -> None:
+        """Replace the weights by others, which have the names and shapes of a checkpoint on disk."""
+        self._engine.apply_model(before_reload)
+        self._load(weights)
+        self._engine.apply_model(after_reload)
+
+    def _load(self, weights: Iterator[tuple[str, Any]]) -> None:
         if not self._parallel:
-            self._engine.collective_rpc("reload_weights", kwargs={"weights_iterator": iter(weights)})
+            self._engine.collective_rpc("reload_weights", kwargs={"weights_iterator": weights})
             return
         # The workers are other processes: hand the weights over through a file in memory.
         from safetensors.torch import save_file

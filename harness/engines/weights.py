@@ -33,8 +33,8 @@ def stored_weights(path: Path) -> Iterator[tuple[str, Any]]:
             for file in sorted(path.glob("pytorch_model*.bin")):
                 tensors = torch.load(file, map_location="cpu", weights_only=True, mmap=True)
                 readers |= dict.fromkeys(tensors, tensors.__getitem__)
-        known = {name: layout.tied.get(name, name) if name not in readers else name for name in layout.shapes}
-        # Some architectures are stored under other names than those they are built with.
+        known = layout.stored_names()
+        # A checkpoint that others have written may use names that are older still.
         names = (
             known if all(stored in readers for stored in known.values()) else {name: name for name in sorted(readers)}
         )
@@ -44,16 +44,18 @@ def stored_weights(path: Path) -> Iterator[tuple[str, Any]]:
 
 @dataclass(frozen=True)
 class WeightLayout:
-    """Names and shapes of a model's parameters, tied ones included."""
+    """Names and shapes of a model's weights, tied ones included."""
 
+    model: Any
+    """A transformers model, on any device (the meta device included)."""
     shapes: dict[str, tuple[int, ...]]
     tied: dict[str, str]
-    """Names of parameters that are another one under a second name, such as lm_head.weight."""
+    """Names of weights that are another one under a second name, such as lm_head.weight."""
 
     @classmethod
     def of(cls, model: Any) -> WeightLayout:
-        """The layout of a transformers model (on any device, the meta device included)."""
         return cls(
+            model,
             {name: tuple(tensor.shape) for name, tensor in model.state_dict().items()},
             dict(getattr(model, "all_tied_weights_keys", None) or {}),
         )
@@ -67,15 +69,24 @@ class WeightLayout:
         with torch.device("meta"):
             return cls.of(AutoModelForCausalLM.from_config(AutoConfig.from_pretrained(path)))
 
-    def complete(self, weights: Iterable[tuple[str, Any]]) -> list[tuple[str, Any]]:
-        """All weights by name, tied ones written out, after a check of every name and shape.
+    def stored_names(self) -> dict[str, str]:
+        """Name of each weight in its stored form -> the name under which a checkpoint on disk holds it."""
+        from harness.models.weights import stored_form
 
-        A tied name must be explicit because vLLM may keep a packed copy of it, which would silently stay as it was.
+        state = self.model.state_dict()
+        names = {name: name for name, _ in stored_form(self.model, state.items())}
+        for tied, source in self.tied.items():
+            [(name, _)] = stored_form(self.model, [(tied, state[tied])])
+            [(names[name], _)] = stored_form(self.model, [(source, state[source])])
+        return names
+
+    def checked(self, weights: Iterable[tuple[str, Any]]) -> Iterator[tuple[str, Any]]:
+        """The weights one after the other, each checked by name and shape; those that are tied may be left out.
 
         Raises:
             EngineError: a name is unknown, given twice or missing, or a shape differs.
         """
-        given: dict[str, Any] = {}
+        given: set[str] = set()
         for name, tensor in weights:
             if name not in self.shapes:
                 raise EngineError(f"weight sync: the model has no parameter '{name}'.")
@@ -85,11 +96,14 @@ class WeightLayout:
                 raise EngineError(
                     f"weight sync: '{name}' has shape {tuple(tensor.shape)}, the model's is {self.shapes[name]}."
                 )
-            given[name] = tensor
-        for name, source in self.tied.items():
-            if name not in given and source in given:
-                given[name] = given[source]
-        missing = [name for name in self.shapes if name not in given]
+            given.add(name)
+            yield name, tensor
+        missing = [name for name in self.shapes if name not in given and self.tied.get(name) not in given]
         if missing:
             raise EngineError(f"weight sync: {len(missing)} parameters are missing, such as '{missing[0]}'.")
-        return list(given.items())
+
+    def stored(self, weights: Iterable[tuple[str, Any]]) -> Iterator[tuple[str, Any]]:
+        """The weights as a checkpoint on disk has them, where tied ones are left out; checked as by `checked`."""
+        from harness.models.weights import stored_form
+
+        return stored_form(self.model, (pair for pair in self.checked(weights) if pair[0] not in self.tied))

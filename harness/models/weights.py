@@ -7,7 +7,9 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
+import itertools
 import os
+import re
 import shutil
 from collections.abc import Iterable, Iterator
 from pathlib import Path
@@ -24,6 +26,8 @@ if TYPE_CHECKING:
 
 REWARD_HEAD_FILE = "reward_head.safetensors"
 """Holds a causal language model's `reward_head`, which transformers has no place for."""
+BLOCK = re.compile(r"(?:.*?\.\d+\.)?")
+"""Name of a transformer block, at the beginning of its weights' names; empty for weights outside of all blocks."""
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
 
 
@@ -199,6 +203,25 @@ def named_weights(model: nn.Module) -> Iterator[tuple[str, Tensor]]:
         yield "lm_head.weight", _full(head.weight.detach())
 
 
+def stored_form(model: nn.Module, weights: Iterable[tuple[str, Tensor]]) -> Iterator[tuple[str, Tensor]]:
+    """Weights under the names and shapes that a checkpoint on disk has, one transformer block after the other.
+
+    Transformers builds some architectures otherwise than they are stored, such as experts in one tensor; this is the
+    reverse of its conversion, as `save_pretrained` applies it.
+
+    Args:
+        model: transformers model, on any device (the meta device included).
+        weights: (name, tensor) of its weights, those of a block one after the other.
+    """
+    from transformers.core_model_loading import revert_weight_conversion
+
+    def block_of(pair: tuple[str, Tensor]) -> str:
+        return BLOCK.match(pair[0])[0]  # type: ignore[index]
+
+    for _, block in itertools.groupby(weights, key=block_of):
+        yield from revert_weight_conversion(plain_model(model), dict(block)).items()
+
+
 def _full(tensor: Tensor) -> Tensor:
     return tensor.full_tensor() if hasattr(tensor, "full_tensor") else tensor
 
@@ -234,6 +257,15 @@ def stored_fingerprint(folder: Path) -> str:
                 yield f"{file.name}/{name}", tensors[name]
 
     return fingerprint(stored())
+
+
+def model_version(model: nn.Module, dtype: torch.dtype | None = None) -> str:
+    """Fingerprint of a model's weights in their stored form, equal to that of the checkpoint it is saved to.
+
+    With `dtype` that of the weights as rounded to it.
+    """
+    weights = stored_form(model, named_weights(model))
+    return fingerprint(weights if dtype is None else ((name, tensor.to(dtype)) for name, tensor in weights))
 
 
 def save_checkpoint(model: nn.Module, tokenizer: PreTrainedTokenizerBase, folder: str | Path) -> None:

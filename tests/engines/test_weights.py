@@ -6,15 +6,17 @@ import json
 import shutil
 import time
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
+from safetensors import safe_open
 
 from harness.engines import EngineConfig, EngineError, open_engine
 from harness.engines.weights import WeightLayout, checkpoint_version
 from harness.errors import InputError
 from harness.models.checkpoints import resolve_checkpoint, stored_dtype
-from harness.models.weights import fingerprint, named_weights
+from harness.models.weights import fingerprint, model_version, named_weights
 from tests.engines.conftest import build_model, build_tokenizer, save
 
 
@@ -61,21 +63,21 @@ def test_the_version_of_a_checkpoint_is_that_of_the_model_saved_to_it(tied: bool
     model = build_model(tied, seed=3).to(dtype)
     save(model, tmp_path)
     assert stored_dtype(tmp_path) == str(dtype).removeprefix("torch.")
-    assert checkpoint_version(tmp_path) == fingerprint(named_weights(model))
+    assert checkpoint_version(tmp_path) == model_version(model) == fingerprint(named_weights(model))
 
 
-def test_a_sync_gets_every_weight_tied_ones_written_out():
+def test_a_sync_gets_the_weights_as_they_are_stored_tied_ones_left_out():
     model = build_model(tied=True)
     layout = WeightLayout.of(model)
-    complete = dict(layout.complete(model.named_parameters()))
-    assert complete.keys() == model.state_dict().keys()
-    assert complete["lm_head.weight"] is complete["model.embed_tokens.weight"]
+    stored = dict(layout.stored(named_weights(model)))
+    assert stored.keys() == model.state_dict().keys() - {"lm_head.weight"}
+    assert dict(layout.stored(model.named_parameters())).keys() == stored.keys()
 
 
 def test_a_sync_with_wrong_names_or_shapes_is_refused():
     model = build_model(tied=False)
     layout, good = WeightLayout.of(model), list(model.state_dict().items())
-    assert layout.complete(good) == good
+    assert list(layout.checked(good)) == good
     name, tensor = good[3]
     for weights, words in (
         ([*good, (name, tensor)], f"'{name}' was given twice"),
@@ -85,4 +87,42 @@ def test_a_sync_with_wrong_names_or_shapes_is_refused():
         ([pair for pair in good if pair[0] != "lm_head.weight"], "missing, such as 'lm_head.weight'"),
     ):
         with pytest.raises(EngineError, match=words):
-            layout.complete(weights)
+            list(layout.checked(weights))
+
+
+def test_weights_are_read_one_block_at_a_time():
+    """A sharded model's weights are gathered one by one, and never all in memory."""
+    model = build_model(tied=False)
+    read: list[str] = []
+
+    def weights():
+        for name, tensor in model.state_dict().items():
+            read.append(name)
+            yield name, tensor
+
+    for name, _ in WeightLayout.of(model).stored(weights()):
+        ahead = [other for other in read[read.index(name) + 1 :] if ".layers.0." not in other or ".layers.0." in name]
+        assert len(ahead) <= 12  # the rest of its block, and the first of the next
+
+
+def test_experts_are_stored_one_by_one_and_the_version_is_that_of_the_stored_form(tmp_path: Path):
+    from transformers import MixtralConfig, MixtralForCausalLM
+
+    tokenizer = build_tokenizer()
+    config = MixtralConfig(
+        vocab_size=len(tokenizer), hidden_size=16, intermediate_size=24, num_hidden_layers=2, num_attention_heads=2,
+        num_key_value_heads=1, num_local_experts=3, num_experts_per_tok=2, eos_token_id=tokenizer.eos_token_id,
+    )  # fmt: skip
+    model = save_and_return(MixtralForCausalLM(config), tmp_path)
+    with safe_open(tmp_path / "model.safetensors", framework="pt") as file:
+        on_disk = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+    stored = dict(WeightLayout.of_checkpoint(tmp_path).stored(named_weights(model)))
+    assert "model.layers.1.block_sparse_moe.experts.2.w3.weight" in stored
+    assert stored.keys() == on_disk.keys()
+    assert all(torch.equal(tensor, on_disk[name]) for name, tensor in stored.items())
+    assert checkpoint_version(tmp_path) == model_version(model)
+
+
+def save_and_return(model: Any, path: Path) -> Any:
+    save(model, path)
+    return model
