@@ -20,9 +20,9 @@ from harness.callbacks.gather import gathered_weights, whole_copy
 from harness.callbacks.held_out import check_held_out
 from harness.callbacks.held_out_accuracy import HeldOutAccuracy
 from harness.callbacks.turns import Turns
-from harness.engines import EngineConfig, open_engine, verify_sync
+from harness.engines import EngineConfig, SyncProof, open_engine, verify_sync
 from harness.errors import InputError
-from harness.models.weights import fingerprint, named_weights
+from harness.models.weights import model_version, named_weights
 from harness.objectives.objective import Objective
 from harness.problems import read_all_problems
 from harness.progress import track
@@ -67,7 +67,7 @@ class RolloutCallback(Callback):
         grader: name of the grader.
         seed: of the sampling; default is the run's `seed_everything`. A resumed run must keep it.
         sync_tolerance: largest difference of log-probabilities, in nats, between the engine and the training model that
-            counts as agreement; None is 1e-3 in float32 and 0.3 else.
+            counts as agreement; None is what `harness.engines.verify_sync` takes for the number formats at hand.
     """
 
     def __init__(
@@ -106,6 +106,7 @@ class RolloutCallback(Callback):
         self.sync_tolerance = sync_tolerance
         self.manifest: dict[str, Any] = {}
         self._engine: Engine | None = None
+        self._proof: SyncProof | None = None
 
     # What Lightning calls, in the order in which it does.
 
@@ -147,7 +148,7 @@ class RolloutCallback(Callback):
     def teardown(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
         if self._engine is not None:
             self._engine.close()
-            self._engine = None
+            self._engine = self._proof = None
         if stage == "fit":
             self._turns.close()
 
@@ -234,11 +235,13 @@ class RolloutCallback(Callback):
                 yield None
                 return
             model = module.model if gathered is None else whole_copy(module.model, gathered)
-            version = fingerprint(named_weights(model))
+            version = model_version(model)
+            opened = self._engine is None
             if self._engine is None:
                 self._engine = open_engine(module.checkpoint, self.engine_config)
             self._engine.wake()
-            if self._engine.version != version:
+            # Once at the start too, so that an engine that does not take the weights is known before training is.
+            if opened or self._engine.version != version:
                 self._engine.sync(named_weights(model), version)
             dispatcher = Dispatcher(self._engine, module.tokenizer, self._template, self.reward, grader=self.grader)
             self._prove(model, version, dispatcher)
@@ -248,12 +251,9 @@ class RolloutCallback(Callback):
     def _prove(self, model: torch.nn.Module, version: str, dispatcher: Dispatcher) -> None:
         """Raise if the engine does not compute what the training model computes."""
         prompts = [dispatcher.prompt_ids(problem) for problem in self._plan.problems[:NUM_SYNC_PROMPTS]]
-        tolerance = self.sync_tolerance
-        if tolerance is None:
-            tolerance = 1e-3 if self.engine_config.dtype == "float32" else 0.3
         training = model.training
         model.eval()
-        verify_sync(dispatcher.engine, model, prompts, version, tolerance)
+        self._proof = verify_sync(dispatcher.engine, model, prompts, version, self.sync_tolerance, self._proof)
         model.train(training)
 
     def _log(self, trainer: Trainer, iteration: int, metrics: dict[str, float]) -> None:

@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
 
-from harness.engines import StaleEngineError, VLLMEngine, verify_sync
+from harness.engines import EngineConfig, HFEngine, StaleEngineError, VLLMEngine, open_engine, verify_sync
 from harness.engines.isolation import VLLM_GROUP
 from harness.models.weights import fingerprint, named_weights
 from harness.protocols import Engine
-from tests.engines.conftest import build_model, prompt
+from tests.engines.conftest import build_model, build_tokenizer, prompt
 
 PROMPTS = [prompt(5), prompt(9, seed=1), prompt(40)]
 
@@ -54,6 +55,44 @@ def test_an_engine_that_kept_its_old_weights_is_stale(engine: Engine):
         verify_sync(engine, shifted(0.003), PROMPTS, engine.version)
 
 
+def test_an_engine_that_did_not_move_with_the_model_is_stale_however_small_the_step(synced_back: Engine):
+    """The new weights' log-probabilities are within the tolerance of the old ones'."""
+    before = verify_sync(synced_back, build_model(tied=True), PROMPTS, synced_back.version)
+    model = shifted(1e-5)
+    synced_back.version = "new"
+    verify_sync(synced_back, model, PROMPTS, "new")
+    with pytest.raises(StaleEngineError, match=r"answers as it did .* have moved by 0 nats"):
+        verify_sync(synced_back, model, PROMPTS, "new", before=before)
+    synced_back.sync(named_weights(model), "new")
+    assert verify_sync(synced_back, model, PROMPTS, "new", before=before).max_error < 1e-5
+
+
+def test_weights_that_round_to_the_old_ones_need_not_move(synced_back: Engine):
+    model = build_model(tied=True)
+    before = verify_sync(synced_back, model, PROMPTS, synced_back.version)
+    synced_back.version = "the same by another name"
+    verify_sync(synced_back, model, PROMPTS, synced_back.version, before=before)
+
+
+def test_the_tolerance_follows_the_number_formats_in_use(engine: Engine):
+    model = build_model(tied=True)
+    assert engine.dtype == "float32"  # what the checkpoint is stored in, or what was asked for
+    assert verify_sync(engine, model, PROMPTS, engine.version).tolerance == 1e-3
+    half = HFEngine.from_model(build_model(tied=True).bfloat16(), build_tokenizer(), version="half")
+    assert half.dtype == "bfloat16"
+    proof = verify_sync(half, model, PROMPTS, "half")
+    assert proof.max_error < proof.tolerance
+    assert 0.05 < proof.tolerance < 0.3
+    with pytest.raises(StaleEngineError, match=r"accepted: 0\.\d"):
+        verify_sync(half, shifted(0.1), PROMPTS, "half")
+
+
+def test_a_checkpoint_in_float32_gets_the_tolerance_of_float32_under_dtype_auto(checkpoint: Path):
+    opened = open_engine(checkpoint, EngineConfig(kind="transformers"))
+    assert verify_sync(opened, build_model(tied=True), PROMPTS, opened.version).tolerance == 1e-3
+    opened.close()
+
+
 def test_a_model_that_gives_nan_is_no_proof(engine: Engine):
     model = build_model(tied=True)
     with torch.no_grad():
@@ -82,7 +121,7 @@ def test_values_of_earlier_weights_in_the_prefix_cache_are_found_out(vllm_engine
 @pytest.mark.vllm
 def test_a_stale_tied_head_is_found_out(vllm_engine: VLLMEngine):
     model = shifted()
-    reload_raw(vllm_engine, list(model.named_parameters()))
+    reload_raw(vllm_engine, [pair for pair in named_weights(model) if pair[0] != "lm_head.weight"])
     vllm_engine._engine.reset_prefix_cache()
     with pytest.raises(StaleEngineError, match="nats per token"):
         verify_sync(vllm_engine, model, PROMPTS, vllm_engine.version)
