@@ -12,13 +12,10 @@ from typing import Any
 
 from jsonargparse import ActionConfigFile
 
+from harness.cli.names import KINDS
 from harness.cli.parser import SentenceErrors, check_config_files
 from harness.errors import InputError
 from harness.locks import only_writer
-from harness.protocols import Reward, SearchMethod
-
-HOMES: dict[type, str] = {Reward: "harness.rewards", SearchMethod: "harness.search"}
-"""Where the classes of a protocol are; they do not inherit from it, so that nothing could find them by a short name."""
 
 
 def function_parser(name: str, function: Callable[..., Any]) -> SentenceErrors:
@@ -39,7 +36,8 @@ def run_function(
         positional: names of the options that bare words at the front stand for (`Command.positional`).
         writes: name of the option whose file is locked meanwhile (`Command.writes`); "" locks nothing.
     """
-    options = full_names(function, spell_out(function, options, positional))
+    options = spell_out(function, options, positional)
+    check_line_breaks(function, options)
     check_config_files(options)
     parser = function_parser(name, function)
     values = parser.instantiate_classes(parser.parse_args(options))
@@ -67,31 +65,21 @@ def spell_out(function: Callable[..., Any], options: Sequence[str], positional: 
     return named
 
 
-def full_names(function: Callable[..., Any], options: Sequence[str]) -> list[str]:
-    """Give short names of rewards and searches their package: `--search MCTS` is `--search harness.search.MCTS`."""
-    homes: dict[str, str] = {}
-    for name, hint in typing.get_type_hints(function).items():
-        for protocol in (kind for kind in (hint, *typing.get_args(hint)) if kind in HOMES):
-            homes |= {f"--{name}": HOMES[protocol], f"--{name}.class_path": HOMES[protocol]}
-    found = list(options)
-    for i, word in enumerate(found):
-        option, equals, value = word.partition("=")
-        _check_line_breaks(option, value if equals else "".join(found[i + 1 : i + 2]), homes)
-        if option not in homes:
-            continue
-        if equals and _is_short(value):
-            found[i] = f"{option}={homes[option]}.{value}"
-        elif not equals and i + 1 < len(found) and _is_short(found[i + 1]):
-            found[i + 1] = f"{homes[option]}.{found[i + 1]}"
-    return found
-
-
-def _is_short(value: str) -> bool:
-    return value.isidentifier() and value.lower() not in ("null", "none")
+def check_line_breaks(function: Callable[..., Any], options: Sequence[str]) -> None:
+    """Refuse lists with escapes inside an option of a class, such as `--search.steps ["\\n"]`: the parser hands the
+    break on as two characters."""
+    bases = {kind.base for kind in KINDS.values()}
+    classes = {
+        f"--{name}"
+        for name, hint in typing.get_type_hints(function).items()
+        if any(getattr(part, "__name__", "") in bases for part in (hint, *typing.get_args(hint)))
+    }
+    for option, following in zip(options, [*options[1:], ""], strict=True):
+        name, equals, value = option.partition("=")
+        _check_line_breaks(name, value if equals else following, classes)
 
 
 def _check_line_breaks(option: str, value: str, classes: Collection[str]) -> None:
-    """Refuse a list such as ["\\n"] for an option of a class: the parser hands the break on as two characters."""
     parts = option.split(".")
     inside = any(".".join(parts[:i]) in classes for i in range(1, len(parts)))
     if inside and value.startswith("[") and re.search(r"\\[nrt]", value):

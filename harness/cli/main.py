@@ -58,6 +58,11 @@ COMMANDS: dict[str, Command] = {
     "add-tokens": Command(
         "Write a checkpoint whose tokenizer has further tokens.", "harness.commands.add_tokens:add_tokens"
     ),
+    "list": Command(
+        "List what options can name: rewards, searches, templates, ...",
+        "harness.commands.list_kind:list_kind",
+        ("kind",),
+    ),
     "doctor": Command("Say what works on this machine and what is missing.", "harness.commands.doctor:doctor"),
 }
 """All commands, in the order of the help."""
@@ -77,6 +82,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     except FileNotFoundError:
         return say("the current directory does not exist any more; change into one that does.", 2)
     prepare_environment()
+    if os.getcwd() not in sys.path:
+        sys.path.insert(0, os.getcwd())  # as `python -m harness` has it: classes of the user's are found by their names
     if arguments[0] == "--print_completion":
         from harness.cli.completion import print_completion
 

@@ -12,6 +12,7 @@ from typing import Any, NoReturn
 import jsonargparse
 from jsonargparse import ArgumentParser
 
+from harness.cli.names import understand_names
 from harness.errors import InputError
 from harness.store import read_yaml
 
@@ -19,6 +20,7 @@ UNKNOWN_KEY = re.compile(r"[Oo]ption '([^']+)'(?: is not accepted|$)|unrecognize
 CLASS_PROBLEM = re.compile(r"^( *)(?:- )?Problem with given class_path '([^']+)':\n", re.MULTILINE)
 # The line below a dataclass field is its help.
 jsonargparse.set_parsing_settings(docstring_parse_attribute_docstrings=True)
+understand_names()
 
 EXPECTED = re.compile(r"Expected an? (.+)")
 

@@ -207,9 +207,9 @@ def test_a_mistake_in_a_config_is_named_with_its_remedy(change, options, expecte
 @pytest.mark.parametrize(
     ("content", "expected"),
     [
-        (None, "bad.yaml: no such file; give --config the path of a YAML file."),
+        (None, "bad.yaml: no such file; give the path of an existing YAML file."),
         ("a: 1\nb: c: d\n", "bad.yaml:2: not valid YAML (mapping values are not allowed here)"),
-        ("- a\n- b\n", "bad.yaml: a configuration is a mapping of keys to values, found list."),
+        ("- a\n- b\n", "bad.yaml: expected a mapping of keys to values, found list."),
     ],
 )
 @pytest.mark.parametrize("command", ["fit", "prepare"])
