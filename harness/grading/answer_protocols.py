@@ -26,13 +26,21 @@ ANSWER_WORDS = (
     "정답",
     "الجواب",
     "उत्तर",
+    "antwoord",
+    "svar",
+    "odpowiedź",
+    "cevap",
+    "jawaban",
+    "đáp án",
+    "đáp số",
+    "відповідь",
 )
 MARKER = (
-    rf"(?i:\b(?:the\s+)?(?:final|correct|right)?\s*\b(?:{'|'.join(ANSWER_WORDS)}|答案|答え)\**\s*(?:\([^)]{{0,20}}\)\s*)?"
+    rf"(?i:\b(?:the\s+)?(?:final|correct|right)?\s*\b(?:{'|'.join(ANSWER_WORDS)}|答案|答え)(?:\s+(?:final[ea]?|finală))?\**\s*(?:\([^)]{{0,20}}\)\s*)?"
     r"(?:ist\b|is\b(?!\s+not\b)|est\b|es\b|è|é|are\b|should\s+be|must\s+be|would\s+be|will\s+be|was|为|是|應為|：|:|=)[\s:：*]*(?:option|choice)?\s*)"
 )
 FINAL = r"(?i:final answer(?: is)?\**\s*[:：]?\**\s*(?:the\s+(?:final\s+)?answer\s+is\s*)?[:：]?\s*)"
-_CHINESE_MARKER = r"(?:答案|答)\**\s*[:：是为]+\s*"
+_CHINESE_MARKER = r"(?:【(?:答案|答)】|(?:答案|答)\**\s*[:：是为])[:：是为\s]*"
 
 
 @dataclass(frozen=True)
@@ -86,10 +94,8 @@ CHOICE = AnswerProtocol(
     "choice",
     (
         Rule("tag", "answer"),
-        Rule("boxed"),
-        Rule("choice", MARKER, needs=ANSWER_WORDS),
-        Rule("choice", r"(?i:\banswer\s*:?)"),
         Rule("choice"),
+        Rule("boxed"),
     ),
 )
 

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from harness.grading import regions, relations
 from harness.grading.expression import Node, TooCostly, walk
 from harness.grading.matrices import as_matrix
-from harness.grading.numeric import symbols
+from harness.grading.numeric import real_value, symbols
 from harness.grading.quantities import Quantities, split_unit
 from harness.grading.values import Undecided, same_value
 
@@ -18,10 +18,8 @@ SECONDS = 0.5
 
 @dataclass
 class Comparison(Quantities):
-    """One comparison: how a task loosens it, when it must end, and which rule decided."""
+    """One comparison: when it must end, and which rule decided."""
 
-    decimals: int | None = None
-    """Decimal places to which the task asks to round; None asks for exact answers."""
     deadline: float = field(default_factory=lambda: time.monotonic() + SECONDS)
     rule: str = "numeric"
     open: list[tuple[Node, Node]] = field(default_factory=list)
@@ -58,7 +56,7 @@ class Comparison(Quantities):
     def plain_value(self, gold: Node, answer: Node) -> bool:
         answer = _rename(answer, _integer_parameter(gold, answer))
         try:
-            return same_value(gold, answer, self.decimals)
+            return same_value(gold, answer)
         except Undecided:
             self.open.append((gold, answer))
         except TooCostly:
@@ -80,7 +78,7 @@ class Comparison(Quantities):
                 and name_g.value == name_a.value
                 and len(name_g.args) == len(name_a.args)
             ):
-                return self.same(value_g, _rename(value_a, dict(zip(name_a.args, name_g.args, strict=True))))
+                return self.same_function(name_g, value_g, name_a, value_a)
             if _all_equations(gold, answer):
                 return self.equation(gold, answer)
             return False
@@ -90,8 +88,12 @@ class Comparison(Quantities):
             and "rel" not in {value_g.op, value_a.op}
         ):
             return self.same(value_g, value_a)
+        if self.differ_in_working(gold, answer):
+            return False
         if (gold, answer) == (value_g, value_a):
             return self.relation(gold, answer)
+        if gold.op != "rel" and _is_chain(answer):
+            return self.same(gold, answer.args[-1])
         if (value_g.op == "rel") != (value_a.op == "rel") and not (
             regions.is_region(value_g) or regions.is_region(value_a)
         ):
@@ -107,6 +109,41 @@ class Comparison(Quantities):
             and len(symbols(gold)) > 1
             and self.equation(gold, answer)
         )
+
+    def same_function(self, name_g: Node, value_g: Node, name_a: Node, value_a: Node) -> bool:
+        """`f(x) = x+1` and `f(t) = t+1`: another letter for the variable, if the rule has it in the same places."""
+        variables = [*name_g.args, *name_a.args]
+        if not all(v.op == "sym" and str(v.value)[0].islower() for v in variables):
+            return False
+        renamed = {a: g for a, g in zip(name_a.args, name_g.args, strict=True) if a != g}
+        if any(_occurs(target, value_a) for target in renamed.values() if target not in name_a.args):
+            return False
+        return self.same(value_g, _rename(value_a, renamed))
+
+    def differ_in_working(self, gold: Node, answer: Node) -> bool:
+        """Whether two chains of as many sides differ in a side: `x = 3+4 = 7` and `x = 3+5 = 7`."""
+        if not (gold.op == answer.op == "rel") or gold.value != answer.value or not set(gold.value) <= {"=", "approx"}:
+            return False
+        pairs = list(zip(gold.args, answer.args, ("=", *gold.value), strict=True))
+        named = any(relations.is_label(node.args[0]) for node in (gold, answer))
+        if len(pairs) == 2 and (named or symbols(gold.args[0]) or symbols(answer.args[0])):
+            return False  # a name and its value, or an equation
+        if named:  # what leads from a name to its value is compared where it holds names itself
+            return any(not self.same(g, a) for g, a, _ in pairs[1:] if symbols(g) and symbols(a))
+        rounded = "approx" in gold.value
+        return any(
+            not (self.nearly_same(g, a) if operator == "approx" else self.same(g, a))
+            for g, a, operator in pairs
+            if bool(symbols(g)) == bool(symbols(a)) and not (rounded and operator != "approx" and g is not gold.args[0])
+        )
+
+    def nearly_same(self, gold: Node, answer: Node) -> bool:
+        """Whether two roundings of one value are within a hundredth of it; what has no value is compared strictly."""
+        try:
+            first, second = (real_value(split_unit(_bare(node))[0]) for node in (gold, answer))
+        except (ArithmeticError, ValueError):
+            return self.same(gold, answer)
+        return bool(abs(first - second) <= abs(first) / 100)
 
     def relation(self, gold: Node, answer: Node) -> bool:
         """Equations by their solutions; inequalities by scaling, chains link by link."""
@@ -198,6 +235,11 @@ def _all_equations(*nodes: Node) -> bool:
     return all(node.op == "rel" and set(node.value) == {"="} for node in nodes)
 
 
+def _is_chain(node: Node) -> bool:
+    """Whether an answer is worked out step by step to a value: `a+b=8+12=20`."""
+    return _all_equations(node) and len(node.args) > 2 and not symbols(node.args[-1])
+
+
 def _occurs(name: Node, value: Node) -> bool:
     return any(n == name for n in walk(value))
 
@@ -221,7 +263,9 @@ def _integer_parameter(gold: Node, answer: Node) -> dict[Node, Node]:
 def _variables_of(node: Node) -> frozenset[str]:
     if node.op == "rel" and node.value == ("in",):
         return symbols(node.args[0])
-    return symbols(node) if node.op in {"rel"} else frozenset()
+    if node.op == "list":
+        return frozenset().union(*(_variables_of(arg) for arg in node.args))
+    return symbols(node) if node.op == "rel" else frozenset()
 
 
 def _either(*operations: str):

@@ -7,10 +7,9 @@ from dataclasses import dataclass
 from fractions import Fraction
 from functools import lru_cache
 
-from harness.grading import words
+from harness.grading import conditions, words
 from harness.grading.compare import Comparison
 from harness.grading.expression import Node, ParseError
-from harness.grading.extract import value_in
 from harness.grading.normalize import MAX_LENGTH, normalize
 from harness.grading.parse import parse
 from harness.grading.symbolic import tame
@@ -20,7 +19,8 @@ from harness.types import AnswerStatus
 _STATES = re.compile(
     r"^(?!.*\b(?:not|no|or|either|maybe|if|than|between)\b).*\b[a-z]{3,} .*\b(?:is|are|equals)\b.*\d", re.IGNORECASE
 )
-_ALTERNATIVE = r"(?:\\?(?:or|and)\b|,|/)\s*\(?[A-J]\b"
+_VALUE = re.compile(r"\d+(?:[.,]\d+)*|(?<![A-Za-z\\])[b-zB-HJ-Z](?![A-Za-z'])")
+"""A number, or a letter that is no word."""
 _SIMPLE = re.compile(r"([-+]?)([1-9]\d{0,2}(?:,\d{3})+|\d{0,300})(\.\d{1,300})?")
 MAX_OPEN = 4
 """Pairs of one comparison that go to computer algebra."""
@@ -39,25 +39,19 @@ class Decision:
     """Pairs of expressions that only computer algebra could decide."""
 
 
-def is_equivalent(gold: str, answer: str, *, decimals: int | None = None) -> bool:
-    """Whether two bare answers are the same; either may stand in `$...$` or a box.
-
-    `decimals` is the number of places to which the task asks to round; by default an exact answer is not equalled by a
-    rounded one.
-    """
-    return decide(gold, answer, decimals).same
+def is_equivalent(gold: str, answer: str) -> bool:
+    """Whether two bare answers are the same; either may stand in `$...$` or a box."""
+    return decide(gold, answer).same
 
 
-def decide(gold: str, answer: str, decimals: int | None = None) -> Decision:
+def decide(gold: str, answer: str) -> Decision:
     """The whole cascade for one pair of bare answers; repeated pairs are remembered."""
-    return (_decide if len(gold) + len(answer) <= MAX_LENGTH else _decide.__wrapped__)(gold, answer, decimals)
+    return (_decide if len(gold) + len(answer) <= MAX_LENGTH else _decide.__wrapped__)(gold, answer)
 
 
 @lru_cache(maxsize=65536)
-def _decide(gold: str, answer: str, decimals: int | None) -> Decision:
-    decision = decide_cheaply(gold, answer) if decimals is None else None
-    if decision is None:
-        decision = decide_fully(gold, answer, decimals)
+def _decide(gold: str, answer: str) -> Decision:
+    decision = decide_cheaply(gold, answer) or decide_fully(gold, answer)
     if not decision.open or decision.same:
         return decision
     if not all(tame(node) for pair in decision.open for node in pair):
@@ -94,11 +88,15 @@ def _plain_number(text: str) -> Fraction | None:
     return Fraction(found[1] + (found[2] or "0").replace(",", "") + (found[3] or ""))
 
 
-def decide_fully(gold: str, answer: str, decimals: int | None = None) -> Decision:
-    """Normal forms, words and trees."""
+def decide_fully(gold: str, answer: str) -> Decision:
+    """Normal forms, conditions, words and trees."""
     if max(len(gold), len(answer)) > MAX_LENGTH:
         return Decision(gold.split() == answer.split(), "exact")
-    left, right = normalize(gold), normalize(answer)
+    return _decide_normal(normalize(gold), normalize(answer))
+
+
+def _decide_normal(left: str, right: str) -> Decision:
+    """The verdict on two normal forms."""
     if left == right:
         return Decision(bool(left), "exact")
     if not left or not right:
@@ -108,10 +106,18 @@ def decide_fully(gold: str, answer: str, decimals: int | None = None) -> Decisio
     times = words.time_of_day(left), words.time_of_day(right)
     if times[0] and times[1]:
         return Decision(words.same_time(times[0], times[1]), "time")
+    left, right = _with_points(left, right)
+    conditional = conditions.clauses(left), conditions.clauses(right)
+    if conditional[0] or conditional[1]:
+        return _by_conditions(
+            conditional[0] or [conditions.Clause(left, ())], conditional[1] or [conditions.Clause(right, ())]
+        )
     trees = [_tree(text) for text in (left, right)]
+    if trees[1] is None and trees[0] is not None and trees[0].op != "rel":
+        trees[1] = _behind_the_last_equals(right)
     if trees[0] is None or trees[1] is None:
         return _by_words(left, right, trees[0], trees[1])
-    comparison = Comparison(decimals)
+    comparison = Comparison()
     try:
         same = comparison.same(trees[0], trees[1])
     except TimeoutError:
@@ -120,6 +126,20 @@ def decide_fully(gold: str, answer: str, decimals: int | None = None) -> Decisio
         return Decision(False, comparison.rule, "parse_failure")
     status: AnswerStatus = "timeout" if comparison.too_costly and not same else "ok"
     return Decision(same, comparison.rule, status, () if same else tuple(comparison.open[:MAX_OPEN]))
+
+
+def _by_conditions(gold: list[conditions.Clause], answer: list[conditions.Clause]) -> Decision:
+    """Values under conditions: what only algebra could decide of them stays open where there is one value."""
+    decisions: list[Decision] = []
+
+    def same(left: str, right: str) -> bool:
+        decisions.append(_decide_normal(left, right))
+        return decisions[-1].same
+
+    result = conditions.same_clauses(gold, answer, same)
+    if len(decisions) == 1 and not result:
+        return decisions[0]
+    return Decision(result, "condition")
 
 
 def _tree(text: str) -> Node | None:
@@ -133,6 +153,38 @@ def _tree(text: str) -> Node | None:
         return None
 
 
+def _behind_the_last_equals(text: str) -> Node | None:
+    """The value that ends a derivation or a sentence: `\\text{Total}=3+4=7`; None where no value stands there."""
+    level, cut = 0, None
+    for index, char in enumerate(text):
+        level += (char in "([{") - (char in ")]}")
+        if char == "=" and level == 0 and text[index - 1 : index] not in {"<", ">", "!", "="}:
+            cut = index
+    if not cut or re.search(r"\b(?:not|no)\b|\\ne\b", text[:cut]):
+        return None
+    value = _tree(text[cut + 1 :])
+    return None if value is None or value.op in {"rel", "list"} else value
+
+
+_COMMA_NUMBER = re.compile(r"([-+]?\d{1,4}),(\d+)(?=\D*$)")
+_POINTS_AND_COMMA = re.compile(r"([-+]?\d{1,3}(?:\.\d{3})+),(\d+)(?=\D*$)")
+
+
+def _with_points(left: str, right: str) -> tuple[str, str]:
+    """Decimal commas as points: `0,63` and `12,50` where the other side is one value, `1.234,56` everywhere."""
+    sides = [left, right]
+    for index, text in enumerate(sides):
+        if found := _POINTS_AND_COMMA.match(text):
+            sides[index] = found[1].replace(".", "") + "." + found[2] + text[found.end() :]
+        elif (
+            (found := _COMMA_NUMBER.match(text))
+            and not re.search(r"[,;{(\[]|\\(?:and|or|vee|wedge|pm|mp)\b", text[found.end() :] + sides[1 - index])
+            and (found[1].lstrip("+-") == "0" or len(found[2]) not in {1, 3})
+        ):
+            sides[index] = f"{found[1]}.{found[2]}{text[found.end() :]}"
+    return sides[0], sides[1]
+
+
 _CONCEPTS = {
     "<empty>": Node("const", (), "empty"),
     "<reals>": Node("const", (), "bbR"),
@@ -141,32 +193,39 @@ _CONCEPTS = {
 
 def _by_choice(gold: str, answer: str) -> bool | None:
     """Multiple choice: the gold is a letter, perhaps with the option's text; a bare text may answer for its option."""
-    if (several := words.letters(gold)) is not None and (others := words.letters(answer)) is not None:
+    rows = words.letter_row(gold), words.letter_row(answer)
+    if rows[0] or rows[1]:
+        return rows[0] == rows[1]
+    several, others = words.letters(gold), words.letters(answer)
+    if several is not None and others is not None:
         return several == others
-    left = words.choice(gold)
+    if several is not None and words.gold_choice(answer) is not None:
+        return False
+    left = words.gold_choice(gold)
     if left is None:
         return None
     right = words.choice(answer) or (words.choice(answer.upper()) if re.fullmatch(r"\(?[a-j]\)?\.?", answer) else None)
     if right is None:
-        return None if not left[1] else (normalize(left[1]) == normalize(answer) or None)
-    if left[1] and left[1] and not right[1] and re.fullmatch(r"[=<>+\-*/^_].*", left[1]):
-        return None
-    if re.match(_ALTERNATIVE, left[1]):
-        return None
-    return left[0] == right[0] and not re.match(_ALTERNATIVE, right[1])
+        if left[1]:
+            return _decide_normal(normalize(left[1]), answer).same
+        return False if re.search(r"(?<![\\a-z])[a-z]{2,}", answer) else None
+    return left[0] == right[0] and not re.match(words.ALTERNATIVE, right[1])
+
+
+def _stated(sentence: str) -> str:
+    """What stands behind the last "is" or "=" of a sentence."""
+    flat = re.sub(r"\\text ?\{([^{}]*)\}", r" \1 ", sentence)
+    return re.split(r"(?<![<>!])=|\b(?:is|are|equals)\b", flat)[-1].strip(" .;:")
 
 
 def _by_words(gold: str, answer: str, left: Node | None, right: Node | None) -> Decision:
     if words.same_words(gold, answer):
         return Decision(True, "text")
-    compact = [re.sub(r"(?<!\d)\s|\s(?!\d)|[{}]|\\(?:text|left|right)\b", "", text) for text in (gold, answer)]
-    if compact[0] == compact[1]:
-        return Decision(True, "text")
-    stated = [
-        value_in(text) if tree is None and _STATES.search(text) else text
-        for text, tree in ((gold, left), (answer, right))
-    ]
-    if stated != [gold, answer] and all(_tree(normalize(text)) is not None for text in stated):
-        return decide_fully(stated[0], stated[1])
+    prose = [tree is None and bool(_STATES.search(text)) for text, tree in ((gold, left), (answer, right))]
+    if prose[0] and len(_VALUE.findall(gold if prose[1] else re.split(r"[.;]\s", gold)[-1])) > 1:
+        return Decision(False, "text")  # which of its values is the answer?
+    stated = [_stated(text) if is_prose else text for text, is_prose in zip((gold, answer), prose, strict=True)]
+    if any(prose) and all(text and _tree(text) is not None for text in stated):
+        return _decide_normal(stated[0], stated[1])
     failed = right is None and left is not None
     return Decision(False, "text", "parse_failure" if failed else "ok")

@@ -124,11 +124,11 @@ def _function(node: Node) -> Fraction:
 
 def digits_in_base(text: str, base: str) -> int:
     """The value of a numeral written in a base from 2 to 36. Raises ValueError for digits the base does not have."""
-    return int(
-        text,
-        {"two": 2, "three": 3, "four": 4, "five": 5, "six": 6, "seven": 7, "eight": 8, "nine": 9, "ten": 10}.get(base)
-        or int(base),
-    )
+    words = {"two": 2, "three": 3, "four": 4, "five": 5, "six": 6, "seven": 7, "eight": 8, "nine": 9, "ten": 10}
+    number = words.get(base) or int(base)
+    if number < 2:
+        raise ValueError(f"no base {base}")
+    return int(text, number)
 
 
 _OPERATIONS = {

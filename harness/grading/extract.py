@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import re
 
+from harness.grading import letters
 from harness.grading.answer_protocols import DEFAULT, FINAL, AnswerProtocol, Rule
-from harness.grading.brackets import brace_pairs
+from harness.grading.brackets import boxes
 
 MAX_RESPONSE_LENGTH = 400_000
 """Characters of a response that are read, counted from its end."""
@@ -26,15 +27,27 @@ _MATH = re.compile(
     re.DOTALL,
 )
 _NEGATED = re.compile(r"(?:\bnot|n't)(?:\s+(?:equal to|be))?\s*\$?$", re.IGNORECASE)
-_BARE = re.compile(r"[^\s${}\\]+")
 _CONNECTOR = re.compile(
     r"(?:\s|\\[()\[\],;:!]|\\q?quad|[$,;&*.]|\\text\s*\{[^{}]{0,40}\}|\b(?:and|or|for part \(\w\))\b"
     r"|[A-Za-z](?:_\{?\w+\}?)?\s*=|\\\\)*"
 )
 
 
-def extract_answer(text: str, protocol: AnswerProtocol = DEFAULT) -> str | None:
-    """The final answer of a response as the protocol reads it; None if there is none."""
+_GUESSES = {"whole", "math", "number"}
+"""Kinds of rules that take for the answer what nothing marks as one."""
+_STATED = re.compile(rf"(?:\b(?:is|are|was|were|equals?|totals?|gets?|has|have|left)\b|=)\s*(?:[$€£¥]\s?)?({_NUMBER})")
+_ASIDE = re.compile(r"\b(?:than|because|since|when|after|for|per|in|with|within|until|before|if)\b")
+_UNFINISHED = re.compile(
+    r"[,:;=+\-(]\s*$|\b(?:the|an?|and|or|to|by|of|we|is|are|with|then|so|next|now|need|compute|get|have|for|in|that|which|if)\s*$",
+    re.IGNORECASE,
+)
+
+
+def extract_answer(text: str, protocol: AnswerProtocol = DEFAULT, *, marked_only: bool = False) -> str | None:
+    """The final answer of a response as the protocol reads it; None if there is none.
+
+    `marked_only` is for responses that were cut off: only what a box, a tag or words mark as the answer is one.
+    """
     text = text[-MAX_RESPONSE_LENGTH:]
     if protocol.skip_thinking:
         _, closed, rest = text.rpartition("</think>")
@@ -44,7 +57,7 @@ def extract_answer(text: str, protocol: AnswerProtocol = DEFAULT) -> str | None:
             return None
     lower = text.lower()
     for rule in protocol.rules:
-        if rule.needs and not any(word in lower for word in rule.needs):
+        if (marked_only and rule.kind in _GUESSES) or (rule.needs and not any(word in lower for word in rule.needs)):
             continue
         found = _FINDERS[rule.kind](text, rule)
         if found is None:
@@ -64,30 +77,6 @@ def _after(text: str, position: int) -> str | None:
         if "\\boxed" not in answer and re.search(r"\d|\$|\\[a-z]+", answer) and len(answer) < 200:
             return answer
     return None
-
-
-def boxes(text: str) -> list[tuple[int, int, str]]:
-    r"""Start, end and content of every `\boxed{...}` and `\fbox{...}`, outermost ones only; `\boxed 5` gives `5`."""
-    if "box" not in text:
-        return []
-    found, position = [], 0
-    start = text.index("box")
-    pairs = {start + left: start + right for left, right in brace_pairs(text[start:]).items()}
-    for match in re.finditer(r"\\(?:boxed|fbox|framebox)\s*", text):
-        if match.start() < position:
-            continue
-        if match.end() < len(text) and text[match.end()] == "{":
-            end = pairs.get(match.end())
-            if end is None:
-                continue
-            content = text[match.end() + 1 : end]
-            position = end + 1
-        elif (bare := _BARE.match(text, match.end())) and match[0].startswith("\\boxed"):
-            content, position = bare[0], bare.end()
-        else:
-            continue
-        found.append((match.start(), position, content))
-    return found
 
 
 def last_boxes(text: str) -> str | None:
@@ -183,7 +172,7 @@ def _math(text: str, rule: Rule) -> tuple[int, str] | None:
     if not found:
         return None
     last = found[-1]
-    if _NEGATED.search(text[: last.start()]) or _box_is_cut_off(text):
+    if _NEGATED.search(text[: last.start()]) or _box_is_cut_off(text) or _no_statement(text, last.start(), last.end()):
         return None
     tail = text[last.end() :]
     if _EXPRESSION.search(tail) and (re.search(r"[.。!?]\s", tail) or len(re.findall(r"[a-z]{2,}", tail)) > 4):
@@ -206,12 +195,42 @@ def _box_is_cut_off(text: str) -> bool:
     return "\\boxed" in text and not boxes(text)
 
 
+def _no_statement(text: str, start: int, end: int) -> bool:
+    """Whether a number or formula that nothing marks stands in a refusal, or in front of a sentence that breaks off."""
+    begin = max((m.end() for m in re.finditer(r"[.!?。！？]\s|\n", text[:start])), default=0)
+    if letters.UNCERTAIN.search(text[begin:]):
+        return True
+    tail = text[end:].partition("<|")[0].rstrip("$ \n")
+    if not re.search(r"[^\W\d_]{2,}", tail) and not re.search(r"[,=+(]\s*$", tail):
+        return False
+    breaks_off = re.search(r"[.!?。！？]\s+[^.!?。！？]*[^\W_]$", tail) and not re.search(r"\d", tail)
+    return bool(breaks_off or _UNFINISHED.search(tail))
+
+
+def _stated(text: str, last: re.Match[str]) -> re.Match[str]:
+    """The number its sentence states, where the last stands in an aside: `2 items sold for less than 5 units`."""
+    begin = max((m.end() for m in re.finditer(r"[.!?。！？]\s|\n", text[: last.start()])), default=0)
+    found = list(_STATED.finditer(text, begin, last.start()))
+    if not found:
+        return last
+    aside = text[found[-1].end() : last.start()]
+    if not _ASIDE.search(aside) or re.search(r"\b(?:and|or|but|so)\b|[=,;]", aside):
+        return last
+    return _EXPRESSION.match(text, found[-1].start(1)) or last
+
+
 def _number(text: str, rule: Rule) -> tuple[int, str] | None:
     found = [m for m in _EXPRESSION.finditer(text) if re.search(r"[\dπ]", m[0])]
     if not found:
         return None
     match = found[-1] if rule.which == "last" else found[0]
-    if _NEGATED.search(text[: match.start()]) or _box_is_cut_off(text):
+    if rule.which == "last":
+        match = _stated(text, match)
+    if (
+        _NEGATED.search(text[: match.start()])
+        or _box_is_cut_off(text)
+        or _no_statement(text, match.start(), match.end())
+    ):
         return None
     answer = match[0].strip()
     if answer[:1] in "-−" and match.start() and re.match(r"[\w)\]}]", text[match.start() - 1]):
@@ -243,22 +262,14 @@ def _whole(text: str, rule: Rule) -> tuple[int, str] | None:
 
 
 def _choice(text: str, rule: Rule) -> tuple[int, str] | None:
+    """The letters a response chooses; with a pattern, the one letter that follows it."""
+    if not rule.pattern:
+        answer = letters.chosen(text)
+        return None if answer is None else (len(text), answer)
     # Blanks can be matched in one way only, and a marker (`?>`) keeps what it took, so the time is linear.
     letter = r"[\s*_]*(?:(?:\\\(|\$)\s*)?(?:\\(?:text|mathrm|mathbf|textbf)\s*\{\s*)?(?:[(\[]\s*)?([A-J])(?![A-Za-z'’])"
-    if rule.pattern:
-        found = list(re.finditer(f"(?>{rule.pattern}){letter}", text))
-        return (found[-1].end(), found[-1][1]) if found else None
-    if leading := re.match(letter + r"(?=\s*(?:[).:,。、：\]]|$|[^\x00-\x7f]|\n|(?-i:[A-Z])))", text):
-        return leading.end(), leading[1]
-    for pattern in (r"\(([A-J])\)", r"(?<![A-Za-z'’])([B-HJ])(?![A-Za-z'’])", r"(?<![A-Za-z'’])([AI])(?=\W*$)"):
-        if found := list(re.finditer(pattern, text)):
-            before = re.search(
-                r"\(?\b[A-J]\b\)?\s*(?:or|and|/|,)\s*\(?$", text[max(0, found[-1].start(1) - 20) : found[-1].start(1)]
-            )
-            if before:
-                return found[-1].end(), before[0] + found[-1][1]
-            return found[-1].end(), found[-1][1]
-    return None
+    found = list(re.finditer(f"(?>{rule.pattern}){letter}", text))
+    return (found[-1].end(), found[-1][1]) if found else None
 
 
 def _json(text: str, rule: Rule) -> tuple[int, str] | None:

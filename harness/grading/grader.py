@@ -3,47 +3,72 @@
 from __future__ import annotations
 
 import os
-import re
 from collections.abc import Sequence
+from functools import lru_cache
 
 from harness.grading.answer_protocols import CHOICE, DEFAULT, AnswerProtocol
+from harness.grading.brackets import boxes
 from harness.grading.equivalence import Decision, decide, decide_cheaply
-from harness.grading.extract import boxes, extract_answer
+from harness.grading.extract import extract_answer
 from harness.grading.graders import named
+from harness.grading.normalize import normalize
+from harness.grading.programs import arguments
 from harness.grading.verdict import Verdict
+from harness.grading.words import gold_choice, letters
 from harness.grading.workers import pool
 
 PARALLEL_PAIRS = 1000
 """Pairs that strings and plain numbers leave undecided before other processes are worth their start."""
 _CHUNK = 20
-_LETTER = re.compile(r"\W*(?:text|mathrm|textbf|mathbf)?\W*[A-J]\W*")
 
 
 def grade(
-    text: str, gold: str, *, grader: str = "strict", protocol: AnswerProtocol = DEFAULT, decimals: int | None = None
+    text: str, gold: str, *, grader: str = "strict", protocol: AnswerProtocol = DEFAULT, finished: bool = True
 ) -> Verdict:
     """Extract the final answer of a response and compare it with the gold answer.
 
-    `grader` is a name in `GRADERS`. `decimals` is the number of places to which the task asks to round (strict only).
+    `grader` is a name in `GRADERS`; `finished` is false for a response that ended by length.
     """
-    return grade_answer(read_answer(text, gold, protocol), gold, grader=grader, decimals=decimals)
+    return grade_answer(read_answer(text, gold, protocol, finished=finished), gold, grader=grader)
 
 
-def grade_answer(answer: str | None, gold: str, *, grader: str = "strict", decimals: int | None = None) -> Verdict:
+def grade_answer(answer: str | None, gold: str, *, grader: str = "strict") -> Verdict:
     """The verdict on an answer that was extracted before; None is no answer."""
     if answer is None or not answer.strip():
         return _NO_ANSWER
-    decision = decide(gold, answer, decimals) if grader == "strict" else named(grader).decide(gold, answer)
+    decision = named(grader).decide(gold, answer)
     return _verdict(decision, answer)
 
 
-def read_answer(text: str, gold: str, protocol: AnswerProtocol = DEFAULT) -> str | None:
-    """The final answer; where the gold is a choice letter and nothing is boxed, a letter is looked for first."""
-    if protocol is DEFAULT and len(gold) < 30 and _LETTER.fullmatch(gold) and not boxes(text):
-        found = extract_answer(text, CHOICE)
-        if found is not None:
-            return found
-    return extract_answer(text, protocol)
+def read_answer(text: str, gold: str, protocol: AnswerProtocol = DEFAULT, *, finished: bool = True) -> str | None:
+    """The final answer of a response; None if there is none.
+
+    `finished` is false for a response that ended by length: it has no answer but one that it marked. Where the gold is
+    a choice, letters are looked for first and nothing is guessed; where it has several parts and as many boxes stand in
+    the response, they are its answer.
+    """
+    if protocol is not DEFAULT:
+        return extract_answer(text, protocol, marked_only=not finished)
+    if len(gold) < 300 and _is_choice(gold):
+        found = extract_answer(text, CHOICE, marked_only=True)
+        return found if found is not None else extract_answer(text, DEFAULT, marked_only=True)
+    if "," in gold and text.count("boxed") > 1 and (parts := _boxed_parts(text, gold)) is not None:
+        return parts
+    return extract_answer(text, DEFAULT, marked_only=not finished)
+
+
+@lru_cache(maxsize=4096)
+def _is_choice(gold: str) -> bool:
+    normal = normalize(gold)
+    return gold_choice(normal) is not None or letters(normal) is not None
+
+
+def _boxed_parts(text: str, gold: str) -> str | None:
+    """The boxes of a response as one list, where each holds one part and the gold has as many parts."""
+    found = [content.strip() for _, _, content in boxes(text.rpartition("</think>")[2])]
+    if len(found) != len(arguments(gold)) or any(len(arguments(content)) > 1 for content in found):
+        return None
+    return ", ".join(found)
 
 
 def grade_many(
@@ -52,15 +77,19 @@ def grade_many(
     *,
     grader: str = "strict",
     protocol: AnswerProtocol = DEFAULT,
+    finished: Sequence[bool] | None = None,
     num_workers: int | None = None,
 ) -> list[Verdict]:
-    """Grade `texts[i]` against `golds[i]` for every i, in order.
+    """Grade `texts[i]` against `golds[i]` for every i, in order; `finished[i]` is false where a text ended by length.
 
     Equal pairs are decided once. What strings and plain numbers leave open goes to worker processes where it is much;
     `num_workers` is at most how many, by default one for each core this process may use.
     """
     chosen = named(grader)
-    answers = [read_answer(text, gold, protocol) for text, gold in zip(texts, golds, strict=True)]
+    ended = [True] * len(texts) if finished is None else finished
+    answers = [
+        read_answer(text, gold, protocol, finished=end) for text, gold, end in zip(texts, golds, ended, strict=True)
+    ]
     pairs = dict.fromkeys(
         (gold, answer) for gold, answer in zip(golds, answers, strict=True) if answer is not None and answer.strip()
     )

@@ -76,6 +76,7 @@ _TOKEN = re.compile(
     r"|\\begin ?\{(?P<begin>[a-zA-Z]+\*?)\}(?:\[\w\])?(?:\{[lcr| ]*\})?"
     r"|\\end ?\{(?P<end>[a-zA-Z]+\*?)\}"
     r"|\\math(?:bb|bf) ?\{?(?P<blackboard>[RZNQC])\}?(?P<sign>[\^_]\{?[+*-]\}?)?"
+    r"|\\ket ?\{(?P<ket>[^{}]*)\}"
     r"|\\(?P<command>[a-zA-Z]+)"
     r"|(?P<symbol>\\\\|\\[{}$]|<=|>=|!=|==|<>|\*\*|[-+*/=<>^_(){}\[\],;:|&!'%~])"
     r"|(?P<letters>[A-Za-z]+)"
@@ -140,6 +141,8 @@ def _tokens(kind: str, match: re.Match[str], spaced: bool, previous: Token | Non
         return _text(text, previous)
     if kind == "blackboard":
         return [Token("name", "bb" + text + re.sub(r"[\^_{}]", "", match["sign"] or ""), spaced)]
+    if kind == "ket":
+        return [Token("name", "ket " + text, spaced)]
     if kind == "command":
         return [Token("command", FUNCTIONS.get(text, text), spaced)]
     if kind == "symbol":

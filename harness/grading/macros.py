@@ -39,7 +39,7 @@ def read_command(parser: Grammar) -> Node:
         return _delimited(parser, name)
     if name in _GREEK:
         return _greek(parser, name)
-    if name in {"overline", "bar", "widetilde", "tilde", "underline", "conj", "dot", "ddot"}:
+    if name in {"overline", "bar", "widetilde", "tilde", "underline", "conj", "dot", "ddot", "hat", "widehat"}:
         return _accent(parser, name)
     if name in {"angle", "triangle", "measuredangle", "odot", "square"}:
         inner = parser.power()
@@ -104,6 +104,8 @@ def _function(parser: Grammar, name: str) -> Node:
     if name == "exp" and parser.current.kind in {"number"}:
         return Node("pow", (Node("const", (), "e"), parser.primary()))
     inner = _function_argument(parser)
+    if inner.op == "paren" and inner.value != ("(", ")"):
+        raise ParseError("brackets that do not match")
     arguments = inner.args if inner.op in {"paren", "list"} else (inner,)
     if exponent in (_MINUS_ONE, Node("neg", (Node("num", (), Fraction(1)),))) and name in {
         "sin", "cos", "tan", "cot", "sec", "csc", "sinh", "cosh", "tanh",
@@ -210,7 +212,8 @@ def _delimited(parser: Grammar, name: str) -> Node:
 
 def _greek(parser: Grammar, name: str) -> Node:
     name += parser.decoration()
-    if name.split("_")[0] in {"phi", "psi", "Phi", "Psi"} and parser.current.text == "(":
+    of_zero = [parser.peek(i).text for i in range(3)] == ["(", "0", ")"]
+    if of_zero or (name.split("_")[0] in {"phi", "psi", "Phi", "Psi"} and parser.current.text == "("):
         parser.advance()
         inner = parser.answer()
         parser.expect(")")
@@ -220,13 +223,26 @@ def _greek(parser: Grammar, name: str) -> Node:
 
 def _accent(parser: Grammar, name: str) -> Node:
     inner = parser.argument()
-    if inner.op == "num" and inner.value == 0:
+    if inner.op == "num" and (inner.value == 0 or name == "conj"):
         return inner
     if inner.op in {"num", "dec"}:
         raise ParseError("line over a number")
+    if name in {"hat", "widehat"} and (inner in _AXES or inner.op == "mul"):
+        return inner
     if name in {"overline", "bar", "conj"}:
-        return Node("func", (inner,), "conj")
+        return inner if _is_segment(inner) else Node("func", (inner,), "conj")
+    if inner.op == "sym":
+        return Node("sym", (), f"{name.removeprefix('wide')} {inner.value}{parser.decoration()}")
     return Node("call", (inner,), name)
+
+
+_AXES = {Node("const", (), "i"), Node("sym", (), "j"), Node("sym", (), "k")}
+"""Letters that name the unit vectors of the axes, with or without a hat."""
+
+
+def _is_segment(node: Node) -> bool:
+    r"""`\overline{AB}` is a segment and its length, not a complex conjugate."""
+    return node.op == "mul" and all(_is_segment(a) or (a.op == "sym" and str(a.value)[0].isupper()) for a in node.args)
 
 
 def _operator(parser: Grammar) -> Node:

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from fractions import Fraction
-
 from harness.grading import relations
 from harness.grading.exact import rational
 from harness.grading.expression import Node, walk
@@ -27,15 +25,11 @@ class Members:
         if {gold.op, answer.op} == {"paren", "set"}:
             members, pair = (gold, answer) if gold.op == "set" else (answer, gold)
             return len(members.args) == 1 and members.args[0].op == "paren" and self.same(members.args[0], pair)
-        for a, b in ((gold, answer), (answer, gold)):
-            if (
-                a.op == "list"
-                and (value := _decimal_comma(a)) is not None
-                and rational(b) is not None
-                and b.op != "num"
-                and value.denominator > 10
-            ):
-                return rational(b) == value
+        parameters = [{m for m in node.args if _integer_condition(m)} for node in (gold, answer)]
+        if parameters[0] and parameters[1] and parameters[0] != parameters[1]:
+            return False
+        if (named := self.dealt_out(gold, answer)) is not None:
+            return named
         gold_items, answer_items = self.items(gold), self.items(answer)
         if (
             len(gold_items) != len(answer_items)
@@ -43,6 +37,8 @@ class Members:
             and "paren" not in {gold.op, answer.op}
         ):
             gold_items, answer_items = self.once(gold_items), self.once(answer_items)
+        if gold.op == answer.op == "list" and len(gold.args) == len(answer.args) and _repeats(gold, answer):
+            gold_items, answer_items = gold.args, answer.args
         if max(len(gold_items), len(answer_items)) > MAX_ITEMS:
             return False
         if gold.op == "paren" and answer.op == "paren":
@@ -56,6 +52,19 @@ class Members:
             return self.pairwise(gold_items, answer_items)
         self.rule = "set" if "set" in {gold.op, answer.op} else "list"
         return self.named_items(gold_items, answer_items)
+
+    def dealt_out(self, gold: Node, answer: Node) -> bool | None:
+        """`-2,-2` for `a=-2,b=-2`: values in the order of the other side's names; None unless one side has names."""
+        if not (gold.op == answer.op == "list") or len(gold.args) != len(answer.args):
+            return None
+        labels = [[relations.split_label(item) for item in node.args] for node in (gold, answer)]
+        names = [[name for name, _ in side] for side in labels]
+        for named, bare in ((0, 1), (1, 0)):
+            if set(names[bare]) == {None} and None not in names[named] and len(set(names[named])) == len(gold.args):
+                if len({_letter(name) for name in names[named]}) == 1:
+                    return None  # `x_1=1, x_2=2` in any order
+                return all(self.same(g[1], a[1]) for g, a in zip(labels[0], labels[1], strict=True))
+        return None
 
     def items(self, node: Node) -> tuple[Node, ...]:
         r"""The members of a collection, `\pm` written out, a tuple of names dealt out over a tuple of values."""
@@ -112,7 +121,7 @@ class Members:
         subscripted = [any("_" in str(n.value) for n in side if n is not None) for side in names]
         if letters[0] == letters[1] and len(letters[0]) == 1 and subscripted[0] != subscripted[1]:
             return self.unordered(tuple(values[0]), tuple(values[1]))  # `x_1=1, x_2=2` and `x=1, x=2`
-        if all(shared) and (one_sided[0] or one_sided[1] or _partial(names)):
+        if all(shared) and (one_sided[0] != one_sided[1] or (_partial(names) and not _contradict(names))):
             return self.unordered(tuple(values[0]), tuple(values[1]))
         return False
 
@@ -120,7 +129,8 @@ class Members:
         """Two tuples or intervals: brackets count where they can mean open and closed ends."""
         if len(gold.args) != len(answer.args):
             return False
-        if len(gold.args) == 2 and _ends(gold) != _ends(answer):
+        ends = _ends(gold), _ends(answer)
+        if ends[0] != ends[1] and (len(gold.args) == 2 or not all(_ends_match(n) for n in (gold, answer))):
             return False
         self.rule = "interval" if gold.value[0] != gold.value[1] and "[" in gold.value else "tuple"
         return self.pairwise(gold.args, answer.args)
@@ -162,15 +172,6 @@ def _ends_match(node: Node) -> bool:
     return node.op != "paren" or node.value in {("(", ")"), ("[", "]"), ("<", ">")}
 
 
-def _decimal_comma(node: Node) -> Fraction | None:
-    """`1,22` as some countries write 1.22; `1,2` is rather a list of two."""
-    parts = [rational(arg) for arg in node.args]
-    if len(parts) != 2 or any(p is None or p.denominator != 1 for p in parts) or node.value != ",":
-        return None
-    whole, places = int(parts[0] or 0), int(parts[1] or 0)
-    return Fraction(f"{whole}.{places}") if places >= 0 and whole and len(str(places)) != 3 else None
-
-
 def _integer_condition(node: Node) -> bool:
     """`k \\in \\mathbb{Z}` behind an answer says what the parameter is and is no answer itself."""
     return (
@@ -204,6 +205,20 @@ def _distinct(items: list[Node]) -> list[Node]:
 
 def _letter(node: Node | None) -> str:
     return str(node.value).partition("_")[0] if node is not None and node.op == "sym" else repr(node)
+
+
+def _repeats(*nodes: Node) -> bool:
+    """Whether a list holds a number twice."""
+    values = [[rational(arg) for arg in node.args] for node in nodes]
+    return any(None not in side and len(set(side)) < len(side) for side in values)
+
+
+def _contradict(names: list[list[Node | None]]) -> bool:
+    """Whether both sides bear a name and not the same."""
+    first, second = ({name for name in side if name is not None} for side in names)
+    if any(all(n.op == "sym" and "_" not in n.value for n in side) for side in (first, second)):
+        return bool(first and second) and {_letter(name) for name in first} != {_letter(name) for name in second}
+    return bool(first and second) and first != second
 
 
 def _partial(names: list[list[Node | None]]) -> bool:

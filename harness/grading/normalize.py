@@ -9,9 +9,9 @@ import re
 import unicodedata
 from functools import lru_cache
 
-from harness.grading import spellings
-from harness.grading.brackets import matching_brace
-from harness.grading.extract import boxes, last_boxes
+from harness.grading import programs, spellings
+from harness.grading.brackets import boxes, matching_brace
+from harness.grading.extract import last_boxes
 from harness.grading.vocabulary import CHARACTERS, DROPPED, KNOWN, SUBSCRIPTS, SUPERSCRIPTS, SYNONYMS, VULGAR
 
 _SPACES = {"quad", "qquad", " ", ",", ";", ":", "!", "~", "enspace", "thinspace", "space", "hspace", "hskip", "/", "\n"}
@@ -25,6 +25,8 @@ _OPENING = re.compile(
 _BUILDER = re.compile(r"\{\s*\(?[a-zA-Z](?:\s*,\s*[a-zA-Z]\s*\))?[^{}|:]{0,20}(?:[|:]|\\mid|\\vert)")
 _COMMAND = re.compile(r"\\([a-zA-Z]+\*?|.|\n)\s*", re.DOTALL)
 _TEXT = re.compile(rf"\\(?:{_TEXT_COMMANDS})\s*\{{([^{{}}]*)\}}")
+_SIDE_BY_SIDE = re.compile(r"(?<=[\w})])\s*\\q?quad\s*(?=\\?[A-Za-z]+(?:_\w|\([a-z]\))?\s*=)")
+"""The wide space between two equations."""
 _DELIMITERS = (("$$", "$$"), ("$", "$"), (r"\(", r"\)"), (r"\[", r"\]"), ("**", "**"), ("`", "`"), ("```", "```"))
 
 MAX_LENGTH = 4000
@@ -36,7 +38,7 @@ def normalize(text: str) -> str:
     """The normal form of an answer."""
     if len(text) > MAX_LENGTH:
         return text.strip()
-    text = unwrap(from_unicode(text))
+    text = programs.from_program(unwrap(from_unicode(text)))
     text = spellings.before_commands(text)
     if "\\\\" in text and "\\begin" not in text:
         text = re.sub(r"\\\\(?=[a-zA-Z{}%$])", r"\\", text)
@@ -49,7 +51,10 @@ def normalize(text: str) -> str:
     text = re.sub(r"(\d)\\[,!;:]\s*(?=\d{3}(?!\d))", r"\1", text)
     text = re.sub(r"\\(?:hspace|vspace|label|phantom|tag)\*?\s*\{[^{}]*\}", " ", text)
     text = re.sub(r"\\(?:color|textcolor)\s*\{[^{}]*\}", " ", text)
-    text = spellings.repeating(_COMMAND.sub(_command, text))
+    text = _SIDE_BY_SIDE.sub(",", text)
+    text = spellings.repeating(_COMMAND.sub(_command, spellings.vectors(text)))
+    text = re.sub(r"(?<![A-Za-z\\])([a-zA-Z])\{\s*(\([^{}()]*\))\s*\}", r"\1\2", text)  # `f{\left(x\right)}`
+    text = spellings.kets(re.sub(r"\^\s*\{?\s*('+)\s*\}?", r"\1", text))
     text = re.sub(r"^(?:Rs|INR|USD|EUR|GBP|RMB)\.?\s*(?=\\?\$?\d)", "", text)
     text = re.sub(r"(?:\{\}_\{?(\d+)\}?\s*C_\{?(\d+)\}?|C_\{?(\d+)\}?\^\{?(\d+)\}?)", _binomial, text)
     text = re.sub(r"^\s*(\d+)\s*(?:\bto\b|\\text ?\{\s*to\s*\})\s*(\d+)\s*$", r"\1:\2", text)
@@ -69,11 +74,10 @@ def normalize(text: str) -> str:
     text = re.sub(r"\^\s*\{?\s*\\circ\s*\}?|\\degree\b|\^\s*\\degree\b|\\circ\b(?=\s*(?:$|[,)\]}]))", r"\\deg ", text)
     text = re.sub(r"(?<=\d)\s*\\deg\s*(?=\d+\s*')", r"\\deg ", text)
     text = re.sub(r"\(\s*(?:\\bmod|mod)\s*([^()]*)\)", r"\\pmod{\1}", text)
-    text = re.sub(
-        r"(?<=\S)[,\s]*(?:\\forall|\\text\{\s*(?:for (?:all|any|every|some)|where)\b).*$|^\s*\\approx\b", "", text
-    )
+    text = re.sub(r"^\s*\\approx\b", "", text)
     text = re.sub(r"\s+", " ", text).strip()
     text = re.sub(r" ?([-+*/=<>^_(){}\[\],;|&]) ?", r"\1", text)
+    text = re.sub(r"(?<![A-Za-z])([A-Za-z])\^(\d|\{[^{}]*\})_(\w|\{\w+\})", r"\1_\3^\2", text)  # `v^2_0`
     return spellings.units_of_letters(unwrap(text))
 
 
@@ -181,6 +185,8 @@ def unwrap(text: str) -> str:
 def _boxed_text(text: str, found: list[tuple[int, int, str]]) -> str:
     """The boxes of a text that holds some: what stands in front and behind them counts if it is mathematics."""
     (start, _, _), (_, end, _) = found[0], found[-1]
+    if len(found) == 1 and re.match(r"[\s$.,]*\\text\s*\{[^{}]*(?:\b(?:for|where|if)\b|其中)", text[end:]):
+        return text[:start] + found[0][2] + text[end:]  # a condition belongs to the answer
     around = text[:start] + " " + text[end:]
     if len(found) == 1 and re.fullmatch(
         r"[\s$.,]*(?:\\?%|\\text\s*\{[^{}]*\}|percent|pct|\\(?:in|cup|cap)|[a-z]|=|[\s$.,])*", around
@@ -192,6 +198,7 @@ def _boxed_text(text: str, found: list[tuple[int, int, str]]) -> str:
 def _math_delimiters(text: str) -> str:
     r"""Drop the delimiters of formulas inside the text; a lone `$` in front of a number is a currency sign."""
     text = re.sub(r"(?<!\\)\\[()\[\]]", " ", text)
+    text = re.sub(r"(?<!\\)\$\s+\$(?=\s*\\?[A-Za-z]\w*(?:_\{?\w+\}?)?(?:\([a-z]\))?\s*=)", "$, $", text)
     signs = [m.start() for m in re.finditer(r"(?<!\\)\$", text)]
     if len(signs) % 2:
         first = next((i for i in signs if re.match(r"\s*-?\.?\d", text[i + 1 :])), None)

@@ -6,9 +6,11 @@ accident of probability about 10**-30 (Schwartz-Zippel for polynomials). Every o
 
 from __future__ import annotations
 
+import math
 import threading
 import zlib
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from fractions import Fraction
 from functools import lru_cache
 from typing import Any
 
@@ -20,6 +22,14 @@ DIGITS = 50
 MAX_DIGITS = 1500
 MAX_BITS = 10_000_000
 """Binary exponent beyond which no value is followed."""
+WIDE_SAMPLES = 64
+"""Points at which trees of several variables are compared where they bend or jump."""
+_SMALL = 60
+"""The largest sample where a variable counts terms or factors."""
+_INTEGERS = (*range(13), -1, -2, -3, -7, 16, 23, 50, 81, 97, 100, 128, 240, 365, 1000, 4096, -12, -40, -365)
+_FRACTIONS = tuple(
+    Fraction(f) for f in ("1/3", "7/5", "-2/7", "5/2", "-17/3", "317/10", "-632/10", "1087/5", "-9/8", "-40001/7")
+)
 _LOCAL = threading.local()
 
 
@@ -40,14 +50,25 @@ def context(digits: int) -> Any:
 class Evaluator:
     """Evaluates trees at one point."""
 
-    def __init__(self, digits: int = DIGITS, point: int = 0, signs: str = "+", log10: bool = False) -> None:
+    def __init__(
+        self,
+        digits: int = DIGITS,
+        point: int = 0,
+        signs: str = "+",
+        log10: bool = False,
+        sample: Mapping[str, Fraction] | None = None,
+    ) -> None:
         self.mp = context(digits)
-        self.point = point
+        self.point = point if sample is None else zlib.crc32(repr(sorted(sample.items())).encode())
         self.signs = signs
         self.log10 = log10
         self.lost_bits = 0
         """Bits by which an addend was larger than what it was added to: agreement means nothing below them."""
-        self.bound: dict[str, Any] = {}
+        self.bound: dict[str, Any] = {
+            name: self.mp.mpf(value.numerator) / value.denominator for name, value in (sample or {}).items()
+        }
+        self.cancelled = False
+        """Whether two addends left nothing but rounding, or a difference too small for these digits."""
         self.inside_calculus = False
         self.used_quadrature = False
         """Whether an integral or limit was taken by numbers, good to few digits where it is singular at an end."""
@@ -79,10 +100,15 @@ class Evaluator:
     def symbol(self, node: Node) -> Any:
         if node.value in self.bound:
             return self.bound[node.value]
-        seed = zlib.crc32(f"{node.value}/{self.point}".encode())
+        name, _, index = str(node.value).partition("_")
+        if index in self.bound:  # a term of a sequence
+            name += f"_{self.mp.nstr(self.bound[index], 12)}"
+        seed = zlib.crc32(f"{name if index in self.bound else node.value}/{self.point}".encode())
         value = self.mp.mpf(seed) / 2**32 * 1.5 + 0.3
         if self.signs == "-" or (self.signs == "?" and seed & 1):
             value = -value
+        if self.signs == "z":
+            value = self.mp.mpc(value, self.mp.mpf(zlib.crc32(f"{node.value}|{self.point}".encode())) / 2**32 + 0.2)
         if self.signs == "int":
             value = self.mp.mpf(2 + seed % 7)
         return value
@@ -94,8 +120,8 @@ class Evaluator:
         return {"pi": +mp.pi, "e": +mp.e, "i": mp.mpc(0, 1), "inf": mp.inf}[node.value]
 
     def call(self, node: Node) -> Any:
-        """An unknown function: some fixed smooth function of its arguments, another one for every name."""
-        seed = zlib.crc32(str(node.value).encode()) % 1000 + 1
+        """An unknown function: some smooth function of its arguments, another one for every name and point."""
+        seed = zlib.crc32(f"{node.value}/{self.point}".encode()) % 1000 + 1
         total = self.mp.mpf(seed) / 7
         for place, arg in enumerate(node.args):
             total += (place + 2) * self.mp.sin(self.value(arg) * (seed % 13 + 1) / 9 + seed)
@@ -107,7 +133,9 @@ class Evaluator:
             other = self.value(arg)
             if total and other and not self.inside_calculus and not self.mp.isinf(total) and not self.mp.isinf(other):
                 self.lost_bits = max(self.lost_bits, abs(self.mp.mag(total) - self.mp.mag(other)))
-            total = total + other
+            before, total = total, total + other
+            if other and abs(total) < abs(before) * self.mp.mpf(10) ** (20 - self.mp.dps):
+                self.cancelled = True
         return total
 
     def power(self, base: Node, exponent: Node) -> Any:
@@ -167,8 +195,8 @@ class Evaluator:
             "conj": mp.conj,
             "sgn": mp.sign,
             "arg": mp.arg,
-            "floor": mp.floor,
-            "ceil": mp.ceil,
+            "floor": lambda v: mp.floor(self.snapped(v)),
+            "ceil": lambda v: mp.ceil(self.snapped(v)),
         }
         if name in simple:
             return simple[name](value)
@@ -187,13 +215,20 @@ class Evaluator:
         return self.mp.det(self.mp.matrix([[self.value(cell) for cell in row] for row in rows]))
 
     def modulo(self, a: Node, b: Node) -> Any:
-        return self.value(a) % self.value(b)
+        return self.snapped(self.value(a)) % self.snapped(self.value(b))
+
+    def snapped(self, value: Any) -> Any:
+        """An integer that rounding has missed, as in the floor of `\\log_2 8`."""
+        nearest = self.mp.nint(self.mp.re(value))
+        near = abs(value - nearest) <= self.mp.mpf(10) ** (10 - self.mp.dps) * (1 + abs(value))
+        return nearest if near else value
 
     def common(self, name: str, args: tuple[Node, ...]) -> Any:
-        """gcd and lcm of different variables, as of polynomials: 1 and their product."""
-        if any(arg.op != "sym" for arg in args) or len(set(args)) != len(args):
+        """gcd and lcm of integers."""
+        values = [self.snapped(self.value(arg)) for arg in args]
+        if not all(self.mp.isint(v) for v in values):
             raise Undefined(name)
-        return self.mp.mpf(1) if name == "gcd" else self.mp.fprod(self.value(arg) for arg in args)
+        return self.mp.mpf((math.gcd if name == "gcd" else math.lcm)(*(int(self.mp.re(v)) for v in values)))
 
 
 _INVERSE_SIDES = {
@@ -252,11 +287,66 @@ def real_value(node: Node) -> Any:
     return evaluator.mp.re(value)
 
 
-def agree(a: Node, b: Node, point: int = 0, signs: str = "+", log10: bool = False, digits: int = DIGITS) -> bool:
-    """Whether two trees have the same value at one point. Raises ArithmeticError where that cannot be told."""
-    if digits == DIGITS and _differ_roughly(a, b, point, signs, log10):
+def bends(*nodes: Node) -> bool:
+    """Whether a tree with variables bends or jumps, so that it must be compared far and wide."""
+    return any(_bends(node) for node in nodes)
+
+
+@lru_cache(maxsize=16384)
+def _bends(node: Node) -> bool:
+    return any(
+        (n.op in {"abs", "mod"} or (n.op == "func" and n.value in _JUMPS)) and bool(symbols(n)) for n in walk(node)
+    )
+
+
+_JUMPS = {"floor", "ceil", "max", "min", "gcd", "lcm", "sgn"}
+
+
+def wide_samples(*nodes: Node) -> list[dict[str, Fraction]]:
+    """Points of both signs and several magnitudes, and those beside the constants of the trees, where steps lie.
+
+    The letters i to n stand for integers, and every letter does where a remainder or common divisor is taken.
+    """
+    parts = [n for node in nodes for n in walk(node)]
+    names = sorted(set().union(*(symbols(node) for node in nodes)))
+    written = {abs(n.value if n.op == "num" else n.value[0]) for n in parts if n.op in {"num", "dec"}}
+    constants = sorted((c for c in written if 1 < c <= 10**6), reverse=True)[:6]
+    near = [c for k in constants for c in (k - 1, k, k + 1, 2 * k - 1, 2 * k, 3 * k + 1, -k, -k - 1)]
+    integers = [Fraction(v) for v in (*_INTEGERS, *near) if Fraction(v).denominator == 1]
+    others = [*_FRACTIONS, *(c for c in near if c.denominator > 1), *(k + Fraction(1, 2) for k in constants)]
+    if any(n.op == "func" and n.value in {"gcd", "lcm"} for n in parts):
+        integers = [v for v in integers if v > 0]
+    if any(n.op in {"sum", "prod", "fact", "fact2", "binom", "int"} for n in parts):
+        integers = [v for v in integers if abs(v) <= _SMALL]
+        others = [v for v in others if abs(v) <= _SMALL]
+    whole = any(n.op == "mod" or (n.op == "func" and n.value in {"gcd", "lcm"}) for n in parts)
+    choices = {
+        name: list(dict.fromkeys(integers if whole or name[0] in "ijklmnNMK" else integers + others)) for name in names
+    }
+    if len(names) == 1:
+        return [{names[0]: value} for value in choices[names[0]]]
+    return [
+        {name: values[zlib.crc32(f"{name}|{k}".encode()) % len(values)] for name, values in choices.items()}
+        for k in range(WIDE_SAMPLES)
+    ]
+
+
+def agree(
+    a: Node,
+    b: Node,
+    point: int = 0,
+    signs: str = "+",
+    log10: bool = False,
+    digits: int = DIGITS,
+    sample: Mapping[str, Fraction] | None = None,
+) -> bool:
+    """Whether two trees have the same value at one point. Raises ArithmeticError where that cannot be told.
+
+    A point is the number from which each variable draws its value, or the values themselves in `sample`.
+    """
+    if digits == DIGITS and _differ_roughly(a, b, point, signs, log10, sample):
         return False
-    evaluator = Evaluator(digits, point, signs, log10)
+    evaluator = Evaluator(digits, point, signs, log10, sample)
     mp = evaluator.mp
     x, y = evaluator.value(a), evaluator.value(b)
     if mp.isinf(x) or mp.isinf(y):
@@ -269,13 +359,18 @@ def agree(a: Node, b: Node, point: int = 0, signs: str = "+", log10: bool = Fals
     if difference > size * mp.mpf(10) ** (12 - digits):
         if difference > mp.mpf(10) ** (20 - digits) or digits > DIGITS:
             return False
-        return _vanishes(a, b, point, signs, log10, difference)
+        return _vanishes(a, b, point, signs, log10, sample, difference)
     if evaluator.lost_bits > 60:
         needed = int(evaluator.lost_bits * 0.302) + DIGITS
         if needed > MAX_DIGITS:
             raise TooCostly("digits")
         if digits < needed:
-            return agree(a, b, point, signs, log10, needed)
+            return agree(a, b, point, signs, log10, needed, sample)
+    if evaluator.cancelled and digits == DIGITS and not evaluator.used_quadrature:
+        evaluator = Evaluator(3 * DIGITS, point, signs, log10, sample)
+        x, y = evaluator.value(a), evaluator.value(b)
+        size = max(abs(x), abs(y))
+        return bool(size < mp.mpf(10) ** (20 - 3 * DIGITS) or abs(x - y) <= size * mp.mpf(10) ** -DIGITS)
     return True
 
 
@@ -283,18 +378,28 @@ def _infinite(node: Node) -> bool:
     return node.op == "lim" or (node.op in {"sum", "prod"} and node.args[-1] == Node("const", (), "inf"))
 
 
-def _differ_roughly(a: Node, b: Node, point: int, signs: str, log10: bool) -> bool:
+def _differ_roughly(
+    a: Node, b: Node, point: int, signs: str, log10: bool, sample: Mapping[str, Fraction] | None
+) -> bool:
     """Whether limits and series, costly to many digits, already differ in the first few."""
     if not any(_infinite(n) for node in (a, b) for n in walk(node)):
         return False
     try:
-        return not agree(a, b, point, signs, log10, ROUGH_DIGITS)
+        return not agree(a, b, point, signs, log10, ROUGH_DIGITS, sample)
     except NeedsAlgebra:
         return False
 
 
-def _vanishes(a: Node, b: Node, point: int, signs: str, log10: bool, difference: Any) -> bool:
+def _vanishes(
+    a: Node,
+    b: Node,
+    point: int,
+    signs: str,
+    log10: bool,
+    sample: Mapping[str, Fraction] | None,
+    difference: Any,
+) -> bool:
     """Whether a tiny difference is rounding: with twice the digits rounding shrinks, a true difference stays."""
-    evaluator = Evaluator(2 * DIGITS, point, signs, log10)
+    evaluator = Evaluator(2 * DIGITS, point, signs, log10, sample)
     again = abs(evaluator.value(a) - evaluator.value(b))
     return bool(again < difference * evaluator.mp.mpf(10) ** -(DIGITS // 2))

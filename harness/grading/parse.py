@@ -1,5 +1,7 @@
 """Read the normal form of an answer as a tree: a precedence parser, so that no string is ever evaluated."""
 
+# ruff: noqa: SIM905 - lists of words read best as running text
+
 from __future__ import annotations
 
 import re
@@ -27,9 +29,12 @@ RELATIONS = {
     "notin": "notin",
     "approx": "approx",
     "equiv": "equiv",
-    "sim": "approx",
+    "sim": "sim",
     "subset": "subset",
     "subseteq": "subset",
+    "supset": "supset",
+    "supseteq": "supset",
+    "propto": "propto",
     "parallel": "parallel",
     "perp": "perp",
     "ll": "<<",
@@ -65,7 +70,13 @@ _NOT_FACTORS = {
     "yen",
     "forall",
     "exists",
+    "cross",
+    "propto",
+    "supset",
+    "supseteq",
 }
+_PROSE = set("is are was were not no never if when can cannot does do has have for 是 为 不 当 则".split())
+"""Words that no unit holds: what follows them is a statement."""
 _OPENING_WORDS = {
     "about",
     "approximately",
@@ -116,7 +127,7 @@ def parse(text: str) -> Node:
     """The tree of an answer in normal form. Raises ParseError for prose and for what exceeds the limits."""
     if len(text) > MAX_LENGTH:
         raise ParseError("too long")
-    if numeral := re.fullmatch(r"\(?(\d[0-9A-F]*[A-F][0-9A-F]*)\)?_\{?(\d+)\}?", text):
+    if numeral := re.fullmatch(r"\(?((?=[A-F]*\d)(?=\d*[A-F])[0-9A-F]+)\)?_\{?(1[1-6])\}?", text):
         return Node("based", (), (numeral[1], numeral[2]))
     if "\\implies" in text:
         text = text.rsplit("\\implies", 1)[1]
@@ -201,6 +212,8 @@ class Parser(Cursor):
             return Node("modular", (value, self.argument()))
         if not phrase:
             return value
+        if _PROSE & {word.lower() for text in phrase for word in text.split()}:
+            raise ParseError("words that are no unit")
         unit = re.sub(r"\s*\^\s*", "^", " ".join(phrase)).strip()
         if self.current.kind == "number" and self.peek().kind == "word":
             rest = self.quantity()
@@ -257,6 +270,11 @@ class Parser(Cursor):
                 self.advance()
                 other = self.denominator() if token.text == "/" else self.signed()
                 node = Node({"*": "mul", "/": "div", "bmod": "mod"}[token.text], (node, other))
+            elif token.text == "cross" and token.kind == "command":
+                self.advance()
+                node = Node("call", (node, self.signed()), "cross")
+            elif token.kind == "number" and self.tokens[self.position - 1].text == ")":
+                node = Node("mul", (node, self.power()))
             elif self.starts_factor():
                 node = self.juxtapose(node, self.power())
             else:
@@ -386,10 +404,14 @@ class Parser(Cursor):
         """Degrees, with minutes and seconds of arc where they follow; a scale such as C behind the sign is a unit."""
         if self.current.kind in {"name", "word"} and self.current.text in {"C", "F"}:
             return Node("unit", (node,), {"C": "celsius", "F": "fahrenheit"}[self.advance().text])
-        if self.current.kind == "number" and self.peek().text == "'":
-            minutes = self.primary()
-            self.advance()
-            node = Node("add", (node, Node("div", (minutes, Node("num", (), Fraction(60))))))
+        for marks, size in ((1, 60), (2, 3600)):
+            if self.current.kind == "number" and [self.peek(i).text == "'" for i in (1, marks, marks + 1)] == [
+                True, True, False,
+            ]:  # fmt: skip
+                part = self.primary()
+                for _ in range(marks):
+                    self.advance()
+                node = Node("add", (node, Node("div", (part, Node("num", (), Fraction(size))))))
         return Node("deg", (node,))
 
     def primary(self) -> Node:
@@ -470,6 +492,9 @@ class Parser(Cursor):
     def is_call(self, name: str) -> bool:
         """Whether `name(` opens the argument of a function rather than a factor."""
         plain = name.rstrip("'").partition("_")[0]
+        number = self.peek(1).text if self.peek(2).text == ")" else ""
+        if number == "0" or (number.isdigit() and ("_" in name or plain == "P")):  # no product is written so
+            return True
         if plain in _CALLED or name.endswith(("^{-1}", "'")):
             return True
         level, commas, end = 0, 0, self.position
@@ -482,12 +507,12 @@ class Parser(Cursor):
         if commas:
             return True
         following = self.tokens[min(end + 1, len(self.tokens) - 1)]
-        return (
-            plain in _CALLED_ALONE
-            and end == self.position + 2
-            and (following.kind == "stop" or following.text in {"=", "<", ">"})
-            and self.position == 1
-        )
+        opens = self.position == 1 or self.tokens[self.position - 2].text in _SEPARATORS
+        if end != self.position + 2 or not opens:
+            return False
+        if following.text == "=" and self.peek().kind == "name":
+            return True
+        return plain in _CALLED_ALONE and (following.kind == "stop" or following.text in {"=", "<", ">"})
 
     def group(self) -> Node:
         """Braces that only group; a list inside stays a list."""

@@ -10,15 +10,20 @@ from harness.grading.expression import Node
 from harness.grading.matrices import as_matrix
 from harness.grading.members import Members
 from harness.grading.numeric import symbols
-from harness.grading.units import conversion
+from harness.grading.units import conversion, read_unit
 
 
 class Quantities(Members):
     """Comparison of what carries more than a value, as part of `Comparison`."""
 
+    def differ_in_working(self, gold: Node, answer: Node) -> bool:
+        raise NotImplementedError
+
     def matrix(self, gold: Node, answer: Node) -> bool:
         """Matrices entry by entry; a column or row of numbers may be written as a tuple."""
         if gold.op == "rel" or answer.op == "rel":
+            if self.differ_in_working(gold, answer):
+                return False
             (name_g, gold), (name_a, answer) = relations.split_label(gold), relations.split_label(answer)
             if name_g is not None and name_a is not None and name_g != name_a:
                 return False
@@ -57,6 +62,8 @@ class Quantities(Members):
             unit_g = unit_a = ""
         if ("pct" in {value_g.op, value_a.op}) and value_g.op != value_a.op:
             return False  # a percent sign and another unit contradict each other
+        if bool(unit_g) != bool(unit_a) and read_unit(unit_g or unit_a)[2] and _is_name(value_g if unit_g else value_a):
+            return False  # words behind a letter are no unit
         factor = conversion(unit_g, unit_a)
         if factor is None:
             return False
@@ -73,6 +80,9 @@ class Quantities(Members):
             return False
         if all(_like_a_time(n) for n in (gold, answer)):
             return [rational(a) for a in gold.args] == [rational(a) for a in answer.args]
+        numbers = [[rational(arg) for arg in node.args] for node in (gold, answer)]
+        if None not in numbers[0] + numbers[1]:
+            return _proportional(*numbers)  # type: ignore[arg-type]
         first_g, first_a = gold.args[0], answer.args[0]
         return all(
             self.same(Node("mul", (a, first_a)), Node("mul", (b, first_g)))
@@ -128,6 +138,16 @@ def _trailing_unit(node: Node) -> tuple[Node, str]:
         unit = f"{'/' if value.op == 'div' else ''} {base.value}^{power} {unit}"
         value = value.args[0]
     return (value, unit) if unit and not symbols(value) else (node, "")
+
+
+def _proportional(gold: list[Fraction], answer: list[Fraction]) -> bool:
+    """Whether one row of numbers is the other times a positive factor."""
+    factor = next((a / g for g, a in zip(gold, answer, strict=True) if g), None)
+    return factor is not None and factor > 0 and all(a == factor * g for g, a in zip(gold, answer, strict=True))
+
+
+def _is_name(node: Node) -> bool:
+    return node.op in {"sym", "const", "call"}
 
 
 def _like_a_time(node: Node) -> bool:

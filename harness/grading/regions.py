@@ -39,7 +39,16 @@ def is_region(node: Node) -> bool:
         )
     if node.op == "rel":
         return all(op in {"<", "<=", ">", ">=", "!=", "in", "notin"} for op in node.value)
+    if node.op == "list" and node.value == "or" and any(is_region(arg) for arg in node.args):
+        return all(is_region(arg) or _is_point(arg) for arg in node.args)
+    if node.op == "list" and any(arg.op == "builder" for arg in node.args):
+        return False
     return node.op == "list" and bool(node.args) and all(is_region(arg) for arg in node.args)
+
+
+def _is_point(node: Node) -> bool:
+    """`x = 1` beside conditions on x."""
+    return node.op == "rel" and node.value == ("=",) and node.args[0].op == "sym" and not symbols(node.args[1])
 
 
 def _infinite(node: Node) -> bool:
@@ -99,9 +108,9 @@ def _pieces(node: Node) -> list[Piece]:
     match node.op:
         case "paren" if len(node.args) == 2 and node.value[0] != "<":
             low, high = (real_value(arg) for arg in node.args)
-            if low > high:
-                raise NoRegion("ends in the wrong order")
             opening, closing = node.value
+            if low > high or (low == high and (opening, closing) != ("[", "]")):
+                raise NoRegion("ends in the wrong order")
             return [Piece(low, high, opening == "[", closing == "]")]
         case "set":
             if Node("const", (), "empty") in node.args:
@@ -150,11 +159,11 @@ def _builder(node: Node) -> list[Piece]:
 
 def _conditions(node: Node) -> list[Piece]:
     """Several conditions: alternatives behind "or"; behind commas and "and" all of them, if that leaves anything."""
+    if len({frozenset(symbols(arg)) for arg in node.args if arg.op == "rel"}) > 1:
+        raise NoRegion("several variables")
     parts = [region(arg) for arg in node.args]
     if node.value == "or" or any(arg.op != "rel" for arg in node.args):
         return [piece for part in parts for piece in part]
-    if len({frozenset(symbols(arg)) for arg in node.args}) != 1:
-        raise NoRegion("several variables")
     common = _intersection(parts)
     return common or [piece for part in parts for piece in part]
 

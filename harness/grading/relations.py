@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from fractions import Fraction
 from typing import Any
 
 from harness.grading.calculus import NeedsAlgebra
 from harness.grading.expression import Node, TooCostly
-from harness.grading.numeric import Evaluator, Undefined, symbols
+from harness.grading.numeric import DIGITS, MAX_DIGITS, Evaluator, Undefined, bends, context, symbols, wide_samples
 from harness.grading.regions import FLIPPED
 from harness.grading.values import Undecided
 
 _ZERO = Node("num", (), Fraction(0))
 _POINTS = 4
+_OF_MATRICES = {Node("num", (), Fraction(-1)), Node("neg", (Node("num", (), Fraction(1)),)), Node("sym", (), "T")}
 
 
 def is_label(node: Node) -> bool:
@@ -26,6 +28,8 @@ def is_label(node: Node) -> bool:
             return all(_segment(arg) for arg in node.args)
         case "abs" | "group":
             return is_label(node.args[0])
+        case "pow":  # an inverse or transposed matrix
+            return _segment(node.args[0]) and node.args[1] in _OF_MATRICES
         case "func":
             return len(node.args) == 1 and (
                 _segment(node.args[0]) or (node.value != "conj" and node.args[0].op == "sym")
@@ -33,7 +37,7 @@ def is_label(node: Node) -> bool:
         case "div" | "ratio":
             return all(_segment(arg) for arg in node.args)
         case "paren":
-            return all(is_label(arg) for arg in node.args)
+            return node.value == ("(", ")") and all(is_label(arg) for arg in node.args)
     return False
 
 
@@ -94,12 +98,16 @@ def same_equation(gold: Node, answer: Node) -> bool:
     if symbols(a) != symbols(b) and not (symbols(a) and symbols(b)):
         return False
     ratio = _constant_ratio(a, b)
+    if ratio is not None and _is_identity(a):
+        return _constant_ratio(gold.args[0], answer.args[0]) == 1
     if ratio is not None:
         return ratio != 0
     above_a, above_b = _over_common_denominator(a)[0], _over_common_denominator(b)[0]
     ratio = _constant_ratio(above_a, above_b)
     if ratio is not None:
         return ratio != 0
+    if bends(a, b):
+        return False
     return _vanish_together(above_a, above_b) and _vanish_together(above_b, above_a)
 
 
@@ -114,36 +122,61 @@ def same_inequality(gold: Node, answer: Node) -> bool:
     return bool(op_b == (op_a if ratio.real > 0 else FLIPPED[op_a]))
 
 
-def _values(a: Node, b: Node, point: int, signs: str = "?") -> tuple[Any, Any]:
-    evaluator = Evaluator(point=point, signs=signs)
-    return evaluator.value(a), evaluator.value(b)
+def _values(a: Node, b: Node, point: int, sample: Mapping[str, Fraction] | None) -> tuple[Any, Any, int]:
+    """Both values at one point, and the digits they have: as many as their addends differ in size, and 50 more."""
+    evaluator = Evaluator(point=point, signs="?", sample=sample)
+    values = evaluator.value(a), evaluator.value(b)
+    if evaluator.lost_bits <= 60:
+        return *values, DIGITS
+    digits = int(evaluator.lost_bits * 0.302) + DIGITS
+    if digits > MAX_DIGITS:
+        raise TooCostly("digits")
+    evaluator = Evaluator(digits, point, "?", sample=sample)
+    return evaluator.value(a), evaluator.value(b), digits
 
 
 def _constant_ratio(a: Node, b: Node) -> Any:
     """b / a if it is the same at every point, 1 if both vanish everywhere; None otherwise."""
     ratios: list[Any] = []
     zeros = 0
-    for point in range(60, 60 + 4 * _POINTS):
+    wide = bends(a, b)
+    points: list[tuple[int, Mapping[str, Fraction] | None]] = (
+        [(0, sample) for sample in wide_samples(a, b)] if wide else [(60 + k, None) for k in range(4 * _POINTS)]
+    )
+    for point, sample in points:
         try:
-            x, y = _values(a, b, point)
+            x, y, digits = _values(a, b, point, sample)
         except NeedsAlgebra as error:
             raise Undecided("algebra") from error
         except Undefined:
             continue
-        tiny = 1e-40
+        except TooCostly:
+            if wide:
+                continue
+            raise
+        mp = context(digits)
+        tiny = mp.mpf(10) ** (10 - digits)
         if abs(x) < tiny or abs(y) < tiny:
             if abs(x) < tiny and abs(y) < tiny:
                 zeros += 1
                 continue
             return None
         ratios.append(y / x)
-        if abs(ratios[-1] - ratios[0]) > abs(ratios[0]) * 1e-35:
+        if abs(ratios[-1] - ratios[0]) > abs(ratios[0]) * mp.mpf(10) ** (15 - digits):
             return None
-        if len(ratios) == _POINTS:
+        if len(ratios) == _POINTS and not wide:
             return ratios[0]
     if not ratios:
         return Evaluator().mp.mpf(1) if zeros >= _POINTS else None
     return ratios[0]
+
+
+def _is_identity(node: Node) -> bool:
+    """Whether a difference vanishes everywhere, so that its equation is true and says only what its sides say."""
+    try:
+        return all(abs(Evaluator(point=point).value(node)) < 1e-30 for point in range(60, 63))
+    except ArithmeticError:
+        return False
 
 
 def _over_common_denominator(node: Node) -> tuple[Node, Node]:
@@ -188,8 +221,7 @@ def _vanish_together(a: Node, b: Node) -> bool:
                 if root is None:
                     continue
                 evaluator.bound[name] = root
-                scale = 1 + abs(root)
-                slope_point = root + mp.mpf(10) ** -10 * scale
+                slope_point = root * (1 + mp.mpf(10) ** -10) if root else mp.mpf(10) ** -10
                 value = evaluator.value(b)
                 evaluator.bound[name] = slope_point
                 nearby = evaluator.value(b)
@@ -201,7 +233,7 @@ def _vanish_together(a: Node, b: Node) -> bool:
                 continue
             if abs(value) > mp.mpf(10) ** -12 * max(abs(nearby), mp.mpf(10) ** -22):
                 return False
-            found = True
+            found = found or evaluator.lost_bits <= 60  # else too few digits to tell zero from a small addend
     return found
 
 

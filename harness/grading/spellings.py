@@ -9,6 +9,21 @@ _POWER = r"(?:\^\{?-?\d\}?)?"
 _NUMBER = r"-?\d[\d.,]*(?:\*10\^\{?-?\d+\}?)?"
 _COMPOUND = re.compile(rf"({_NUMBER}) ?({_UNIT}{_POWER}(?:[ */]{_UNIT}{_POWER})+)")
 _LETTER = re.compile(rf"({_NUMBER}) ([mgshLNJWVK])")
+_VECTOR = (
+    r"\\(?:(?:vec|mathbf|boldsymbol|bm|overrightarrow|hat|widehat)\s*(?:\{[^{}]*\}|\\?[a-zA-Z]+)|nabla)"
+    r"(?:_\{?\w+\}?)?"
+)
+_CROSS = re.compile(rf"({_VECTOR})\s*(?:\\times(?![a-zA-Z])|×)\s*(?=(?:\\left\s*)?\(?\s*{_VECTOR})")
+_BOLD_LETTER = re.compile(
+    r"\\(?:(?:vec|boldsymbol|bm|overrightarrow)\s*\{\s*([A-Za-z])\s*\}|mathbf\s*\{\s*([A-MOPS-Ya-z])\s*\})"
+)
+_ORDINAL = re.compile(
+    r"(?<![\w.^_])(\d+)\s*(?:\^?\s*\{?\s*\\(?:text|mathrm|textrm)\s*\{\s*(?:st|nd|rd|th)\s*\}\s*\}?"
+    r"|\^\s*\{\s*(?:st|nd|rd|th)\s*\}|(?:st|nd|rd|th))(?![a-zA-Z])"
+)
+_INNER = r"(?:(?!\\[rl]angle)[^|]){1,40}?"
+_KET = rf"(?:\\langle {_INNER}\|(?:{_INNER}\|)?(?:{_INNER}\\rangle )?|\|{_INNER}\\rangle )"
+_KETS = re.compile(rf"{_KET}(?:\s*(?:\\otimes )?\s*{_KET})*")
 _NEGATIVE_POWER = re.compile(r"\\(mathrm|text)\s*\{([^{}]*)\^\s*\{\s*(-?\d)\s*\}([^{}]*)\}")
 _QUOTIENT = re.compile(
     r"\\frac\s*\{\s*\\(?:text|mathrm)\s*\{([^{}]*)\}\s*\}\s*\{\s*\\(?:text|mathrm)\s*\{([^{}]*)\}\s*(\^\s*\{?\d\}?)?\s*\}"
@@ -19,6 +34,9 @@ def before_commands(text: str) -> str:
     r"""Spaces, matrices and signs as typed: `~`, `\\[2pt]`, `\cr`, `Matrix([[1,2],[3,4]])`, `[1,2;3,4]`, `3 x 10^5`."""
     if "~" in text:
         text = re.sub(r"(?<=[\w)}{])\s*~\s*", " ", text)
+    if "<su" in text:
+        text = re.sub(r"<su([pb])>(.*?)</su[pb]>", lambda m: f"{'^' if m[1] == 'p' else '_'}{{{m[2]}}}", text)
+    text = _ORDINAL.sub(r"\1", text)
     if "\\begin" in text:
         text = re.sub(r"\\\\\s*\[\s*-?[\d.]+\s*(?:pt|em|ex|mm|cm)\s*\]|\\cr(?![a-zA-Z])", r"\\\\", text)
     if array := re.fullmatch(r"(?:\w{2,5}\.)?(?:[Mm]atrix|array)\((\[.*\])\)", text, re.DOTALL):
@@ -62,3 +80,21 @@ def units_of_letters(text: str) -> str:
     if found := _LETTER.fullmatch(text):
         return rf"{found[1]}\text{{{found[2]}}}"
     return text
+
+
+def vectors(text: str) -> str:
+    r"""Bold letters and those with an arrow as plain ones; the product sign of `\vec{a} \times \vec{b}` as `\cross`."""
+    if "times" in text or "×" in text:
+        text = _CROSS.sub(r"\1\\cross ", text)
+    return _BOLD_LETTER.sub(lambda m: f" {m[1] or m[2]}", text)
+
+
+def kets(text: str) -> str:
+    r"""States such as `|\psi\rangle`, `\langle a|b\rangle` and rows of them as one atom `\ket{...}`."""
+    text = re.sub(r"\\ket ?\{([^{}]*)\}", r"|\1\\rangle ", re.sub(r"\\bra ?\{([^{}]*)\}", r"\\langle \1|", text))
+    return _KETS.sub(_ket, text) if "|" in text and "angle " in text else text
+
+
+def _ket(match: re.Match[str]) -> str:
+    content = match[0].replace("\\langle ", "<").replace("\\rangle ", ">").replace("\\otimes ", "")
+    return "\\ket{" + re.sub(r"[{}\s]", "", content) + "}"

@@ -6,8 +6,8 @@ from fractions import Fraction
 
 from harness.grading.calculus import NeedsAlgebra
 from harness.grading.exact import rational
-from harness.grading.expression import Node, walk
-from harness.grading.numeric import Evaluator, Undefined, agree, symbols
+from harness.grading.expression import Node, TooCostly, walk
+from harness.grading.numeric import Evaluator, Undefined, agree, bends, symbols, wide_samples
 
 MACHINE_DIGITS = 13
 """A decimal with this many significant digits or more is a float as a program prints it, not a rounding by hand."""
@@ -19,7 +19,7 @@ class Undecided(Exception):
     """Numbers do not tell whether the two are equal; computer algebra may."""
 
 
-def same_value(gold: Node, answer: Node, decimals: int | None = None) -> bool:
+def same_value(gold: Node, answer: Node) -> bool:
     """Whether two expressions have one value wherever both are defined.
 
     Raises Undecided where only algebra can tell, TooCostly where the values have too many digits.
@@ -28,11 +28,11 @@ def same_value(gold: Node, answer: Node, decimals: int | None = None) -> bool:
         return True
     left, right = rational(gold), rational(answer)
     if left is not None and right is not None:
-        return left == right or same_decimal(gold, answer, left, right, decimals)
+        return left == right or same_decimal(gold, answer, left, right)
     if _power_decides(gold, answer):
         return False
     if (left is None) != (right is None) and not (symbols(gold) | symbols(answer)) and _has_decimal(gold, answer):
-        return _decimal_against_irrational(gold, answer, decimals)
+        return _decimal_against_irrational(gold, answer)
     return _same_numerically(gold, answer)
 
 
@@ -57,10 +57,8 @@ def decimal_digits(node: Node) -> int | None:
     return None
 
 
-def same_decimal(gold: Node, answer: Node, left: Fraction, right: Fraction, decimals: int | None) -> bool:
-    """Whether one of two unequal rationals is the other as a machine prints it, or rounded as the task allows."""
-    if decimals is not None:
-        return _rounded(left, decimals) == _rounded(right, decimals)
+def same_decimal(gold: Node, answer: Node, left: Fraction, right: Fraction) -> bool:
+    """Whether one of two unequal rationals is the other as a machine prints it."""
     for node, written, exact in ((gold, left, right), (answer, right, left)):
         digits = decimal_digits(node)
         if digits is not None and digits >= MACHINE_DIGITS and exact and written and (exact > 0) == (written > 0):
@@ -85,12 +83,8 @@ def _prints_as(exact: Fraction, written: Fraction, digits: int) -> bool:
         return False
 
 
-def _rounded(value: Fraction, places: int) -> int:
-    return round(value * 10**places)
-
-
-def _decimal_against_irrational(gold: Node, answer: Node, decimals: int | None) -> bool:
-    """An irrational number is never its decimal, unless that is printed to machine precision or the task allows it."""
+def _decimal_against_irrational(gold: Node, answer: Node) -> bool:
+    """An irrational number is never its decimal, unless that is printed to machine precision."""
     written, exact = (gold, answer) if decimal_digits(gold) is not None else (answer, gold)
     digits = decimal_digits(written)
     value = rational(written)
@@ -99,7 +93,7 @@ def _decimal_against_irrational(gold: Node, answer: Node, decimals: int | None) 
             return True
     except ArithmeticError:
         return False
-    if digits is None or value is None or (decimals is None and digits < MACHINE_DIGITS):
+    if digits is None or value is None or digits < MACHINE_DIGITS:
         return False
     try:
         number = Evaluator().value(exact)
@@ -108,11 +102,7 @@ def _decimal_against_irrational(gold: Node, answer: Node, decimals: int | None) 
         close = Fraction(str(number.real))
     except (ArithmeticError, ValueError):
         return False
-    return (
-        _rounded(close, decimals) == _rounded(value, decimals)
-        if decimals is not None
-        else bool(close) and _prints_as(close, value, digits)
-    )
+    return bool(close) and _prints_as(close, value, digits)
 
 
 def _same_numerically(gold: Node, answer: Node) -> bool:
@@ -142,10 +132,15 @@ def _derivative_differs(integral: Node, other: Node) -> bool:
 
 
 def _same_at_points(gold: Node, answer: Node, names: frozenset[str], log10: bool) -> bool:
+    if (_coprime(gold) and not bends(answer)) or (_coprime(answer) and not bends(gold)):
+        gold, answer = (_as_polynomials(node) for node in (gold, answer))
+    if bends(gold, answer) and not _has_conjugate(gold, answer):
+        return _same_widely(gold, answer, log10)
     agreed = 0
+    signs = "z" if _has_conjugate(gold, answer) else "+"
     for point in range(1 if not names else 4 * _POINTS):
         try:
-            if not agree(gold, answer, point, "+", log10):
+            if not agree(gold, answer, point, signs, log10):
                 if names and _parity(gold, answer):
                     return _same_at_integers(gold, answer, log10)
                 if not names or not _beyond_reals(gold, answer, point, log10):
@@ -162,7 +157,73 @@ def _same_at_points(gold: Node, answer: Node, names: frozenset[str], log10: bool
             break
     if not agreed:
         return False
-    return not names or not _sign_matters(gold, answer) or _same_at_negatives(gold, answer, log10)
+    if not names or not (_has_root(gold) or _has_root(answer)):
+        return True
+    return _same_widely(gold, answer, log10, both_signs=_has_root(gold) != _has_root(answer))
+
+
+def _same_widely(gold: Node, answer: Node, log10: bool, both_signs: bool = True) -> bool:
+    """Whether two trees agree at points far and near wherever both have real values."""
+    agreed, costly = 0, False
+    for sample in wide_samples(gold, answer):
+        if not both_signs and any(value <= 0 for value in sample.values()):
+            continue
+        try:
+            evaluators = [Evaluator(log10=log10, sample=sample) for _ in (gold, answer)]
+            real = [abs(e.value(n).imag) < 1e-30 for e, n in zip(evaluators, (gold, answer), strict=True)]
+            if real[0] != real[1] and _only_one_has_bars(gold, answer):
+                return False
+            if all(real):
+                if not agree(gold, answer, log10=log10, sample=sample):
+                    return False
+                agreed += 1
+        except NeedsAlgebra as error:
+            raise Undecided("algebra") from error
+        except TooCostly:
+            costly = True
+        except Undefined:
+            continue
+    if costly and not agreed:
+        raise TooCostly("samples")
+    return agreed >= _POINTS
+
+
+def _coprime(node: Node) -> bool:
+    """`\\gcd(a, b)` of indeterminates alone: letters that do not usually stand for integers."""
+    return (
+        node.op == "func"
+        and node.value in {"gcd", "lcm"}
+        and len(set(node.args)) == len(node.args) > 1
+        and all(arg.op == "sym" and arg.value in set("abcdxyz") for arg in node.args)
+    )
+
+
+def _as_polynomials(node: Node) -> Node:
+    """The greatest common divisor of indeterminates is 1, their least common multiple the product."""
+    if not _coprime(node):
+        return node
+    product = node.args[0]
+    for arg in node.args[1:]:
+        product = Node("mul", (product, arg))
+    return product if node.value == "lcm" else Node("num", (), Fraction(1))
+
+
+def _has_conjugate(*nodes: Node) -> bool:
+    """Whether the variables stand for complex numbers."""
+    return any(n.op == "func" and n.value in {"conj", "Re", "Im", "arg"} and symbols(n) for m in nodes for n in walk(m))
+
+
+def _has_root(node: Node) -> bool:
+    """Whether a root is taken of a variable, so that another branch may lie beyond the first points."""
+    return any(
+        n.op in {"root", "pow"} and bool(symbols(n.args[0])) and (n.op == "root" or _fractional(n.args[1]))
+        for n in walk(node)
+    )
+
+
+def _fractional(exponent: Node) -> bool:
+    value = rational(exponent)
+    return value is not None and value.denominator != 1
 
 
 def _beyond_reals(gold: Node, answer: Node, point: int, log10: bool) -> bool:
@@ -195,32 +256,6 @@ def _bound_in(name: Node, *nodes: Node) -> bool:
         for node in nodes
         for n in walk(node)
     )
-
-
-def _sign_matters(gold: Node, answer: Node) -> bool:
-    """Whether a branch could hide at positive values: an absolute value, or a root on one side only."""
-    kinds = [{n.op for n in walk(node)} | {n.value for n in walk(node) if n.op == "func"} for node in (gold, answer)]
-    both = kinds[0] | kinds[1]
-    if both & {"abs", "sgn", "max", "min", "floor", "ceil", "conj", "Re", "Im", "arg"}:
-        return True
-    return ("root" in kinds[0]) != ("root" in kinds[1])
-
-
-def _same_at_negatives(gold: Node, answer: Node, log10: bool) -> bool:
-    for point, signs in enumerate(("-", "?", "?", "?"), start=20):
-        values = []
-        try:
-            for node in (gold, answer):
-                evaluator = Evaluator(point=point, signs=signs, log10=log10)
-                values.append(evaluator.value(node))
-            real = [abs(v.imag) < 1e-30 for v in values]
-            if all(real) and not agree(gold, answer, point, signs, log10):
-                return False
-            if real[0] != real[1] and _only_one_has_bars(gold, answer):
-                return False
-        except ArithmeticError:
-            continue
-    return True
 
 
 def _only_one_has_bars(gold: Node, answer: Node) -> bool:

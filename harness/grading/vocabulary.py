@@ -77,12 +77,12 @@ KNOWN = set(
     "csch floor ceil widetilde tilde underline prime measuredangle odot square parallel perp sim subset "
     "subseteq pounds euro yen iint oint "
     "over bmod pmod boxed fbox textcolor color and or star mbox textbf textit textrm hbox emph quad infinity "
-    "cbrt mathbf color".split()
+    "cbrt mathbf color hat widehat dot ddot cross ket bra otimes".split()
 )
 DROPPED = set(
     "left right middle big Big bigg Bigg bigl bigr Bigl Bigr biggl biggr Biggl Biggr bigm displaystyle "
     "textstyle scriptstyle "
     "limits nolimits mathop mathrel mathord phantom hfill noindent normalsize large Large rm bf it sf tt nonumber "
-    "notag label unit cancel boldsymbol mathbf bm bold mathit mathsf mathcal mathscr overrightarrow vec hat "
-    "widehat ensuremath allowbreak nobreak centering strut mathstrut".split()
+    "notag label unit cancel boldsymbol mathbf bm bold mathit mathsf mathcal mathscr overrightarrow vec "
+    "ensuremath allowbreak nobreak centering strut mathstrut".split()
 )

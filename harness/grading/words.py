@@ -85,6 +85,12 @@ _CHOICE = re.compile(
     r"^(?:(?i:(?:the\s+)?(?:correct\s+|right\s+|best\s+)?(?:option|choice|answer)\s*(?:is\s*|:\s*)?))?(?:\(([A-J])\)|([A-J])(?:[.):]|\s*[:：]|(?=\s+[A-Z0-9$\\\-(])|$))\s*(.*)$",
     re.DOTALL,
 )
+_GOLD_CHOICE = re.compile(
+    r"^(?:(?i:(?:option|choice)\s*))?(?:\(([A-J])\)|([A-J])(?=\s*(?:$|[.)])|\s+[A-Z][a-z]+(?:\s+[A-Za-z]+)*$))\s*[.):：]?\s*(.*)$",
+    re.DOTALL,
+)
+ALTERNATIVE = r"(?:\\?(?:or|and)\b|,|/)\s*\(?[A-J]\b"
+"""A second letter behind the first."""
 _TIME = re.compile(r"^(\d{1,2})(?::(\d{2})(?::(\d{2}))?)?\s*(?:([ap])\.?\s*m\.?)?$", re.IGNORECASE)
 
 
@@ -114,32 +120,79 @@ def meaning(normal: str) -> str:
 
 
 def as_number(normal: str) -> str | None:
-    """The numeral for a number word up to a hundred, the sign for an infinity in words."""
+    """The numeral for a number word up to a hundred or an ordinal up to ten, the sign for an infinity in words."""
     if not re.fullmatch(r"[A-Za-z -]+", re.sub(r"\\text\{([^{}]*)\}", r"\1", normal)) or normal.startswith("-"):
         return None
     words = plain(normal)
+    if words in _ORDINALS:
+        return str(_ORDINALS.index(words))
     size = re.sub(r"^(?:minus|negative) ", "", words)
     return f"{'-' if size != words else ''}{_NUMBERS[size]}" if size in _NUMBERS else _INFINITIES.get(words)
 
 
 def same_words(gold: str, answer: str) -> bool:
-    """Whether two answers in words say the same; a sentence may lead up to the gold words with "is"."""
+    """Whether two answers in words say the same; a sentence may lead up to the gold words with "is".
+
+    Where an operator, a digit or a command stands in either, nothing but spaces and articles is passed over.
+    """
+    if _is_mathematical(gold) or _is_mathematical(answer):
+        left_signs, right_signs = signs(gold), signs(answer)
+        start = len(right_signs) - len(left_signs)
+        if left_signs == right_signs:
+            return bool(left_signs)
+        lead = " ".join(right_signs[:start])
+        return start > 0 and right_signs[start:] == left_signs and bool(_LEAD.fullmatch(lead))
     left, right = meaning(gold), meaning(answer)
     if not re.search(r"[^\W\d_]", left) or not right:
         return False
-    if left == right or (left.replace(" ", "") == right.replace(" ", "") and not re.search(r"\d", left)):
+    if left == right or left.replace(" ", "") == right.replace(" ", ""):
         return True
     if {left, right} <= {"<empty>", "<undefined>"} and left != right:
         return False
-    if left in _ORDINALS or right in _ORDINALS:
-        return _ordinal(left) == _ordinal(right)
     return bool(re.fullmatch(rf"[a-z ]{{0,60}}\b(?:is|are|was) (?:always |therefore )?{re.escape(left)}", right))
 
 
-def _ordinal(words: str) -> str:
-    if words in _ORDINALS:
-        return f"{_ORDINALS.index(words)}th"
-    return re.sub(r"(?<=\d)(?:st|nd|rd|th)\b", "th", words)
+_LEAD = re.compile(r"[a-z ]{0,60}\b(?:is|are|was)(?: always| therefore)?")
+_SIGN = re.compile(r"\\[a-zA-Z]+|\\.|\d+(?:\.\d+)?|[^\W\d_]+|\S")
+
+
+def _is_mathematical(normal: str) -> bool:
+    """Whether operators, digits or commands stand among the words."""
+    text = re.sub(r"(?<=[^\W\d_])-(?=[^\W\d_])", " ", re.sub(r"\\text ?\{([^{}]*)\}", r" \1 ", normal))
+    return (
+        bool(re.search(r"[-+*/^=<>|_\d]|[(\[][^()\[\]]*,|\\(?!and\b|or\b)[a-zA-Z{]", text))
+        and meaning(normal)[:1] != "<"
+    )
+
+
+def signs(normal: str) -> list[str]:
+    """The tokens of an answer: words without case and articles, and every operator, digit, command and bracket."""
+    text = re.sub(r"\\text ?\{([^{}]*)\}", r" \1 ", normal)
+    for _ in range(3):
+        text = re.sub(r"(?<!\\)\{\s*([^\s{}\\]|\\[a-zA-Z]+)\s*\}", r" \1 ", text)
+    text = re.sub(r"\\(and|or)\b", r" \1 ", text)
+    found = [t if t[0] == "\\" or len(t) == 1 else t.lower() for t in _SIGN.findall(text)]
+    last = len(found) - 1
+    return [
+        t
+        for i, t in enumerate(found)
+        if not (t == "*" and 0 < i < last)
+        and t not in {"the", "an", '"', "`"}
+        and not (t in {".", ",", ";"} and i == last)
+        and not (t == "a" and i < last and len(found[i + 1]) > 1 and found[i + 1].isalpha())
+    ]
+
+
+_OPERATOR = re.compile(r"[=<>+\-*/^_|!:]|\\(?!text|frac|sqrt|pi|left|\$|\{|infty)[a-z]")
+
+
+def gold_choice(normal: str) -> tuple[str, str] | None:
+    """The letter of a gold answer that is a choice and the text behind it: `B`, `(B)`, `(B) 42`, `B. 42`; else None."""
+    text = re.sub(r"\\text\{([^{}]*)\}", r" \1 ", normal).strip()
+    found = _GOLD_CHOICE.match(text)
+    if not found or _OPERATOR.match(found[3]) or re.match(ALTERNATIVE, found[3]):
+        return None
+    return found[1] or found[2], found[3]
 
 
 def choice(normal: str) -> tuple[str, str] | None:
@@ -150,12 +203,20 @@ def choice(normal: str) -> tuple[str, str] | None:
 
 
 def letters(normal: str) -> frozenset[str] | None:
-    """The letters of an answer to a question with several right options, such as `ACD` and `A, C, D`."""
-    if "(" in normal and "," in normal:
-        return None
+    """The letters of an answer to a question with several right options, such as `ACD`, `A, C, D` and `(A), (C)`."""
     text = re.sub(r"\\text\{([^{}]*)\}", r"\1", normal)
-    text = re.sub(r"\\(?:and|or)|\band\b|[\s,;()]", "", text)
+    each = re.sub(r"\(([A-J])\)", r"\1", text)
+    if "(" in each and "," in each:
+        return None
+    text = re.sub(r"\\?\band\b|[\s,;()]", "", each)
     return frozenset(text) if re.fullmatch(r"[A-H]{2,8}", text) and len(set(text)) == len(text) else None
+
+
+def letter_row(normal: str) -> tuple[str, ...] | None:
+    """The letters of a row such as `A, A, B`, where order and repetition count; None if each stands there once."""
+    text = re.sub(r"\\text\{([^{}]*)\}", r"\1", normal).replace(" ", "")
+    row = tuple(text.split(","))
+    return row if re.fullmatch(r"[A-J](?:,[A-J])+", text) and len(set(row)) < len(row) else None
 
 
 def time_of_day(normal: str) -> tuple[int, int, int, str] | None:

@@ -105,7 +105,8 @@ def score(
 def verdicts(rollouts: Sequence[Rollout], dispatcher: Dispatcher, grader: str) -> list[Verdict]:
     """The grader's verdict on every response, in order."""
     pairs = [(rollout.problem, scored.response.text) for rollout in rollouts for scored in rollout.responses]
-    return grade_pairs(pairs, dispatcher.template.answer_protocol, grader)
+    finished = [scored.response.finish_reason != "length" for rollout in rollouts for scored in rollout.responses]
+    return grade_pairs(pairs, dispatcher.template.answer_protocol, grader, finished)
 
 
 def with_verdicts(rollouts: Sequence[Rollout], verdicts: Sequence[Verdict], reward: Reward | None) -> list[Rollout]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from harness.grading import AnswerProtocol, Verdict, grade_many
+from harness.grading import AnswerProtocol, Verdict, chosen, grade_many, option_text
 from harness.grading.answer_protocols import find_answer_protocol
 from harness.rewards.unit_tests import UnitTests, program_of
 from harness.types import Problem
@@ -13,12 +13,19 @@ NO_PROGRAM = Verdict(False, None, "none", "no_answer")
 
 
 def grade_pairs(
-    pairs: Sequence[tuple[Problem, str]], answer_protocol: str | AnswerProtocol, grader: str
+    pairs: Sequence[tuple[Problem, str]],
+    answer_protocol: str | AnswerProtocol,
+    grader: str,
+    finished: Sequence[bool] | None = None,
 ) -> list[Verdict]:
-    """Verdicts on responses: by the unit tests of problems that have some, else by the grader."""
+    """Verdicts on responses: by the unit tests of problems that have some, else by the grader.
+
+    `finished[i]` is false where a response ended by length, so that only an answer it marked counts.
+    """
+    ended = [True] * len(pairs) if finished is None else finished
     tested = [index for index, (problem, _) in enumerate(pairs) if problem.tests]
     others = [index for index, (problem, _) in enumerate(pairs) if not problem.tests]
-    found = dict(zip(others, _grade([pairs[i] for i in others], answer_protocol, grader), strict=True))
+    found = dict(zip(others, _grade([(*pairs[i], ended[i]) for i in others], answer_protocol, grader), strict=True))
     found |= zip(tested, _run_tests([pairs[i] for i in tested]), strict=True)
     return [found[index] for index in range(len(pairs))]
 
@@ -35,15 +42,30 @@ def _run_tests(pairs: Sequence[tuple[Problem, str]]) -> list[Verdict]:
     ]
 
 
-def _grade(pairs: Sequence[tuple[Problem, str]], answer_protocol: str | AnswerProtocol, grader: str) -> list[Verdict]:
-    """The grader's verdicts; where a problem accepts several answers, any one of them makes a response right."""
-    golds = [(problem.answer, *(a for a in problem.accepted_answers if a != problem.answer)) for problem, _ in pairs]
+def _grade(
+    rows: Sequence[tuple[Problem, str, bool]], answer_protocol: str | AnswerProtocol, grader: str
+) -> list[Verdict]:
+    """The grader's verdicts; where a problem accepts several answers, any one of them makes a response right.
+
+    What the right option says is such an answer too, where a response marks a value and chooses no letter.
+    """
+    golds = [
+        {problem.answer: finished} | dict.fromkeys(problem.accepted_answers, finished) | _option(problem, text)
+        for problem, text, finished in rows
+    ]
     found = grade_many(
-        [text for (_, text), several in zip(pairs, golds, strict=True) for _ in several],
+        [text for (_, text, _), several in zip(rows, golds, strict=True) for _ in several],
         [gold for several in golds for gold in several],
         grader=grader,
         protocol=find_answer_protocol(answer_protocol),
+        finished=[finished for several in golds for finished in several.values()],
     )
-    rows = iter(found)
-    groups = [[next(rows) for _ in several] for several in golds]
+    verdicts = iter(found)
+    groups = [[next(verdicts) for _ in several] for several in golds]
     return [next((verdict for verdict in group if verdict.correct), group[0]) for group in groups]
+
+
+def _option(problem: Problem, text: str) -> dict[str, bool]:
+    """The text of the right option as a gold for marked answers only, if the response chooses no letter."""
+    option = option_text(problem.answer, problem.choices) if problem.choices else None
+    return {option: False} if option is not None and chosen(text) is None else {}

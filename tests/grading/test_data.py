@@ -15,7 +15,7 @@ DATA = Path(os.environ.get("HARNESS_DATA_DIR", Path(__file__).parents[3] / "shar
 FILES = sorted(p.name for p in DATA.glob("*.jsonl*") if "grader_cases" not in p.name) if DATA.is_dir() else []
 needs_data = pytest.mark.skipif(not FILES, reason="no data folder")
 SEVERAL_BOXES = {
-    "math.jsonl.gz": {2153, 2657, 2717, 2913, 2937, 4563},
+    "math.jsonl.gz": {2717, 2913, 2937},
     "math_train.jsonl.gz": {334, 504, 3694, 3997, 4253, 5419, 5446, 6780, 6816, 6843, 7414},
 }
 """Rows whose solution boxes more, or less, than the gold answer holds; docs/grading.md says which is which."""
