@@ -55,7 +55,7 @@ def test_explain_names_the_rule_and_against_lists_disagreements(tmp_path, capsys
 
 
 @pytest.mark.parametrize(
-    ("kwargs", "message"), [({"grader": "x"}, "Unknown grader 'x'"), ({"protocol": "x"}, "Unknown answer protocol 'x'")]
+    ("kwargs", "message"), [({"grader": "x"}, "Unknown grader 'x'"), ({"protocol": "x"}, "unknown answer protocol 'x'")]
 )
 def test_unknown_names_are_refused(tmp_path, kwargs, message):
     file = _write(tmp_path / "s.jsonl", [{"text": "5", "gold": "5"}])
