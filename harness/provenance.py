@@ -24,7 +24,7 @@ from typing import Any
 
 from harness.errors import InputError
 from harness.protocols import Identified
-from harness.store import file_hash, write_json
+from harness.store import file_hash, stable_hash, write_json
 from harness.types import Problem
 
 log = logging.getLogger(__name__)
@@ -238,6 +238,21 @@ def describe_differences(found: Mapping[str, tuple[Any, Any]]) -> str:
 def _shown(value: Any) -> str:
     text = repr(value)
     return text if len(text) <= SHOWN else f"{text[: SHOWN - 3]}..."
+
+
+def contents(rows: Sequence[Any]) -> str:
+    """Hash of what dataclass rows hold, in their order."""
+    return f"{stable_hash(*rows):016x}"
+
+
+def check_asked(path: Path, then: Mapping[str, Any] | None, now: Mapping[str, Any], remedy: str) -> None:
+    """Raise `InputError` if a finished file of a run answers another question than is asked now, with what differs."""
+    if then is None:
+        log.warning("%s: of a version that did not write down what was asked; it is taken as it is.", path)
+    elif found := differences(then, now):
+        raise InputError(f"{path}: made with another {describe_differences(found)}; {remedy}")
+    else:
+        tell_unknown(path, unknown_parts(now), "it is taken as it is")
 
 
 class ProvenanceFile:

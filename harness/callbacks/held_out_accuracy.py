@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, replace
 from pathlib import Path
+from typing import Any
 
+from harness.grading.graders import named as find_grader
 from harness.metrics.intervals import mean_interval
 from harness.metrics.monitors import monitors
 from harness.problems import read_all_problems
+from harness.prompts.templates import PromptTemplate
+from harness.provenance import contents, identity
 from harness.rewards import Outcome
 from harness.rollouts.collect import collect, grade_again
 from harness.rollouts.dispatcher import Dispatcher
@@ -36,6 +40,19 @@ class HeldOutAccuracy:
         """Where the numbers of the policy after an iteration are; the rollouts lie beside it."""
         return folder / f"eval_{iteration:03d}.json"
 
+    def result_files(self, folder: Path) -> list[Path]:
+        """The result files that are there, in the order of the iterations."""
+        return sorted(folder.glob("eval_[0-9][0-9][0-9].json"))
+
+    def asked(self, template: PromptTemplate, grader: str) -> dict[str, Any]:
+        """All that decides the numbers but the policy and its engine, as JSON."""
+        return {
+            "template": identity(template),
+            "problems": contents(self.load()),
+            "grader": find_grader(grader).label,
+            **{f.name: identity(getattr(self, f.name)) for f in fields(self) if f.name != "problems"},
+        }
+
     def run(self, iteration: int, folder: Path, dispatcher: Dispatcher, grader: str) -> dict[str, float]:
         """Sample, grade and write the numbers; return them."""
         problems = self.load()
@@ -60,5 +77,6 @@ class HeldOutAccuracy:
                 drawn = monitors(sample(replace(greedy, n=self.num_samples, temperature=self.temperature)))
                 metrics |= {"pass@1": drawn["accuracy"], f"pass@{self.num_samples}": drawn["solved"]}
                 metrics |= {name: drawn[name] for name in ("distinct_correct", "entropy", "mean_tokens")}
-        write_json(result, {"iteration": iteration, "weights": dispatcher.engine.version, **metrics})
+        about = {"weights": dispatcher.engine.version, "asked": self.asked(dispatcher.template, grader)}
+        write_json(result, {"iteration": iteration, **about, **metrics})
         return metrics

@@ -28,6 +28,7 @@ from harness.problems import read_all_problems
 from harness.progress import track
 from harness.prompts.find import find_template
 from harness.protocols import Engine, Reward, SamplingScheduler, SearchMethod, Selector
+from harness.provenance import check_asked
 from harness.rollouts.dispatcher import Dispatcher
 from harness.rollouts.iteration import Iteration, IterationFiles, Replay, check_hashes, replay_rows
 from harness.selection.policy_rows import PolicyRows
@@ -124,6 +125,7 @@ class RolloutCallback(Callback):
         self.folder = Path(trainer.default_root_dir) / "rollouts"
         if trainer.is_global_zero:
             remove_leftovers(self.folder)
+        self._check_evaluations()
         self._turns = Turns(trainer, self.folder)
         trainer.datamodule.refresh = lambda _: self.ensure(trainer)  # type: ignore[attr-defined]
 
@@ -179,12 +181,22 @@ class RolloutCallback(Callback):
         check_held_out(plan, measured, replay, lambda problem: self._template.render(problem, module.tokenizer))
         return plan
 
+    def _check_evaluations(self) -> None:
+        """Raise `InputError` if the policies before were measured otherwise than the next ones will be."""
+        if self.evaluation is None:
+            return
+        asked = self.evaluation.asked(self._template, self.grader)
+        for path in self.evaluation.result_files(self.folder):
+            then = json.loads(path.read_text(encoding="utf-8")).get("asked")
+            check_asked(path, then, asked, "measure as before, or start in a new run directory.")
+
     def ensure(self, trainer: Trainer) -> list[str]:
         """The training files of the epoch that comes next, the newest, last, collected if it is not on disk."""
         # `current_epoch` lags behind by one when a run resumes from a checkpoint of an epoch's end.
         iteration = min(_epochs_trained(trainer) + 1, trainer.max_epochs or 1)
         files = IterationFiles(self.folder, iteration)
-        if _missing(trainer, files.manifest):
+        found = not _missing(trainer, files.manifest)
+        if not found:
             with self._synced(trainer) as dispatcher:
                 if dispatcher is not None:
                     if self.evaluation and not self._evaluation_file(iteration - 1).exists():
@@ -192,6 +204,9 @@ class RolloutCallback(Callback):
                     self._collect(trainer, dispatcher, iteration)
         self.manifest = json.loads(files.manifest.read_text())
         check_hashes(self.manifest, self.folder)
+        if found:
+            remedy = "start in a new run directory, or remove that file to select from its rollouts again."
+            check_asked(files.manifest, self.manifest.get("asked"), self._plan.asked(self._template), remedy)
         earlier = self._objective.replay_iterations if self._objective else 0
         first = max(1, iteration - earlier)
         return [str(IterationFiles(self.folder, number).train) for number in range(first, iteration + 1)]

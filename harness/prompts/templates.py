@@ -5,7 +5,7 @@ from __future__ import annotations
 import itertools
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from typing import Any, ClassVar
 
 from harness.errors import InputError
@@ -53,6 +53,10 @@ class PromptTemplate:
 
     prompting: ClassVar[tuple[str, ...]] = ("user", "system", "chat", "few_shot", "shot_separator", "stop")
     """The fields that decide what a model is asked and where its response ends."""
+
+    def identity(self) -> dict[str, Any]:
+        """The content: under another name it is the same template."""
+        return {f.name: getattr(self, f.name) for f in fields(self) if f.name != "name"}
 
     def _fill(self, question: str, choices: Sequence[str], answer: str = "") -> str:
         filled = {"{choices}": "\n".join(choices), "{question}": question, "{answer}": answer}

@@ -135,7 +135,11 @@ class Dispatcher:
         )
         drawn: dict[str, Any] = {
             "weights": known,
-            "engine": {"kind": kind, "max_context": self.engine.max_context},
+            "engine": {
+                "kind": kind,
+                "dtype": getattr(self.engine, "dtype", ""),
+                "max_context": self.engine.max_context,
+            },
             "tokenizer": tokenizer_fingerprint(self.tokenizer),
             "template": {name: identity(getattr(template, name)) for name in template.prompting},
             "search": INDEPENDENT if independent else identity(search),

@@ -19,9 +19,12 @@ from pathlib import Path
 from typing import Any
 
 from harness.errors import InputError
+from harness.grading.graders import named as find_grader
 from harness.metrics.monitors import describe_rewards, monitors
 from harness.problems import shared_questions
+from harness.prompts.templates import PromptTemplate
 from harness.protocols import Reward, SamplingScheduler, SearchMethod, Selector, answer_weight
+from harness.provenance import contents, identity
 from harness.rewards import Outcome
 from harness.rollouts.collect import collect, grade_again
 from harness.rollouts.dispatcher import Dispatcher
@@ -75,6 +78,23 @@ class Iteration:
                 f"{len(shared)} of {len(self.probe_problems)} probe problems are also training problems "
                 f"(such as '{shared[0]}'); remove them from one of the two files, or set probe_among_problems."
             )
+
+    def asked(self, template: PromptTemplate) -> dict[str, Any]:
+        """All that decides an iteration's training rows but the policy and its engine, as JSON."""
+        return {
+            "template": identity(template),
+            "problems": contents(self.problems),
+            "probe_problems": contents(self.probe_problems),
+            "replay": {"rows": contents(self.replay.rows), "share": self.replay.share},
+            "reward": identity(self.reward or Outcome()),
+            "search": identity(self.search),
+            "grader": find_grader(self.grader).label,
+            "scheduler": identity(self.scheduler),
+            "select": identity(self.select),
+            "problems_per_iteration": self.problems_per_iteration,
+            "hint": self.hint,
+            "seed": self.seed,
+        }
 
     def chosen_problems(self, iteration: int) -> list[Problem]:
         """The training problems of an iteration, counted from 1."""
@@ -133,6 +153,7 @@ class Iteration:
         write_rows(paths.train, self._with_replay(rows, iteration))
         manifest = {
             "iteration": iteration,
+            "asked": self.asked(dispatcher.template),
             "weights": dispatcher.engine.version,
             "engine": dispatcher.engine.name,
             "config": to_dict(config),

@@ -27,11 +27,13 @@ def run(folder, data, *extra, max_epochs=2, scheduler=None, resume=False, **opti
         scheduler=scheduler,
         template="arithmetic",
         probe_problems=[str(data / "probe.jsonl")],
-        evaluation=HeldOutAccuracy([str(data / "test.jsonl")], max_tokens=8),
         engine=EngineConfig(kind="transformers", dtype="float32"),
         chunk_size=5,
-        select=TopK(keep_cut=True, keep_unanswered=True),
-        **options,
+        **{
+            "evaluation": HeldOutAccuracy([str(data / "test.jsonl")], max_tokens=8),
+            "select": TopK(keep_cut=True, keep_unanswered=True),
+            **options,
+        },
     )
     trainer = Trainer(
         accelerator="cpu",

@@ -6,8 +6,10 @@ import pytest
 import torch
 from lightning.pytorch import Callback
 
+from harness.callbacks import HeldOutAccuracy
 from harness.errors import InputError
-from harness.selection import BalancedSampling, FixedSampling
+from harness.rewards import ArithmeticSteps, WeightedSum
+from harness.selection import BalancedSampling, FixedSampling, TopK
 from harness.store import write_rows
 from harness.types import SamplingConfig
 from tests.callbacks.loop import NUM_STEPS, run
@@ -141,6 +143,44 @@ def test_rollouts_of_other_settings_are_refused_instead_of_trained_on(tmp_path, 
     other = FixedSampling(SamplingConfig(n=2, max_tokens=8, temperature=0.3), -1.0)
     with pytest.raises(InputError, match="another sampling"):
         run(tmp_path, data, scheduler=other)
+
+
+@pytest.mark.parametrize(
+    ("changed", "named"),
+    [
+        ({"reward": WeightedSum(ArithmeticSteps())}, "reward.class"),
+        ({"grader": "rstar"}, "grader"),
+        ({"select": TopK(keep_cut=True, keep_unanswered=True, max_per_problem=1)}, "select.max_per_problem"),
+    ],
+)
+def test_a_finished_iteration_of_other_settings_is_refused_instead_of_trained_on(tmp_path, data, changed, named):
+    with pytest.raises(Crash):
+        run(tmp_path, data, CrashAt("on_train_start", 0))
+    with pytest.raises(InputError, match=rf"(iter_001|eval_000).json: made with another {named}.*new run directory"):
+        run(tmp_path, data, **changed)
+
+
+def test_another_reward_is_given_to_the_stored_rollouts_and_chooses_among_them(tmp_path, data, caplog):
+    reward = WeightedSum(ArithmeticSteps(), 2.0)
+    for name in ("changed", "fresh"):
+        options = {"reward": reward} if name == "fresh" else {}
+        with pytest.raises(Crash):
+            run(tmp_path / name, data, CrashAt("on_train_start", 0), **options)
+    (tmp_path / "changed/rollouts/iter_001.json").unlink()
+    with pytest.raises(Crash):
+        run(tmp_path / "changed", data, CrashAt("on_train_start", 0), reward=reward)
+    assert "iter_001.jsonl: 12 rows were graded anew, not sampled" in caplog.text
+    for name in ("iter_001.jsonl", "iter_001.train.jsonl"):
+        assert (tmp_path / "changed/rollouts" / name).read_bytes() == (tmp_path / "fresh/rollouts" / name).read_bytes()
+
+
+def test_policies_of_one_run_are_measured_alike(tmp_path, data):
+    run(tmp_path, data, max_epochs=1)
+    other = HeldOutAccuracy([str(data / "test.jsonl")], max_tokens=9)
+    with pytest.raises(
+        InputError, match=r"eval_000.json: made with another max_tokens \(8, now 9\)"
+    ):
+        run(tmp_path, data, max_epochs=2, resume=True, evaluation=other)
 
 
 def test_a_changed_file_of_a_finished_iteration_is_refused(tmp_path, data):
