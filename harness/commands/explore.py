@@ -59,10 +59,11 @@ def explore(
     from harness.rollouts.explorations import Explored, agreement, collect_explorations, cost, retokenized, statistics
     from harness.store import file_hash, read_rows, write_json, write_rows
 
+    pairing: object
     if pair_rows is not None and pairs is None:
         paired, pairing, hashed = WrittenPairs(pair_rows).paired, file_hash(pair_rows), [pair_rows]
     elif pairs is not None and pair_rows is None:
-        paired, pairing, hashed = pairs.paired, repr(pairs), []
+        paired, pairing, hashed = pairs.paired, pairs, []
     else:
         raise InputError(
             "give the outcome pairs, either as `pair_rows`, a file of them, or as `pairs`, the way to them."

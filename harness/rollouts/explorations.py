@@ -67,7 +67,7 @@ def collect_explorations(
     search: StepExplore,
     sampling: SamplingConfig,
     *,
-    pairing: str = "",
+    pairing: object = "",
     source: str = "",
     progress: Callable[[int], None] = lambda count: None,
 ) -> list[Explored]:
@@ -83,7 +83,7 @@ def collect_explorations(
         dispatcher: answers the searches; its reward says which continuations are right.
         search: the exploration.
         sampling: its seed and a problem's id fix what is drawn.
-        pairing: what `paired` does.
+        pairing: what `paired` does, by its identity.
         source: fingerprint of the rollouts; a file is not continued with others.
         progress: told how many more problems are done.
     """

@@ -177,9 +177,7 @@ def test_another_reward_is_given_to_the_stored_rollouts_and_chooses_among_them(t
 def test_policies_of_one_run_are_measured_alike(tmp_path, data):
     run(tmp_path, data, max_epochs=1)
     other = HeldOutAccuracy([str(data / "test.jsonl")], max_tokens=9)
-    with pytest.raises(
-        InputError, match=r"eval_000.json: made with another max_tokens \(8, now 9\)"
-    ):
+    with pytest.raises(InputError, match=r"eval_000.json: made with another max_tokens \(8, now 9\)"):
         run(tmp_path, data, max_epochs=2, resume=True, evaluation=other)
 
 
