@@ -147,22 +147,28 @@ def slow_evaluation(tokenizer, folder) -> None:
 def test_ten_kills_at_random_moments_do_not_change_the_result(byte_tokenizer, tmp_path):
     whole = run(evaluation(LONG, n=3), served(half_right(byte_tokenizer), byte_tokenizer), tmp_path / "whole", {})
     rng, lines = random.Random(0), [0]
+    log = tmp_path / "killed" / LOG
     for _ in range(10):
         process = multiprocessing.get_context("fork").Process(
             target=slow_evaluation, args=(byte_tokenizer, tmp_path / "killed")
         )
         process.start()
-        time.sleep(0.05 + 0.15 * rng.random())
+        while process.is_alive() and num_lines(log) <= lines[-1]:
+            time.sleep(0.005)
+        time.sleep(0.1 * rng.random())
         process.kill()
         process.join()
-        log = tmp_path / "killed" / LOG
         if log.exists():
-            lines.append(log.read_bytes().count(b"\n"))
+            lines.append(num_lines(log))
     assert lines == sorted(lines)
     assert lines[-1] > 0 or (tmp_path / "killed" / SAMPLES).exists()
     resumed = run(evaluation(LONG, n=3), served(half_right(byte_tokenizer), byte_tokenizer), tmp_path / "killed", {})
     assert without_commit(resumed) == without_commit(whole)
     assert (tmp_path / "killed" / SAMPLES).read_bytes() == (tmp_path / "whole" / SAMPLES).read_bytes()
+
+
+def num_lines(path):
+    return path.read_bytes().count(b"\n") if path.exists() else 0
 
 
 def without_commit(results):
