@@ -3,17 +3,21 @@
 from __future__ import annotations
 
 import concurrent.futures
+import json
 import os
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
 import httpx
 
+from harness.engines.answers import Choice, Malformed, Model, choices, models, printable
 from harness.engines.completion import Decoder, check_request, sample_seed, stop_strings, token_limit
 from harness.engines.config import EngineConfig, EngineError
+from harness.engines.deadline import DeadlineTransport, deadline
 from harness.errors import InputError
 from harness.models.checkpoints import load_tokenizer, resolve_checkpoint
 from harness.types import Completion, GenerationRequest, GenerationResult
@@ -24,6 +28,17 @@ FIRST_PAUSE, LONGEST_PAUSE = 0.5, 30.0
 MAX_STOPS = 4
 """The API's own limit."""
 BUSY = (408, 409, 429, 500, 502, 503, 504)
+MAX_ANSWER = 64 << 20
+"""Bytes of one answer; a longer one is not read to its end."""
+
+
+@dataclass(frozen=True)
+class Answer:
+    """An answer that was read whole."""
+
+    status: int
+    body: bytes
+    retry_after: str
 
 
 class ServerEngine:
@@ -32,6 +47,9 @@ class ServerEngine:
     A vLLM server gives the sampled token ids and says which stop string it met, so that results are those of
     `VLLMEngine`. Other servers return text: `token_ids` stays empty, `logp` is NaN where they give no
     log-probabilities, and `step_stop` is refused. Whether they heed seeds is theirs to say.
+
+    What a server sends is not trusted: an answer has one deadline (`config.timeout`) and 64 MiB, must be of the API's
+    form and hold no more tokens than were asked for; names and messages are shown without control characters.
 
     The bearer token is read from the environment variable `config.api_key_env` and appears in no message.
 
@@ -51,38 +69,53 @@ class ServerEngine:
         self._retries = config.max_retries
         connections = config.max_num_seqs or CONNECTIONS
         key = os.environ.get(config.api_key_env, "")
+        self._timeout = config.timeout
         self._client = httpx.Client(
             headers={"Authorization": f"Bearer {key}"} if key else {},
             timeout=config.timeout,
-            limits=httpx.Limits(max_connections=connections),
+            transport=DeadlineTransport(httpx.Limits(max_connections=connections)),
         )
         model = self._find_model(config)
-        self._model: str = model["id"]
-        self._is_vllm = model.get("owned_by") == "vllm"
-        limit = config.max_model_len or model.get("max_model_len")
+        self._model, self._is_vllm = model.id, model.is_vllm
+        limit = config.max_model_len or model.max_model_len
         if limit is None:
             raise InputError(f"server {self._host} does not say how long its context is; set max_model_len.")
         self.max_context: int = limit
         self.dtype = ""
-        self.name = f"server {self._host} ({self._model})"
-        self.version = version or f"server:{self._model}"
+        self.name = f"server {self._host} ({printable(self._model)})"
+        self.version = version or f"server:{printable(self._model)}"
         self._pool = concurrent.futures.ThreadPoolExecutor(connections, thread_name_prefix="server-engine")
         self._futures: dict[concurrent.futures.Future[tuple[Completion, ...]], str] = {}
         self._closed = False
 
-    def _find_model(self, config: EngineConfig) -> dict[str, Any]:
+    def _find_model(self, config: EngineConfig) -> Model:
         try:
-            response = self._client.get(f"{self._url}/models", timeout=min(config.timeout, 10.0))
+            answer = self._exchange("GET", "models", min(config.timeout, 10.0))
+            if answer.status != 200:
+                raise InputError(f"server {self._host} does not list its models: {_complaint(answer)}.")
+            offered = models(answer.body)
         except httpx.HTTPError as error:
             raise InputError(f"no server answers at {self._host} ({type(error).__name__}); is it running?") from None
-        if response.status_code != 200:
-            raise InputError(f"server {self._host} does not list its models: {_complaint(response)}.")
-        models = {model["id"]: model for model in response.json()["data"]}
-        name = config.model_name or (next(iter(models)) if len(models) == 1 else "")
-        if name not in models:
-            offered = ", ".join(sorted(models)) or "none"
-            raise InputError(f"server {self._host} does not offer model '{name}'; set model_name to one of: {offered}.")
-        return models[name]
+        except Malformed as error:
+            raise InputError(
+                f"server {self._host} lists its models in a form that is not the API's ({error}); is it one?"
+            ) from None
+        name = config.model_name or (next(iter(offered)) if len(offered) == 1 else "")
+        if name not in offered:
+            names = printable(", ".join(sorted(offered))[:1000]) or "none"
+            raise InputError(f"server {self._host} does not offer model '{name}'; set model_name to one of: {names}.")
+        return offered[name]
+
+    def _exchange(self, method: str, path: str, seconds: float, body: dict[str, Any] | None = None) -> Answer:
+        """Ask, and read the whole answer. Raises `httpx.HTTPError`, and `Malformed` for an answer that is too long."""
+        parts, size = [], 0
+        with deadline(seconds), self._client.stream(method, f"{self._url}/{path}", json=body) as response:
+            for part in response.iter_bytes():
+                size += len(part)
+                if size > MAX_ANSWER:
+                    raise Malformed(f"more than {MAX_ANSWER >> 20} MiB")
+                parts.append(part)
+            return Answer(response.status_code, b"".join(parts), response.headers.get("Retry-After", "0"))
 
     def submit(self, request: GenerationRequest) -> None:
         if self._closed:
@@ -144,44 +177,43 @@ class ServerEngine:
                 "include_stop_str_in_output": True,
                 "return_token_ids": True,
             }
-        answer = self._post(request.key, body)
-        choices = sorted(answer["choices"], key=lambda choice: choice["index"])
-        if len(choices) != n:
-            raise EngineError(f"request '{request.key}': server {self._host} gave {len(choices)} samples, not {n}.")
-        return tuple(self._completion(request, choice) for choice in choices)
+        try:
+            found = choices(self._post(request.key, body), n, body["max_tokens"])
+        except Malformed as error:
+            raise EngineError(
+                f"request '{request.key}': server {self._host} answered in a form that is not the API's ({error})."
+            ) from None
+        return tuple(self._completion(request, choice) for choice in found)
 
-    def _completion(self, request: GenerationRequest, choice: dict[str, Any]) -> Completion:
-        values = (choice.get("logprobs") or {}).get("token_logprobs")
-        logp = sum(value for value in values if value is not None) if values else float("nan")
-        if choice.get("token_ids") is None:
-            return Completion(choice["text"], (), logp, "length" if choice["finish_reason"] == "length" else "stop")
-        matched = choice.get("stop_reason")
-        ids = choice["token_ids"]
+    def _completion(self, request: GenerationRequest, choice: Choice) -> Completion:
+        ids, matched = choice.token_ids, choice.stop_reason
+        if ids is None:
+            return Completion(choice.text, (), choice.logp, "length" if choice.finish_reason == "length" else "stop")
         # A server may leave out the first value, or give none.
-        logps: Sequence[float] = values if values and None not in values and len(values) == len(ids) else ()
-        if choice["finish_reason"] == "stop" and ids and (matched is None or isinstance(matched, int)):
+        logps = choice.token_logps if len(choice.token_logps) == len(ids) else ()
+        if choice.finish_reason == "stop" and ids and not isinstance(matched, str):
             # Ended by one of the EOS tokens of the server's own generation config.
             decoder = Decoder(self._decoder.tokenizer, self._decoder.eos_ids | {ids[-1]})
-            return decoder.completion(request, ids, logp, token_logps=logps)
+            return decoder.completion(request, ids, choice.logp, token_logps=logps)
         stop = matched if isinstance(matched, str) else None
-        return self._decoder.completion(request, ids, logp, stop, token_logps=logps)
+        return self._decoder.completion(request, ids, choice.logp, stop, token_logps=logps)
 
-    def _post(self, key: str, body: dict[str, Any]) -> dict[str, Any]:
+    def _post(self, key: str, body: dict[str, Any]) -> bytes:
         pause = FIRST_PAUSE
         for attempt in range(self._retries + 1):
             last = attempt == self._retries
             try:
-                response = self._client.post(f"{self._url}/completions", json=body)
-            except httpx.TransportError as error:
+                answer = self._exchange("POST", "completions", self._timeout, body)
+            except httpx.HTTPError as error:
                 if last:
                     reason = f"{type(error).__name__} after {attempt + 1} attempts"
                     raise EngineError(f"request '{key}': server {self._host} gave no answer ({reason}).") from None
             else:
-                if response.status_code == 200:
-                    return response.json()
-                if response.status_code not in BUSY or last:
-                    raise EngineError(f"request '{key}': server {self._host} refused it: {_complaint(response)}.")
-                pause = max(pause, _retry_after(response))
+                if answer.status == 200:
+                    return answer.body
+                if answer.status not in BUSY or last:
+                    raise EngineError(f"request '{key}': server {self._host} refused it: {_complaint(answer)}.")
+                pause = max(pause, _retry_after(answer))
             time.sleep(min(pause, LONGEST_PAUSE))
             pause *= 2
         raise AssertionError("unreachable: the last attempt returns or raises")
@@ -208,20 +240,20 @@ class ServerEngine:
         self._client.close()
 
 
-def _complaint(response: httpx.Response) -> str:
+def _complaint(answer: Answer) -> str:
     """The server's own words for an error, in one line."""
     try:
-        content = response.json()
+        content = json.loads(answer.body)
         error = content.get("error", content) if isinstance(content, dict) else content
         message = error.get("message", error) if isinstance(error, dict) else error
-    except ValueError:
-        message = response.text
-    line = " ".join(str(message).split())[:300].rstrip(".")
-    return f"HTTP {response.status_code}, {line}" if line else f"HTTP {response.status_code}"
+    except (ValueError, RecursionError):
+        message = answer.body[:1000].decode(errors="replace")
+    line = printable(" ".join(str(message).split())[:300].rstrip("."))
+    return f"HTTP {answer.status}, {line}" if line else f"HTTP {answer.status}"
 
 
-def _retry_after(response: httpx.Response) -> float:
+def _retry_after(answer: Answer) -> float:
     try:
-        return float(response.headers.get("Retry-After", 0))
+        return float(answer.retry_after)
     except ValueError:
         return 0.0

@@ -201,3 +201,142 @@ def test_only_the_tokenizer_of_a_servers_checkpoint_is_needed(scripted: Any, tmp
     build_tokenizer().save_pretrained(tmp_path)
     url, _ = scripted
     open_scripted(url, tmp_path).close()
+
+
+# ---- servers that are hostile or broken
+
+
+class Hostile(Scripted):
+    """Sends the bytes of `model_list` and `completion` as they are, or what they yield."""
+
+    model_list: Any = json.dumps({"data": [{"id": "other", "owned_by": "vllm", "max_model_len": 100}]}).encode()
+    completion: Any = b""
+
+    def do_GET(self) -> None:
+        self.send(self.model_list)
+
+    def do_POST(self) -> None:
+        self.rfile.read(int(self.headers["Content-Length"]))
+        self.send(self.completion)
+
+    def send(self, content: Any) -> None:
+        with contextlib.suppress(OSError):
+            if callable(content):
+                content(self.wfile)
+                return
+            self.send_response(200)
+            self.end_headers()
+            self.wfile.write(content)
+
+
+@pytest.fixture
+def hostile() -> Iterator[tuple[str, type[Hostile]]]:
+    handler = type("Handler", (Hostile,), {})
+    server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler)
+    server.daemon_threads = True
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    yield f"http://127.0.0.1:{server.server_port}/v1", handler
+    server.shutdown()
+    server.server_close()
+
+
+def endless(wfile: Any) -> None:
+    wfile.write(b"HTTP/1.1 200 OK\r\n\r\n")
+    while True:
+        wfile.write(b"[" * (1 << 20))
+
+
+def slow_body(wfile: Any) -> None:
+    wfile.write(b"HTTP/1.1 200 OK\r\n\r\n")
+    while True:
+        wfile.write(b"[")
+        time.sleep(0.05)
+
+
+def slow_head(wfile: Any) -> None:
+    wfile.write(b"HTTP/1.1 200 OK\r\nX-Slow: ")
+    while True:
+        wfile.write(b"x")
+        time.sleep(0.05)
+
+
+def broken(**fields: Any) -> bytes:
+    choice = {"index": 0, "text": "a", "finish_reason": "stop", "logprobs": None, "token_ids": [1]}
+    return json.dumps({"choices": [choice | fields]}).encode()
+
+
+@pytest.mark.parametrize(
+    ("answer", "message"),
+    [
+        (b"<html>", "no JSON"),
+        (b"[" * 200_000, "no JSON"),
+        (b"\xff\xfe\x00", "no JSON"),
+        (b"[1]", "the answer is of type list and no object"),
+        (b"{}", "'choices' is missing"),
+        (b'{"choices": null}', "'choices' is null"),
+        (b'{"choices": [1]}', "a choice is of type int"),
+        (b'{"choices": []}', "0 samples instead of 1"),
+        (broken(index=7), r"samples numbered \[7\]"),
+        (broken(index=True), "'index' is of type bool"),
+        (broken(text=None), "'text' is null"),
+        (broken(finish_reason=3), "'finish_reason' is of type int"),
+        (broken(token_ids=[1] * 100_000), "100000 tokens instead of at most 8"),
+        (broken(token_ids=[-5]), "token id -5"),
+        (broken(token_ids=[10**9]), "token id 1000000000"),
+        (broken(token_ids=[1.5]), "token id 1.5"),
+        (broken(token_ids=["\x1b"]), r"token id '\\x1b'"),
+        (broken(logprobs={"token_logprobs": ["-1"]}), "log-probability '-1'"),
+        (broken(logprobs={"token_logprobs": [float("nan")]}), "log-probability nan"),
+        (broken(logprobs={"token_logprobs": [-(10**400)]}), "log-probability -1000"),
+        (broken(logprobs=[1]), "'logprobs' is of type list"),
+        (broken(stop_reason=[1]), r"stop_reason is \[1\]"),
+        (endless, "more than 64 MiB"),
+    ],
+)
+def test_an_answer_of_another_form_is_an_error_that_says_what_is_wrong(
+    hostile: Any, checkpoint: Path, answer: Any, message: str
+):
+    url, handler = hostile
+    handler.completion = answer if not callable(answer) else staticmethod(answer)
+    engine = open_scripted(url, checkpoint)
+    with pytest.raises(EngineError, match=f"request '.*': server .* that is not the API's \\({message}"):
+        sample(engine, prompt(4), max_tokens=8)
+    engine.close()
+
+
+@pytest.mark.parametrize("answer", [slow_body, slow_head])
+def test_the_whole_answer_has_one_deadline(hostile: Any, checkpoint: Path, answer: Any):
+    url, handler = hostile
+    handler.completion = staticmethod(answer)
+    engine = ServerEngine(checkpoint, EngineConfig(kind=url, max_retries=0, max_num_seqs=1, timeout=0.5))
+    start = time.monotonic()
+    with pytest.raises(EngineError, match=r"gave no answer \(ReadTimeout after 1 attempts\)"):
+        sample(engine, prompt(4), max_tokens=8)
+    assert time.monotonic() - start < 5
+    engine.close()
+
+
+@pytest.mark.parametrize(
+    ("answer", "message"),
+    [
+        (b"<html>", r"lists its models in a form that is not the API's \(no JSON\)"),
+        (b'{"data": [{}]}', "'id' is missing"),
+        (b'{"data": [{"id": "a", "max_model_len": "128"}]}', "'max_model_len' is of type str"),
+        (b'{"data": [{"id": "a", "max_model_len": -1}]}', "max_model_len is -1"),
+        (b'{"data": [{"id": "a\\u001b]0;x\\u0007"}, {"id": "b"}]}', r"one of: a\\x1b\]0;x\\x07, b"),
+        (endless, "more than 64 MiB"),
+    ],
+)
+def test_a_list_of_models_of_another_form_is_one_sentence(hostile: Any, checkpoint: Path, answer: Any, message: str):
+    url, handler = hostile
+    handler.model_list = answer if not callable(answer) else staticmethod(answer)
+    with pytest.raises(InputError, match=message):
+        open_scripted(url, checkpoint)
+
+
+def test_names_hold_no_control_characters(hostile: Any, checkpoint: Path):
+    url, handler = hostile
+    handler.model_list = b'{"data": [{"id": "a\\u001b]0;pwned\\u0007"}]}'
+    engine = open_scripted(url, checkpoint)
+    assert (engine.name + engine.version).isprintable()
+    engine.close()
