@@ -51,9 +51,14 @@ def record(results: Mapping[str, Any], folder: Path, wandb_project: str = "") ->
         if fresh:
             writer.writeheader()
         for name, metric in results["metrics"].items():
-            writer.writerow({**known, "metric": name, **metric})
+            writer.writerow({column: cell(value) for column, value in {**known, "metric": name, **metric}.items()})
     if wandb_project:
         send(results, folder, wandb_project)
+
+
+def cell(value: object) -> object:
+    """The value as a spreadsheet may show it: text that it would take for a formula begins with an apostrophe."""
+    return f"'{value}" if isinstance(value, str) and value.startswith(("=", "+", "-", "@", "\t", "\r")) else value
 
 
 def send(results: Mapping[str, Any], folder: Path, project: str) -> None:

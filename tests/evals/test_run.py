@@ -272,6 +272,16 @@ def test_a_limited_run_is_marked_wherever_its_number_appears(byte_tokenizer, tmp
     assert to_inspect_log(folders[0], tmp_path)["eval"]["config"]["limit"] == 4
 
 
+def test_no_cell_of_the_table_is_a_formula(byte_tokenizer, tmp_path):
+    folder = tmp_path / '=HYPERLINK("http:x")'
+    results = run(evaluation(), served(half_right(byte_tokenizer), byte_tokenizer), folder, {})
+    record({**results, "task": "@sum", "engine": "+1", "hashes": {**results["hashes"], "weights": "-1"}}, folder)
+    [row, *_] = csv.DictReader((tmp_path / "results.csv").read_text().splitlines())
+    assert row["folder"] == f"'{folder.name}"
+    assert (row["task"], row["engine"], row["weights"]) == ("'@sum", "'+1", "'-1")
+    assert float(row["value"]) == results["metrics"]["accuracy"]["value"]
+
+
 def to_inspect_log(folder, output):
     return json.loads(to_inspect(folder, output, lambda problem: problem.question).read_text())
 
