@@ -27,8 +27,6 @@ from harness.sandbox.steps import Steps, digest, ended_line
 from harness.sandbox.wire import Closed, receive, send
 
 STARTUP_TIMEOUT = 120.0
-WORTH_KEEPING = 0.002
-"""Seconds of running from which a state is kept; below, a fork and the page faults it causes cost more."""
 REMEMBERED = 4096
 OWN_DESCRIPTORS = 4
 """What a process has open by itself: the standard streams, and its channel."""
@@ -135,7 +133,7 @@ class Interpreter:
             return self._from_start(steps)
         key = digest(earlier)
         snapshot = self.kept.get(self, key)
-        if snapshot is None and self.seconds.get(key, math.inf) > WORTH_KEEPING:
+        if snapshot is None and self.seconds.get(key, math.inf) > zygote.WORTH_KEEPING:
             outcome = self._from_start(earlier)
             if outcome[0] not in ("ok", "incomplete"):
                 return outcome
@@ -214,7 +212,7 @@ class Interpreter:
         child.seconds = parent.seconds + result["seconds"]
         kept = (
             result["status"] in ("ok", "incomplete")
-            and child.seconds > WORTH_KEEPING
+            and child.seconds > zygote.WORTH_KEEPING
             and not run.shares
             and result["descriptors"] == OWN_DESCRIPTORS
             and still

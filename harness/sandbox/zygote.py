@@ -34,6 +34,8 @@ FORK = ctypes.PyDLL(None).fork
 """Unlike `os.fork` it leaves `random` as it is, so that a run does not depend on where it was forked, and makes Python
 touch a quarter of the memory. What it leaves out concerns threads, of which there is one."""
 MADV_COLLAPSE, HUGE_PAGE = 25, 2 << 20
+WORTH_KEEPING = 0.002
+"""Seconds of running from which a state is kept; below, a fork and the page faults it causes cost more."""
 ALL_SIGNALS, NO_SIGNALS = b"\xff" * 128, bytes(128)
 
 
@@ -124,7 +126,7 @@ def own_descriptors(stdout: int) -> None:
 
 def _serve(control: socket.socket, program: types.ModuleType, timeout: float) -> None:
     """Fork for each list of sources that arrives; the child runs it, reports, and goes on in this same loop."""
-    pending, stdout = "", sys.stdout
+    pending, stdout, spent = "", sys.stdout, 0.0
     most, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
     descriptors = select.poll()
     for number in range(most):
@@ -154,8 +156,10 @@ def _serve(control: socket.socket, program: types.ModuleType, timeout: float) ->
             stdout.flush()
         block_signals(True)
         seconds = time.perf_counter() - start
-        # Of a closed descriptor `poll` says so without being asked.
-        opened = most - [event for _, event in descriptors.poll(0)].count(select.POLLNVAL)
+        spent += seconds
+        # Of a closed descriptor `poll` says so without being asked. A state that will not be kept need not ask.
+        events = [event for _, event in descriptors.poll(0)] if spent > WORTH_KEEPING else []
+        opened = most - events.count(select.POLLNVAL)
         message = error.encode(errors="replace")
         control.send(f"{status}\n{seconds}\n{opened}\n{len(message)}\n".encode() + message)
 
