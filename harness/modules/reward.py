@@ -9,11 +9,12 @@ from typing import Any, Literal
 import torch
 from torch import Tensor
 
+from harness.errors import InputError
 from harness.models.checkpoints import load_tokenizer
 from harness.models.losses import bradley_terry_loss
 from harness.models.reward_head import likelihood_rewards, load_likelihood_reward
 from harness.models.shared_prefix import attention_inputs, last_tokens, supervised_tokens
-from harness.models.weights import load_reward_model, rewards_at
+from harness.models.weights import load_reward_model, reward_head, rewards_at
 from harness.modules.base import Sums
 from harness.modules.pairs import PairModule
 
@@ -40,6 +41,7 @@ class RewardModule(PairModule):
         centring: float = 0.0,
         likelihood: Literal["none", "sum", "mean"] = "none",
         alpha: float = 0.5,
+        head_dropout: float = 0.0,
         **options: Any,
     ) -> None:
         """
@@ -50,11 +52,18 @@ class RewardModule(PairModule):
             likelihood: add the model's own log-probability of the response to the head's value, summed over tokens or
                 their mean, times a learned factor; the head then starts at zero.
             alpha: start value of that factor.
+            head_dropout: share of the hidden state's entries that training drops before the head (0.1 in rStar-Math's
+                released code).
             options: those of `SharedPrefixModule` and `TrainingModule`.
         """
         super().__init__(checkpoint, **options)
         self.margin, self.centring = margin, centring
         self.likelihood, self.alpha = likelihood, alpha
+        if not 0 <= head_dropout < 1:
+            raise InputError(f"head_dropout is {head_dropout}; it must be at least 0 and below 1.")
+        if head_dropout and likelihood != "none":
+            raise InputError("head_dropout is for a head alone; set `likelihood: none`, or head_dropout to 0.")
+        self.head_dropout = head_dropout
 
     @cached_property
     def tokenizer(self) -> Any:
@@ -67,10 +76,16 @@ class RewardModule(PairModule):
 
     def build_model(self) -> Any:
         if self.likelihood == "none":
-            return load_reward_model(self.checkpoint, **self.load_options())
+            model = load_reward_model(self.checkpoint, **self.load_options())
+            if self.head_dropout:
+                reward_head(model).register_forward_pre_hook(self._drop)
+            return model
         return load_likelihood_reward(
             self.checkpoint, likelihood=self.likelihood, alpha=self.alpha, **self.load_options()
         )
+
+    def _drop(self, head: torch.nn.Module, inputs: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
+        return (torch.nn.functional.dropout(inputs[0], self.head_dropout, head.training), *inputs[1:])
 
     def rewards(self, batch: dict[str, Any]) -> Tensor:
         """Reward of each side (S,)."""

@@ -15,7 +15,7 @@ from harness.datamodules import PreferenceDataModule
 from harness.errors import InputError
 from harness.models.checkpoints import load_tokenizer
 from harness.models.reward_head import load_likelihood_reward
-from harness.models.weights import load_causal_lm, load_reward_model, save_checkpoint
+from harness.models.weights import load_causal_lm, load_reward_model, rewards_at, save_checkpoint
 from harness.modules import RewardModule
 from harness.modules.base import LoRAConfig
 from harness.modules.optimizer import OptimizerConfig
@@ -49,6 +49,26 @@ def test_a_reward_model_starts_at_ln_2_and_learns_to_rank(tmp_path, trainer, tin
             good, bad = model(**{key: batch[key] for key in ("input_ids", "attention_mask")}).logits.flatten()
         right += bool(good > bad)
     assert right == 8
+
+
+def test_dropout_before_the_head_acts_in_training_alone_and_keeps_the_mean(tiny_model_dir):
+    ids, end = torch.tensor([[2, 3, 4, 5]]), torch.tensor([3])
+    plain, dropped = (RewardModule(str(tiny_model_dir), head_dropout=share) for share in (0.0, 0.5))
+    for module in (plain, dropped):
+        module.configure_model()
+    wanted = rewards_at(plain.model.eval(), ids, end)
+    assert torch.equal(rewards_at(dropped.model.eval(), ids, end), wanted)
+    dropped.model.train()
+    torch.manual_seed(0)
+    drawn = torch.cat([rewards_at(dropped.model, ids, end) for _ in range(400)]).detach()
+    assert drawn.std() > 0
+    assert drawn.mean().item() == pytest.approx(wanted.item(), abs=4 * drawn.std().item() / 20)
+
+
+@pytest.mark.parametrize("options", [{"head_dropout": 1.0}, {"head_dropout": 0.1, "likelihood": "sum"}])
+def test_dropout_that_cannot_be_is_refused(tiny_model_dir, options):
+    with pytest.raises(InputError, match="head_dropout"):
+        RewardModule(str(tiny_model_dir), **options)
 
 
 def test_accumulated_batches_of_weighted_pairs_give_the_gradients_of_one_batch(tmp_path, trainer, tiny_model_dir):
