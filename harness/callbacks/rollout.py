@@ -20,6 +20,7 @@ from harness.callbacks.gather import gathered_weights, whole_copy
 from harness.callbacks.held_out import check_held_out
 from harness.callbacks.held_out_accuracy import HeldOutAccuracy
 from harness.callbacks.turns import Turns
+from harness.datamodules.solutions import check_solutions
 from harness.engines import EngineConfig, SyncProof, open_engine, verify_sync
 from harness.errors import InputError
 from harness.models.weights import model_version, named_weights
@@ -121,6 +122,9 @@ class RolloutCallback(Callback):
                 "on the first iteration's rows."
             )
         self._template = find_template(self.template)
+        if getattr(trainer.datamodule, "check_solutions", True):  # type: ignore[attr-defined]
+            pooled = self.problems if isinstance(self.select, TopK) and self.select.with_gold else []
+            check_solutions([*self.replay_files, *pooled], self._template)
         self._plan = self._load(pl_module)
         self.folder = Path(trainer.default_root_dir) / "rollouts"
         if trainer.is_global_zero:

@@ -23,13 +23,13 @@ def run(folder, data, *extra, max_epochs=2, scheduler=None, resume=False, **opti
     # Threshold -1: rewards are 0 or 1, so all responses are kept, right or wrong.
     scheduler = scheduler or FixedSampling(SamplingConfig(n=2, max_tokens=8), -1.0)
     rollout = RolloutCallback(
-        problems=[str(data / "train.jsonl")],
         scheduler=scheduler,
         template="arithmetic",
         probe_problems=[str(data / "probe.jsonl")],
         engine=EngineConfig(kind="transformers", dtype="float32"),
         chunk_size=5,
         **{
+            "problems": [str(data / "train.jsonl")],
             "evaluation": HeldOutAccuracy([str(data / "test.jsonl")], max_tokens=8),
             "select": TopK(keep_cut=True, keep_unanswered=True),
             **options,

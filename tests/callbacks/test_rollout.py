@@ -211,6 +211,16 @@ def test_held_out_problems_among_the_replayed_rows_are_refused(tmp_path, data, w
         run(tmp_path / "run", data, replay_files=[str(tmp_path / "replay.jsonl")], replay_share=1.0)
 
 
+@pytest.mark.parametrize("how", ["replayed", "pooled"])
+def test_worked_solutions_that_the_template_cannot_read_are_refused(tmp_path, data, how):
+    rows = [json.loads(line) for line in (data / "train.jsonl").read_text().splitlines()]
+    write_rows(tmp_path / "rows.jsonl", [{**row, "solution": f"It is {row['answer']}."} for row in rows])
+    file = [str(tmp_path / "rows.jsonl")]
+    options = {"problems": file, "select": TopK(with_gold=True)} if how == "pooled" else {"replay_files": file}
+    with pytest.raises(InputError, match=r"rows.jsonl:1: none of the 12 solutions .* under the template 'arithmetic'"):
+        run(tmp_path / "run", data, **options)
+
+
 def test_nothing_kept_is_one_clear_sentence(tmp_path, data):
     match = r"no response was kept of 12 responses with rewards from 0 to 0.*lower the reward threshold \(5\)"
     with pytest.raises(InputError, match=match):
