@@ -2,35 +2,35 @@
 
 from __future__ import annotations
 
-import time
 from dataclasses import dataclass, field
 
 from harness.grading import regions, relations
 from harness.grading.expression import Node, TooCostly, walk
 from harness.grading.matrices import as_matrix
-from harness.grading.numeric import real_value, symbols
+from harness.grading.numeric import grant, real_value, spend, symbols
 from harness.grading.quantities import Quantities, split_unit
 from harness.grading.values import Undecided, same_value
 
-SECONDS = 0.5
-"""Time one comparison may take; every single step of it is bounded by the limits on trees."""
+STEP = 10
+"""Operations that one step of a comparison counts for, beside the values it takes."""
 
 
 @dataclass
 class Comparison(Quantities):
-    """One comparison: when it must end, and which rule decided."""
+    """One comparison, with its own budget of operations, and which rule decided."""
 
-    deadline: float = field(default_factory=lambda: time.monotonic() + SECONDS)
     rule: str = "numeric"
     open: list[tuple[Node, Node]] = field(default_factory=list)
     """Pairs that only computer algebra could decide."""
     too_costly: bool = False
     """Whether a value had more digits than an answer is worth, so that nothing was decided."""
 
+    def __post_init__(self) -> None:
+        grant()
+
     def same(self, gold: Node, answer: Node) -> bool:
-        """Whether two answers mean the same."""
-        if time.monotonic() > self.deadline:
-            raise TimeoutError
+        """Whether two answers mean the same. Raises TimeoutError beyond the budget of operations."""
+        spend(STEP)
         gold, answer = _bare(gold), _bare(answer)
         gold, answer = _point(gold, answer), _point(answer, gold)
         for kind, applies, decide in _KINDS:

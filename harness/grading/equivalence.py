@@ -25,7 +25,7 @@ _SIMPLE = re.compile(r"([-+]?)([1-9]\d{0,2}(?:,\d{3})+|\d{0,300})(\.\d{1,300})?"
 MAX_OPEN = 4
 """Pairs of one comparison that go to computer algebra."""
 ALGEBRA_SECONDS = 0.4
-"""Deadline of computer algebra on one pair of answers; what it has not proved by then it rarely proves."""
+"""Processor seconds of computer algebra on one pair of answers; what it has not proved by then it rarely proves."""
 
 
 @dataclass(frozen=True)
@@ -51,7 +51,15 @@ def decide(gold: str, answer: str) -> Decision:
 
 @lru_cache(maxsize=65536)
 def _decide(gold: str, answer: str) -> Decision:
-    decision = decide_cheaply(gold, answer) or decide_fully(gold, answer)
+    if (decided := decide_cheaply(gold, answer)) is not None:
+        return decided
+    pool().start_ahead()
+    decision = decide_fully(gold, answer)
+    return settle(decision)
+
+
+def settle(decision: Decision) -> Decision:
+    """The decision once computer algebra has tried the pairs that were left open."""
     if not decision.open or decision.same:
         return decision
     if not all(tame(node) for pair in decision.open for node in pair):

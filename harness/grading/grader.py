@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Sequence
 from functools import lru_cache
 
 from harness.grading.answer_protocols import CHOICE, DEFAULT, AnswerProtocol
 from harness.grading.brackets import boxes
-from harness.grading.equivalence import Decision, decide, decide_cheaply
+from harness.grading.equivalence import Decision, decide, decide_cheaply, settle
 from harness.grading.extract import extract_answer
 from harness.grading.graders import named
 from harness.grading.normalize import normalize
@@ -20,6 +21,7 @@ from harness.grading.workers import pool
 PARALLEL_PAIRS = 1000
 """Pairs that strings and plain numbers leave undecided before other processes are worth their start."""
 _CHUNK = 20
+_CAPITAL = re.compile(r"[A-J]")
 
 
 def grade(
@@ -49,7 +51,7 @@ def read_answer(text: str, gold: str, protocol: AnswerProtocol = DEFAULT, *, fin
     """
     if protocol is not DEFAULT:
         return extract_answer(text, protocol, marked_only=not finished)
-    if len(gold) < 300 and _is_choice(gold):
+    if len(gold) < 300 and _CAPITAL.search(gold) and _is_choice(gold):
         found = extract_answer(text, CHOICE, marked_only=True)
         return found if found is not None else extract_answer(text, DEFAULT, marked_only=True)
     if "," in gold and text.count("boxed") > 1 and (parts := _boxed_parts(text, gold)) is not None:
@@ -101,6 +103,8 @@ def grade_many(
             left.append((gold, answer))
         else:
             decided[gold, answer] = decision
+    if left:
+        pool().start_ahead()
     workers = len(os.sched_getaffinity(0)) if num_workers is None else num_workers
     if len(left) >= PARALLEL_PAIRS and workers > 1:
         decided.update(_decide_in_workers(left, workers))
@@ -118,7 +122,8 @@ def _decide_in_workers(pairs: list[tuple[str, str]], workers: int) -> dict[tuple
     results = pool().map("decide", chunks, workers, lambda: None)
     decided: dict[tuple[str, str], Decision] = {}
     for chunk, result in zip(chunks, results, strict=True):
-        decided.update(zip(chunk, result if result is not None else [decide(*pair) for pair in chunk], strict=True))
+        found = result if result is not None else [decide(*pair) for pair in chunk]
+        decided.update(zip(chunk, map(settle, found), strict=True))
     return decided
 
 

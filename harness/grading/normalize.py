@@ -51,10 +51,14 @@ def normalize(text: str) -> str:
     text = re.sub(r"(\d)\\[,!;:]\s*(?=\d{3}(?!\d))", r"\1", text)
     text = re.sub(r"\\(?:hspace|vspace|label|phantom|tag)\*?\s*\{[^{}]*\}", " ", text)
     text = re.sub(r"\\(?:color|textcolor)\s*\{[^{}]*\}", " ", text)
-    text = _SIDE_BY_SIDE.sub(",", text)
+    if "quad" in text:
+        text = _SIDE_BY_SIDE.sub(",", text)
     text = spellings.repeating(_COMMAND.sub(_command, spellings.vectors(text)))
-    text = re.sub(r"(?<![A-Za-z\\])([a-zA-Z])\{\s*(\([^{}()]*\))\s*\}", r"\1\2", text)  # `f{\left(x\right)}`
-    text = spellings.kets(re.sub(r"\^\s*\{?\s*('+)\s*\}?", r"\1", text))
+    if "{(" in text or "{ (" in text:  # `f{\left(x\right)}`
+        text = re.sub(r"(?<![A-Za-z\\])([a-zA-Z])\{\s*(\([^{}()]*\))\s*\}", r"\1\2", text)
+    if "'" in text:
+        text = re.sub(r"\^\s*\{?\s*('+)\s*\}?", r"\1", text)
+    text = spellings.kets(text)
     text = re.sub(r"^(?:Rs|INR|USD|EUR|GBP|RMB)\.?\s*(?=\\?\$?\d)", "", text)
     text = re.sub(r"(?:\{\}_\{?(\d+)\}?\s*C_\{?(\d+)\}?|C_\{?(\d+)\}?\^\{?(\d+)\}?)", _binomial, text)
     text = re.sub(r"^\s*(\d+)\s*(?:\bto\b|\\text ?\{\s*to\s*\})\s*(\d+)\s*$", r"\1:\2", text)
@@ -77,7 +81,8 @@ def normalize(text: str) -> str:
     text = re.sub(r"^\s*\\approx\b", "", text)
     text = re.sub(r"\s+", " ", text).strip()
     text = re.sub(r" ?([-+*/=<>^_(){}\[\],;|&]) ?", r"\1", text)
-    text = re.sub(r"(?<![A-Za-z])([A-Za-z])\^(\d|\{[^{}]*\})_(\w|\{\w+\})", r"\1_\3^\2", text)  # `v^2_0`
+    if "^" in text and "_" in text:  # `v^2_0`
+        text = re.sub(r"(?<![A-Za-z])([A-Za-z])\^(\d|\{[^{}]*\})_(\w|\{\w+\})", r"\1_\3^\2", text)
     return spellings.units_of_letters(unwrap(text))
 
 
@@ -198,6 +203,8 @@ def _boxed_text(text: str, found: list[tuple[int, int, str]]) -> str:
 def _math_delimiters(text: str) -> str:
     r"""Drop the delimiters of formulas inside the text; a lone `$` in front of a number is a currency sign."""
     text = re.sub(r"(?<!\\)\\[()\[\]]", " ", text)
+    if "$" not in text:
+        return text
     text = re.sub(r"(?<!\\)\$\s+\$(?=\s*\\?[A-Za-z]\w*(?:_\{?\w+\}?)?(?:\([a-z]\))?\s*=)", "$, $", text)
     signs = [m.start() for m in re.finditer(r"(?<!\\)\$", text)]
     if len(signs) % 2:

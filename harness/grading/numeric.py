@@ -30,7 +30,21 @@ _INTEGERS = (*range(13), -1, -2, -3, -7, 16, 23, 50, 81, 97, 100, 128, 240, 365,
 _FRACTIONS = tuple(
     Fraction(f) for f in ("1/3", "7/5", "-2/7", "5/2", "-17/3", "317/10", "-632/10", "1087/5", "-9/8", "-40001/7")
 )
+MAX_OPERATIONS = 300_000
+"""Operations on numbers that one comparison may take. A count and no clock, so that no verdict depends on the load."""
 _LOCAL = threading.local()
+
+
+def grant() -> None:
+    """Begin a comparison in this thread: its count of operations starts anew."""
+    _LOCAL.operations = 0
+
+
+def spend(operations: int) -> None:
+    """Count operations of this thread's comparison. Raises TimeoutError beyond the budget."""
+    _LOCAL.operations = getattr(_LOCAL, "operations", 0) + operations
+    if _LOCAL.operations > MAX_OPERATIONS:
+        raise TimeoutError("operations")
 
 
 class Undefined(ArithmeticError):
@@ -79,6 +93,7 @@ class Evaluator:
         operation = _OPERATIONS.get(node.op)
         if operation is None:
             raise Undefined(node.op)
+        spend(1)
         try:
             value = (
                 operation(self, *node.args)

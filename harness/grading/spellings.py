@@ -36,7 +36,8 @@ def before_commands(text: str) -> str:
         text = re.sub(r"(?<=[\w)}{])\s*~\s*", " ", text)
     if "<su" in text:
         text = re.sub(r"<su([pb])>(.*?)</su[pb]>", lambda m: f"{'^' if m[1] == 'p' else '_'}{{{m[2]}}}", text)
-    text = _ORDINAL.sub(r"\1", text)
+    if any(ending in text for ending in ("th", "st", "nd", "rd")):
+        text = _ORDINAL.sub(r"\1", text)
     if "\\begin" in text:
         text = re.sub(r"\\\\\s*\[\s*-?[\d.]+\s*(?:pt|em|ex|mm|cm)\s*\]|\\cr(?![a-zA-Z])", r"\\\\", text)
     if array := re.fullmatch(r"(?:\w{2,5}\.)?(?:[Mm]atrix|array)\((\[.*\])\)", text, re.DOTALL):
@@ -86,11 +87,13 @@ def vectors(text: str) -> str:
     r"""Bold letters and those with an arrow as plain ones; the product sign of `\vec{a} \times \vec{b}` as `\cross`."""
     if "times" in text or "×" in text:
         text = _CROSS.sub(r"\1\\cross ", text)
-    return _BOLD_LETTER.sub(lambda m: f" {m[1] or m[2]}", text)
+    return _BOLD_LETTER.sub(lambda m: f" {m[1] or m[2]}", text) if "\\" in text else text
 
 
 def kets(text: str) -> str:
     r"""States such as `|\psi\rangle`, `\langle a|b\rangle` and rows of them as one atom `\ket{...}`."""
+    if "angle " not in text and "\\ket" not in text and "\\bra" not in text:
+        return text
     text = re.sub(r"\\ket ?\{([^{}]*)\}", r"|\1\\rangle ", re.sub(r"\\bra ?\{([^{}]*)\}", r"\\langle \1|", text))
     return _KETS.sub(_ket, text) if "|" in text and "angle " in text else text
 

@@ -169,12 +169,12 @@ def _same_widely(gold: Node, answer: Node, log10: bool, both_signs: bool = True)
         if not both_signs and any(value <= 0 for value in sample.values()):
             continue
         try:
-            evaluators = [Evaluator(log10=log10, sample=sample) for _ in (gold, answer)]
-            real = [abs(e.value(n).imag) < 1e-30 for e, n in zip(evaluators, (gold, answer), strict=True)]
+            values = [Evaluator(log10=log10, sample=sample).value(node) for node in (gold, answer)]
+            real = [abs(value.imag) < 1e-30 for value in values]
             if real[0] != real[1] and _only_one_has_bars(gold, answer):
                 return False
             if all(real):
-                if not agree(gold, answer, log10=log10, sample=sample):
+                if values[0] != values[1] and not agree(gold, answer, log10=log10, sample=sample):
                     return False
                 agreed += 1
         except NeedsAlgebra as error:

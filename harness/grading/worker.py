@@ -36,24 +36,14 @@ def read_message(stream: BinaryIO) -> Any:
 
 
 def answer(kind: str, payload: Any) -> Any:
-    """What a job asks for: "algebra" proves pairs of trees, "decide" runs the cascade on pairs of strings."""
+    """What a job asks for: "algebra" proves pairs of trees, "decide" runs on pairs of strings what stands before it."""
     if kind == "algebra":
         from harness.grading.symbolic import prove_same
 
         return prove_same(payload)
-    return [_decide(gold, answer) for gold, answer in payload]
+    from harness.grading.equivalence import decide_fully
 
-
-def _decide(gold: str, answer: str) -> Any:
-    from harness.grading.equivalence import Decision, decide_fully
-    from harness.grading.symbolic import prove_same, tame
-
-    decision = decide_fully(gold, answer)
-    if not decision.open or decision.same:
-        return decision
-    if not all(tame(node) for pair in decision.open for node in pair):
-        return Decision(False, "symbolic", "timeout")
-    return Decision(prove_same(decision.open), "symbolic")
+    return [decide_fully(gold, answer) for gold, answer in payload]
 
 
 def main() -> None:
@@ -61,6 +51,8 @@ def main() -> None:
     requests, replies = sys.stdin.buffer, os.fdopen(os.dup(1), "wb")
     os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
     resource.setrlimit(resource.RLIMIT_AS, (MEMORY_LIMIT, MEMORY_LIMIT))
+    if "algebra" in sys.argv[1:]:
+        _load_algebra()
     while True:
         try:
             kind, payload = read_message(requests)

@@ -1,4 +1,4 @@
-"""Worker processes with a deadline for each job, from any thread, without signals or forks of this process.
+"""Worker processes with a budget for each job, from any thread, without signals or forks of this process.
 
 A worker that overruns is killed and another takes its place; no other job is lost or delayed by it.
 """
@@ -18,23 +18,27 @@ from pathlib import Path
 from typing import Any
 
 DEADLINE = 2.0
-"""Seconds a job may take from when its work starts."""
+"""Processor seconds a job may take from when its work starts: its worker's own, so that the load does not matter."""
+PATIENCE = 30
+"""Seconds on the clock, for each processor second, after which a worker that makes no progress is given up."""
+_POLL = 0.02
 START_SECONDS = 60.0
 """Seconds for a worker to start and import, which the deadline does not include."""
 
 
 class JobTimeout(Exception):
-    """The job overran its deadline and its worker was killed."""
+    """The job overran its budget and its worker was killed."""
 
 
 class Worker:
     """One process and the pipes to it."""
 
-    def __init__(self) -> None:
+    def __init__(self, *loads: str) -> None:
+        """`loads` may hold "algebra", which the worker then imports before its first job asks for it."""
         root = str(Path(__file__).parents[2])
         environment = os.environ | {"PYTHONPATH": os.pathsep.join(p for p in (root, os.environ.get("PYTHONPATH")) if p)}
         self.process = subprocess.Popen(
-            [sys.executable, "-P", "-m", "harness.grading.worker"],
+            [sys.executable, "-P", "-m", "harness.grading.worker", *loads],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             bufsize=0,
@@ -47,25 +51,32 @@ class Worker:
         data = pickle.dumps((kind, payload))
         assert self.process.stdin is not None
         self.process.stdin.write(struct.pack("<I", len(data)) + data)
-        self.read(START_SECONDS)  # "started"
-        status, value = self.read(seconds)
+        self.read(time.monotonic() + START_SECONDS)  # "started"
+        status, value = self.read(time.monotonic() + PATIENCE * seconds, self.processor_seconds() + seconds)
         if status == "failed":
             raise JobTimeout(value)
         return value
 
-    def read(self, seconds: float) -> Any:
-        end = time.monotonic() + seconds
-        size = struct.unpack("<I", self.read_bytes(4, end))[0]
-        return pickle.loads(self.read_bytes(size, end))
+    def processor_seconds(self) -> float:
+        """Processor time the worker has used."""
+        fields = Path(f"/proc/{self.process.pid}/stat").read_text(encoding="ascii", errors="replace").rpartition(")")[2]
+        return sum(map(int, fields.split()[11:13])) / os.sysconf("SC_CLK_TCK")
 
-    def read_bytes(self, count: int, end: float) -> bytes:
+    def read(self, end: float, budget: float = float("inf")) -> Any:
+        """A message. Raises JobTimeout past `end` on the clock or `budget` of the worker's processor seconds."""
+        size = struct.unpack("<I", self.read_bytes(4, end, budget))[0]
+        return pickle.loads(self.read_bytes(size, end, budget))
+
+    def read_bytes(self, count: int, end: float, budget: float) -> bytes:
         assert self.process.stdout is not None
         data = b""
         with selectors.DefaultSelector() as selector:
             selector.register(self.process.stdout, selectors.EVENT_READ)
             while len(data) < count:
-                if not selector.select(max(0.0, end - time.monotonic())):
-                    raise JobTimeout("deadline")
+                if not selector.select(_POLL):
+                    if time.monotonic() > end or self.processor_seconds() > budget:
+                        raise JobTimeout("deadline")
+                    continue
                 part = os.read(self.process.stdout.fileno(), count - len(data))
                 if not part:
                     raise EOFError("worker ended")
@@ -85,6 +96,8 @@ class Pool:
 
     def __init__(self) -> None:
         self.idle: list[Worker] = []
+        self.ahead = False
+        """Whether a first worker was started before there was a job."""
         self.lock = threading.Lock()
 
     def run(self, kind: str, payload: Any, seconds: float = DEADLINE) -> Any:
@@ -138,6 +151,13 @@ class Pool:
         if errors:
             raise errors[0]
         return results
+
+    def start_ahead(self) -> None:
+        """Start a first worker, which loads computer algebra while this process goes on; does not wait."""
+        with self.lock:
+            if not self.ahead:
+                self.ahead = True
+                self.idle.append(Worker("algebra"))
 
     def close(self) -> None:
         """End the idle workers."""
