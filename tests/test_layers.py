@@ -49,6 +49,7 @@ MAY_IMPORT: dict[str, tuple[str, ...]] = {
     "rundir": (*WORDS, *TEXT),
     "stages": (*WORDS, *TEXT),
     "loggers": (*WORDS, *TEXT, "rundir"),
+    "integrations": (*WORDS, *TEXT),
     "cli": ("", *WORDS, *TEXT, "commands"),
 }
 EVERYTHING = ("callbacks", "commands", "__main__", "")
@@ -57,6 +58,7 @@ HEAVY = ("torch", "transformers", "lightning", "vllm", "datasets", "peft", "wand
 MUST_NOT_IMPORT: dict[str, tuple[str, ...]] = {
     **dict.fromkeys(TEXT, HEAVY),
     "problems": tuple(set(HEAVY) - {"datasets"}),
+    "integrations": HEAVY,
     "search": HEAVY,
     "metrics": HEAVY,
     "engines": ("lightning", "jsonargparse"),
