@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import json
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -31,11 +32,14 @@ def grade(
 ) -> int:
     """Grade the samples of a file again and print the accuracy, with those that have no answer counted apart.
 
-    Reads an evaluation's `samples.jsonl.gz`, a rollouts file, or rows with a text and a gold answer.
+    Reads an evaluation's `samples.jsonl.gz`, a rollouts file, rows with a text and a gold answer, and the samples that
+    lm-evaluation-harness (`samples_*.jsonl`), lighteval (details, `.parquet`) and Inspect (logs, `.json`) write. Where
+    verdicts are on file, every one that differs is counted under a code such as `refused:no_answer` (right on file,
+    refused here, by that rule) or `accepted:numeric` (wrong on file, accepted here).
 
     Args:
-        file: A .jsonl or .jsonl.gz file. Flat rows hold the response under text, pred, response, completion or output,
-            and the gold answer under gold or answer.
+        file: A .jsonl, .jsonl.gz, .json or .parquet file. Flat rows hold the response under text, pred, response,
+            completion or output, and the gold answer under gold or answer.
         grader: Name of the grader: strict, prm800k, rstar, minerva or hendrycks.
         protocol: Name of the answer protocol by which the final answer is found, or a YAML file with its rules.
         explain: Print for every sample the answer found, the rule that decided, and both normal forms.
@@ -71,10 +75,8 @@ def grade(
 
 def _samples(path: Path) -> Iterator[_Sample]:
     from harness.errors import InputError
-    from harness.store import read_jsonl
 
-    for number, row in read_jsonl(path):
-        place = f"{path}:{number}"
+    for place, row in _rows(path):
         found = list(_from_row(place, row))
         if not found and not isinstance(row.get("problem"), dict):
             raise InputError(
@@ -82,6 +84,29 @@ def _samples(path: Path) -> Iterator[_Sample]:
                 f"and one of {', '.join(_GOLDS)}, or a problem with its response."
             )
         yield from found
+
+
+def _rows(path: Path) -> Iterator[tuple[str, dict[str, Any]]]:
+    """The place and the content of every row: lines, the samples of an Inspect log, the rows of a table."""
+    from harness.errors import InputError
+    from harness.store import read_jsonl
+
+    if path.suffix == ".json":
+        try:
+            log = json.loads(path.read_text(encoding="utf-8"))
+        except (OSError, ValueError) as error:
+            raise InputError(f"{path}: cannot be read as JSON: {error}.") from error
+        if not isinstance(log, dict) or not isinstance(log.get("samples"), list):
+            raise InputError(f"{path}: holds no `samples`; a .json file is read as an Inspect log.")
+        yield from ((f"{path}#{number}", row) for number, row in enumerate(log["samples"]))
+    elif path.suffix == ".parquet":
+        from datasets import Dataset
+
+        if not path.is_file():
+            raise InputError(f"{path}: there is no such file.")
+        yield from ((f"{path}#{number}", row) for number, row in enumerate(Dataset.from_parquet(str(path))))
+    else:
+        yield from ((f"{path}:{number}", row) for number, row in read_jsonl(path))
 
 
 def _from_row(place: str, row: dict[str, Any]) -> Iterator[_Sample]:
@@ -92,12 +117,56 @@ def _from_row(place: str, row: dict[str, Any]) -> Iterator[_Sample]:
             steps = item.get("response", {}).get("steps", ())
             name = f"{place}#{index}" if "responses" in row else place
             yield _Sample(name, "".join(steps), str(problem.get("answer", "")), item.get("correct", False))
-        return
-    text = next((row[key] for key in _TEXTS if isinstance(row.get(key), str)), None)
-    gold = next((row[key] for key in _GOLDS if isinstance(row.get(key), str | int | float)), None)
-    if text is not None and gold is not None:
-        verdict = row.get("correct", row.get("label"))
-        yield _Sample(place, text, str(gold), verdict if isinstance(verdict, bool) else None)
+    elif isinstance(row.get("resps"), list) and "target" in row:
+        yield from _from_lm_eval(place, row)
+    elif isinstance(row.get("output"), dict) and "target" in row:
+        yield from _from_inspect(place, row)
+    elif isinstance(row.get("doc"), dict) and isinstance(row.get("model_response"), dict):
+        yield from _from_lighteval(place, row)
+    else:
+        text = next((row[key] for key in _TEXTS if isinstance(row.get(key), str)), None)
+        gold = next((row[key] for key in _GOLDS if isinstance(row.get(key), str | int | float)), None)
+        if text is not None and gold is not None:
+            verdict = row.get("correct", row.get("label"))
+            yield _Sample(place, text, str(gold), verdict if isinstance(verdict, bool) else None)
+
+
+def _from_lm_eval(place: str, row: dict[str, Any]) -> Iterator[_Sample]:
+    """One problem of lm-evaluation-harness: the samples in `resps`, one verdict if its metric is all or nothing."""
+    texts = [text for group in row["resps"] for text in (group if isinstance(group, list) else [group])]
+    score = _first_score(row, row.get("metrics") or ("exact_match", "acc"))
+    for index, text in enumerate(texts):
+        name = f"{place}#{index}" if len(texts) > 1 else place
+        yield _Sample(name, str(text), str(row["target"]), _all_or_nothing(score))
+
+
+def _from_inspect(place: str, row: dict[str, Any]) -> Iterator[_Sample]:
+    """One sample of an Inspect log: its scores are C and I, or numbers."""
+    target = row["target"][0] if isinstance(row["target"], list) else row["target"]
+    values = [score.get("value") for score in (row.get("scores") or {}).values()]
+    value = {"C": 1.0, "I": 0.0}.get(str(values[0]), values[0]) if values else None
+    yield _Sample(place, str(row["output"].get("completion", "")), str(target), _all_or_nothing(value))
+
+
+def _from_lighteval(place: str, row: dict[str, Any]) -> Iterator[_Sample]:
+    """One document of lighteval's details: the gold is a choice by its index, the responses are in `model_response`."""
+    doc, texts = row["doc"], row["model_response"].get("text") or []
+    index = doc.get("gold_index", 0)
+    gold = doc["choices"][index[0] if isinstance(index, list) else index]
+    metric = row.get("metric") or {}
+    score = _first_score(metric, tuple(metric))
+    for number, text in enumerate(texts):
+        name = f"{place}#{number}" if len(texts) > 1 else place
+        yield _Sample(name, str(text), str(gold), _all_or_nothing(score))
+
+
+def _first_score(row: dict[str, Any], names: Iterable[str]) -> Any:
+    return next((row[name] for name in names if isinstance(row.get(name), int | float)), None)
+
+
+def _all_or_nothing(score: Any) -> bool | None:
+    """The verdict that a mean over samples tells of each: none where some are right and some are wrong."""
+    return bool(score) if isinstance(score, int | float) and score in {0, 1} else None
 
 
 def _explanation(sample: _Sample, verdict: Any) -> str:
@@ -126,8 +195,15 @@ def _print_disagreements(samples: list[_Sample], verdicts: list[list[Any]], name
 
 
 def _print_changes(samples: list[_Sample], verdicts: list[Any]) -> None:
+    """How many verdicts differ from those on file, by code, and the first of each."""
     known = [(s, v) for s, v in zip(samples, verdicts, strict=True) if s.correct is not None]
-    changed = [s.place for s, v in known if s.correct != v.correct]
-    if known:
-        shown = ", ".join(changed[:10]) + (", ..." if len(changed) > 10 else "")
-        print(f"{len(changed)} of {len(known)} verdicts differ from those on file" + (f": {shown}" if changed else ""))
+    changed: dict[str, list[str]] = {}
+    for sample, verdict in known:
+        if sample.correct != verdict.correct:
+            reason = verdict.rule if verdict.status == "ok" else verdict.status
+            changed.setdefault(f"{'accepted' if verdict.correct else 'refused'}:{reason}", []).append(sample.place)
+    if not known:
+        return
+    print(f"{sum(map(len, changed.values()))} of {len(known)} verdicts differ from those on file")
+    for code, places in sorted(changed.items()):
+        print(f"  {code}: {len(places)}: {', '.join(places[:10])}{', ...' if len(places) > 10 else ''}")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 
 import pytest
+from datasets import Dataset
 
 from harness.commands.grade import grade
 from harness.errors import InputError
@@ -71,3 +72,44 @@ def test_a_row_without_a_response_is_refused_with_its_line(tmp_path):
 def test_an_empty_file_is_refused(tmp_path):
     with pytest.raises(InputError, match="holds no samples"):
         grade(_write(tmp_path / "s.jsonl", []))
+
+
+def test_samples_of_other_harnesses_are_graded_again_with_a_code_for_each_difference(tmp_path, capsys):
+    lm_eval = {
+        "doc_id": 0,
+        "doc": {},
+        "target": "0.5",
+        "resps": [["It is 1/2."]],
+        "filtered_resps": ["1"],
+        "exact_match": 0.0,
+    }
+    grade(_write(tmp_path / "samples_gsm8k.jsonl", [lm_eval, lm_eval | {"resps": [[""]], "exact_match": 1.0}]))
+    out = capsys.readouterr().out
+    assert "2 of 2 verdicts differ from those on file" in out
+    assert "accepted:numeric: 1: " in out
+    assert "refused:no_answer: 1: " in out
+
+    sample = {"target": "B", "output": {"completion": "ANSWER: B"}, "scores": {"choice": {"value": "C"}}}
+    log = tmp_path / "log.json"
+    log.write_text(json.dumps({"samples": [sample, sample | {"scores": {"choice": {"value": "I"}}}]}))
+    grade(log)
+    out = capsys.readouterr().out
+    assert "2 of 2 right" in out
+    assert "accepted:exact: 1: " in out
+
+    details = tmp_path / "details.parquet"
+    row = {
+        "doc": {"query": "?", "choices": ["4", "5"], "gold_index": 1},
+        "model_response": {"text": ["The answer is 5."]},
+        "metric": {"em": 1},
+    }
+    Dataset.from_list([row]).to_parquet(str(details))
+    grade(details)
+    assert "0 of 1 verdicts differ" in capsys.readouterr().out
+
+
+def test_a_json_file_that_is_no_log_is_refused(tmp_path):
+    file = tmp_path / "x.json"
+    file.write_text("[]")
+    with pytest.raises(InputError, match="holds no `samples`"):
+        grade(file)
