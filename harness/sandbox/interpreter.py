@@ -31,6 +31,8 @@ REMEMBERED = 4096
 OWN_DESCRIPTORS = 4
 """What a process has open by itself: the standard streams, and its channel."""
 CREDENTIALS = struct.calcsize("3i")
+TIME = struct.Struct("@ll")
+"""Seconds and microseconds, as the kernel takes them."""
 
 
 class Interpreter:
@@ -84,6 +86,10 @@ class Interpreter:
         # Room for more than two, for the sender's credentials come along.
         self.layers, descriptors = receive(ours, 16)
         self.scratch, self.listener = (*descriptors, -1)[:2]
+        self.forkers: dict[int, _Run] = {}
+        """Processes that were asked to fork and have not done so, and for what."""
+        self.spare: _Run | None = None
+        """A fork of the warm process that waits for its sources, made while the program before it ran."""
         self.zygote = Snapshot(ours, pid, CappedOutput(self.output_limit))
         self.zygote.size = private_memory(pid)
         self.empty = self._scratch_use()
@@ -115,6 +121,9 @@ class Interpreter:
     def stop(self) -> None:
         """End all processes."""
         self.kept.forget(self)
+        if self.spare is not None:
+            self.spare.control.close()
+            os.close(self.spare.stdout)
         self.zygote.kill()
         self.zygote.close()
         os.waitpid(self.guardian, 0)
@@ -177,30 +186,43 @@ class Interpreter:
         what others print or touch their files. Status "syntax" says that one of the sources is not valid, "broken" that
         the parent did not fork.
         """
+        if parent is self.zygote and self.spare is not None:
+            run, self.spare = self.spare, None
+        else:
+            if parent is not self.zygote:
+                parent.go_on()
+            run = self._fork(parent)
+        try:
+            if not run.broken:
+                self._watch(parent, run, [*map(ended_line, sources)])
+            return self._settle(parent, steps, run)
+        finally:
+            os.close(run.stdout)
+
+    def _fork(self, parent: Snapshot) -> _Run:
+        """Ask a process for a fork; `_watch` lets it go on."""
         control, theirs = socket.socketpair()
         control.setsockopt(socket.SOL_SOCKET, socket.SO_PASSCRED, 1)
+        # A process that does not read what it is sent must not hold this one up.
+        control.setsockopt(socket.SOL_SOCKET, socket.SO_SNDTIMEO, TIME.pack(int(self.limits.timeout) + 1, 0))
         stdout, written = os.pipe()
         os.set_blocking(stdout, False)
         run = _Run(control, stdout, parent.output.copy())
         try:
-            if parent is not self.zygote:
-                parent.go_on()
-            send(parent.control, list(map(ended_line, sources)), [theirs.fileno(), written])
+            send(parent.control, None, [theirs.fileno(), written])
         except Closed:
             run.broken = True
         finally:
             theirs.close()
             os.close(written)
-        try:
-            if not run.broken:
-                self._watch(parent, run)
-            return self._settle(parent, steps, run)
-        finally:
-            os.close(stdout)
+        self.forkers[parent.pid] = run
+        return run
 
     def _settle(self, parent: Snapshot, steps: Steps, run: _Run) -> tuple[str, str, str]:
         """Keep the process that ran, or end it and what it left; return status, output and error."""
         child, result = run.child, run.result
+        if parent is not self.zygote:
+            self.forkers.pop(parent.pid, None)
         if child is None or result is None:
             run.control.close()
             if parent is not self.zygote and run.forked:
@@ -233,8 +255,8 @@ class Interpreter:
             self._clean_scratch()
         return result["status"], run.output.text(), result["error"]
 
-    def _watch(self, parent: Snapshot, run: _Run) -> None:
-        """Answer forks and gather output until the new process reports, ends, or its time is over."""
+    def _watch(self, parent: Snapshot, run: _Run, sources: list[str]) -> None:
+        """Answer forks, send the new process its sources, and gather output until it reports, ends, or is too late."""
         poller = select.poll()
         for descriptor in (run.control.fileno(), run.stdout, self.listener):
             if descriptor >= 0:
@@ -245,8 +267,9 @@ class Interpreter:
         while run.result is None:
             for descriptor, event in poller.poll(max(0.0, deadline - time.monotonic()) * 1000 + 1):
                 if descriptor == self.listener:
-                    asked = seccomp.answer(self.listener, -1 if run.forked else parent.pid)
-                    run.forked |= asked == "fork"
+                    asked, pid = seccomp.answer(self.listener, self.forkers)
+                    if asked == "fork":
+                        self.forkers.pop(pid).forked = True
                     run.shares |= asked == "share"
                 elif descriptor == run.stdout:
                     if not run.drain():
@@ -259,8 +282,11 @@ class Interpreter:
                             pid = self._hello(run.control)
                             if pid in (parent.pid, self.zygote.pid) or pid in self.kept.pids(self):
                                 return  # it answers for a fork that is somewhere else
+                            send(run.control, sources)
                             run.child = Snapshot(run.control, pid, run.output)
                             start = time.monotonic()
+                            if parent is self.zygote:
+                                self.spare = self._fork(self.zygote)
                         else:
                             run.result = report(run.control.recv(1 << 16))
                             run.result["seconds"] = min(run.result["seconds"], time.monotonic() - start)

@@ -11,6 +11,7 @@ import ctypes
 import errno
 import fcntl
 import struct
+from collections.abc import Container
 from typing import Literal
 
 from harness.sandbox.kernel import MACHINE, SECCOMP, syscall
@@ -135,10 +136,10 @@ def install() -> int:
     return syscall("seccomp", SECCOMP, 1, 8, ctypes.byref(described))
 
 
-def answer(listener: int, forker: int) -> Literal["fork", "share", "denied"]:
-    """Answer one call that waits on `listener`, and say what it was.
+def answer(listener: int, forkers: Container[int]) -> tuple[Literal["fork", "share", "denied"], int]:
+    """Answer one call that waits on `listener`; say what it was, and which process made it.
 
-    A fork goes on if process `forker` makes it; memory and locks that other processes notice go on in any case.
+    A fork goes on if one of `forkers` makes it; memory and locks that other processes notice go on in any case.
     """
     notice = bytearray(80)
     try:
@@ -146,9 +147,9 @@ def answer(listener: int, forker: int) -> Literal["fork", "share", "denied"]:
         identity, pid, _, number = struct.unpack_from("=QIIi", notice)
         forks = [MACHINES[MACHINE][1].get(name) for name in FORKS]
         found: Literal["fork", "share", "denied"] = "fork" if number in forks else "share"
-        granted = found == "share" or pid == forker
+        granted = found == "share" or pid in forkers
         reply = struct.pack("=QqiI", identity, 0, 0 if granted else -errno.EPERM, CONTINUE if granted else 0)
         fcntl.ioctl(listener, SEND, bytearray(reply))
     except FileNotFoundError:  # the process died while it waited
-        return "denied"
-    return found if granted else "denied"
+        return "denied", 0
+    return (found if granted else "denied"), pid

@@ -125,14 +125,17 @@ def own_descriptors(stdout: int) -> None:
 
 
 def _serve(control: socket.socket, program: types.ModuleType, timeout: float) -> None:
-    """Fork for each list of sources that arrives; the child runs it, reports, and goes on in this same loop."""
+    """Fork for each pair of descriptors that arrives; the child runs the sources it is sent over the first of them.
+
+    Then it reports, and goes on in this same loop.
+    """
     pending, stdout, spent = "", sys.stdout, 0.0
     most, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
     descriptors = select.poll()
     for number in range(most):
         descriptors.register(number, 0)
     while True:
-        sources, (own, output) = receive(control, 2)
+        _, (own, output) = receive(control, 2)
         child = FORK()
         if child < 0:
             raise OSError("fork")
@@ -146,6 +149,7 @@ def _serve(control: socket.socket, program: types.ModuleType, timeout: float) ->
         os.setsid()
         confinement.limit_cpu(timeout)
         control.send(b"+")
+        sources, _ = receive(control)
         start = time.perf_counter()
         block_signals(False)
         for source in sources:
