@@ -52,7 +52,7 @@ def _lm_eval_row(number: int, samples: list[Sample], results: dict[str, Any], re
         "arguments": {"gen_args_0": {"arg_0": prompt, "arg_1": options}},
         "resps": [texts],
         "filtered_resps": answers if len(answers) == 1 else [answers],
-        "filter": results["protocol"]["answer_protocol"],
+        "filter": rule if isinstance(rule := results["protocol"]["answer_protocol"], str) else rule["name"],
         "metrics": ["exact_match"],
         "doc_hash": digest(json.dumps(doc, indent=2, ensure_ascii=False)),
         "prompt_hash": digest(prompt),

@@ -206,7 +206,7 @@ def summarize_run(
             "truncated": sum(row.response.finish_reason == "length" for row in responses),
             **{s: sum(row.status == s for row in responses) for s in ("no_answer", "parse_failure", "timeout")},
         },
-        "protocol": to_dict(template) | {"answer_protocol": template.answer_protocol},
+        "protocol": to_dict(template) | {"answer_protocol": to_dict(template.answer_protocol)},
         "sampling": {**asdict(evaluation.sampling), "stop": list(evaluation.sampling.stop or template.stop)},
         "search": identity(evaluation.search) if evaluation.search else INDEPENDENT,
         "reward": identity(evaluation.reward),

@@ -7,12 +7,15 @@ the caller divides by the denominator of its whole optimizer step.
 
 from __future__ import annotations
 
+import importlib
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
+
+from harness.errors import InputError, first_line
 
 IGNORED = -100
 """Label of a position without loss."""
@@ -194,7 +197,10 @@ def _normalised_delta(pairs: PairLogps) -> Tensor:
     return pairs.chosen_ratio / pairs.num_chosen - pairs.rejected_ratio / pairs.num_rejected
 
 
-PREFERENCE_LOSSES: Mapping[str, Callable[[PairLogps, PreferenceLossConfig], Tensor]] = {
+PreferenceLoss = Callable[[PairLogps, PreferenceLossConfig], Tensor]
+"""Loss (B,) of the pairs. One that never reads the reference says so by an attribute `needs_reference = False`."""
+
+PREFERENCE_LOSSES: Mapping[str, PreferenceLoss] = {
     "sigmoid": sigmoid_loss,
     "robust": robust_loss,
     "ipo_sum": ipo_sum_loss,
@@ -208,13 +214,39 @@ PREFERENCE_LOSSES: Mapping[str, Callable[[PairLogps, PreferenceLossConfig], Tens
 }
 """Name -> loss (B,) of the pairs; several may be summed with weights."""
 
-REFERENCE_FREE = frozenset({"simpo", "nll"})
-"""Losses that never read the reference's log-probabilities."""
+REFERENCE_FREE = frozenset({simpo_loss, chosen_nll_loss})
+"""The project's losses that never read the reference's log-probabilities."""
+
+
+def find_loss(name: str) -> PreferenceLoss:
+    """A loss by its name in `PREFERENCE_LOSSES`, or by the path of a function, such as `mylab.losses.exo_loss`.
+
+    Raises:
+        InputError: there is no such loss, or it is no function.
+    """
+    if name in PREFERENCE_LOSSES:
+        return PREFERENCE_LOSSES[name]
+    module, _, attribute = name.rpartition(".")
+    if not module:
+        known = f"known: {', '.join(PREFERENCE_LOSSES)}, or the path of a function, such as mylab.losses.own_loss."
+        raise InputError(f"unknown preference loss '{name}'; {known}")
+    try:
+        loss = getattr(importlib.import_module(module), attribute)
+    except (ImportError, AttributeError) as error:
+        raise InputError(f"preference loss '{name}' cannot be imported ({first_line(error)}).") from error
+    if not callable(loss):
+        raise InputError(f"preference loss '{name}' is no function but {loss!r}.")
+    return loss
+
+
+def needs_reference(loss: PreferenceLoss) -> bool:
+    """Whether a loss reads the reference's log-probabilities."""
+    return loss not in REFERENCE_FREE and getattr(loss, "needs_reference", True)
 
 
 def preference_loss(pairs: PairLogps, losses: Mapping[str, float], config: PreferenceLossConfig) -> Tensor:
     """Weighted sum of named losses for each pair -> (B,)."""
-    return torch.stack([weight * PREFERENCE_LOSSES[name](pairs, config) for name, weight in losses.items()]).sum(0)
+    return torch.stack([weight * find_loss(name)(pairs, config) for name, weight in losses.items()]).sum(0)
 
 
 def bradley_terry_loss(chosen: Tensor, rejected: Tensor, margin: float = 0.0, centring: float = 0.0) -> Tensor:

@@ -14,10 +14,10 @@ from torch import Tensor
 from harness.errors import InputError
 from harness.models.checkpoints import check_checkpoint
 from harness.models.losses import (
-    PREFERENCE_LOSSES,
-    REFERENCE_FREE,
     PairLogps,
     PreferenceLossConfig,
+    find_loss,
+    needs_reference,
     preference_loss,
     sum_by_row,
 )
@@ -69,7 +69,8 @@ class DPOModule(PairModule):
         Args:
             checkpoint: directory or hub id of the model to start from.
             losses: name -> weight of the losses to sum, `{sigmoid: 1.0}` if not given; `{sigmoid: 1.0, nll: 1.0}` adds
-                the likelihood of the chosen responses.
+                the likelihood of the chosen responses. The path of a function is a name too
+                (`harness.models.losses.PreferenceLoss`).
             loss: constants of the losses.
             reference: "precomputed" takes the initial weights, whose log-probabilities of all responses are computed
                 before training and kept on disk, so no second model stays in memory; "frozen" keeps a copy of the
@@ -82,10 +83,8 @@ class DPOModule(PairModule):
         """
         super().__init__(checkpoint, **options)
         self.losses = dict(losses or {"sigmoid": 1.0})
+        self._needs_reference = any(needs_reference(find_loss(name)) for name in self.losses)
         self.loss_config = loss
-        unknown = self.losses.keys() - PREFERENCE_LOSSES.keys()
-        if unknown:
-            raise InputError(f"unknown preference loss {sorted(unknown)}; known: {', '.join(PREFERENCE_LOSSES)}.")
         if not 0 <= loss.label_smoothing < 0.5:
             raise InputError(f"label_smoothing must be in [0, 0.5), found {loss.label_smoothing}.")
         if reference_batch_tokens < 1:
@@ -104,7 +103,7 @@ class DPOModule(PairModule):
 
     @property
     def needs_reference(self) -> bool:
-        return not self.losses.keys() <= REFERENCE_FREE
+        return self._needs_reference
 
     @property
     def wants_reference(self) -> bool:

@@ -253,7 +253,7 @@ def test_reference_free_losses_load_no_reference(tiny_model_dir):
 
 
 def test_unknown_losses_and_impossible_constants_are_refused(tiny_model_dir):
-    with pytest.raises(InputError, match=r"unknown preference loss \['dpo'\]; known: sigmoid"):
+    with pytest.raises(InputError, match=r"unknown preference loss 'dpo'; known: sigmoid"):
         DPOModule(str(tiny_model_dir), losses={"dpo": 1.0})
     with pytest.raises(InputError, match=r"label_smoothing must be in \[0, 0.5\)"):
         DPOModule(str(tiny_model_dir), loss=PreferenceLossConfig(label_smoothing=0.5))
