@@ -38,6 +38,7 @@ from harness.types import Problem, Response, Rollout, SamplingConfig, ScoredResp
 
 WORDS = PlainSteps((" ",))
 TREE = MCTS(candidates=2, rollouts=2, max_depth=2, steps=WORDS, terminal_reward="sign")
+BEAM = StepBeam(2, steps=WORDS, max_steps=2)
 HF = EngineConfig(kind="transformers", dtype="float32")
 
 
@@ -148,7 +149,7 @@ COMMANDS = {
             "problems": [["<asked>"], ["<graded>"]],
             "start": [["<rollouts>"]],
             "template": ["gsm8k"],
-            "search": [TREE, Chains(WORDS), StepBeam(2, steps=WORDS, max_steps=2)],
+            "search": [TREE, Chains(WORDS), BEAM],
             "reward": [Likelihood(), ArithmeticSteps(), WeightedSum(Likelihood())],
             "grader": ["rstar"],
             "chunk_size": [1],
@@ -167,7 +168,7 @@ COMMANDS = {
             "problems": ["<problems>"],
             "sampling": SamplingConfig(n=2, max_tokens=8),
             "engine": HF,
-            "search": TREE,
+            "search": BEAM,
             "reward": WeightedSum(Likelihood()),
         },
         {
@@ -175,7 +176,7 @@ COMMANDS = {
             "problems": [["<asked>"], ["<graded>"]],
             "start": [["<rollouts>"]],
             "template": ["gsm8k"],
-            "search": [None, replace(TREE, rollouts=3), replace(TREE, steps=PlainSteps(("a",)))],
+            "search": [None, replace(BEAM, width=1), replace(BEAM, steps=PlainSteps(("a",)))],
             "reward": [None, WeightedSum(ArithmeticSteps()), WeightedSum(Likelihood(), 0.5)],
             "grader": ["rstar"],
             "sandbox": [FakeSandbox()],
@@ -251,7 +252,7 @@ def cases() -> list[Any]:
     found = []
     for name, command in COMMANDS.items():
         for option, values in command.changes.items():
-            found += [pytest.param(name, {option: value}, id=f"{name}, {option} {value}"[:70]) for value in values]
+            found += [pytest.param(name, {option: each}, id=f"{name}, {option} {i}") for i, each in enumerate(values)]
         sampling, engine = command.first["sampling"], command.first["engine"]
         found += [
             pytest.param(name, {"sampling": replace(sampling, **{field: value})}, id=f"{name}, {field}")
@@ -380,7 +381,12 @@ def test_every_option_of_an_evaluation_has_its_place_in_the_table():
 @pytest.mark.slow
 @pytest.mark.parametrize("finished", [True, False], ids=["finished", "killed before its results"])
 @pytest.mark.parametrize(
-    "change", [pytest.param({o: v}, id=f"{o} {v}"[:50]) for o, values in EVALUATION.items() for v in values]
+    "change",
+    [
+        pytest.param({option: each}, id=f"{option} {i}")
+        for option, values in EVALUATION.items()
+        for i, each in enumerate(values)
+    ],
 )
 def test_old_samples_are_never_counted_for_another_question(files, tmp_path, monkeypatch, change, finished):
     monkeypatch.chdir(tmp_path)
