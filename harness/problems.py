@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from harness.errors import InputError
-from harness.store import from_dict, read_jsonl
+from harness.store import read_jsonl, to_row
 from harness.types import Problem, UnitTest
 
 QUESTION_COLUMNS = ("question", "problem")
@@ -51,7 +51,7 @@ def _problem(row: Mapping[str, Any], place: str, name: str, index: int, need_ans
         subject=str(row.get("subject") or ""),
         choices=tuple(map(str, row.get("choices") or ())),
         accepted_answers=tuple(map(str, row.get("accepted_answers") or ())),
-        tests=tuple(from_dict(UnitTest, test) for test in row.get("tests") or ()),
+        tests=tuple(to_row(UnitTest, test, place) for test in row.get("tests") or ()),
     )
 
 

@@ -12,7 +12,10 @@ import os
 import re
 import shutil
 import struct
+import types
 import typing
+import zipfile
+import zlib
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import MISSING, fields, is_dataclass
 from functools import cache
@@ -25,12 +28,51 @@ Row = TypeVar("Row")
 LEFTOVER = re.compile(r"\.(\d+)\.(?:tmp|new|old)$")
 GZIP_LEVEL = 4
 """8 % more bytes than at level 9 for responses with their token ids, in a ninth of the time."""
+SEAL = b', "crc32": "'
+"""Before the CRC-32 of a line's other bytes, in hexadecimal, at the end of a line that is appended to a log."""
+SEAL_LENGTH = len(SEAL) + len(b'01234567"}')
+HASH = "sha256"
+"""Key of a JSON document that holds the hash of the rest."""
 PLAIN = frozenset({int, float, str, bool, type(None)})
 
 
 def to_json(row: Any) -> str:
     """One line of JSON; dataclass fields at their default are left out, which `from_dict` restores."""
     return json.dumps(to_dict(row), ensure_ascii=False)
+
+
+def sealed_line(row: Any) -> bytes:
+    """A row as a line of a log: its last field tells whether the others are what was written."""
+    text = to_json(row).encode()
+    return text + b"\n" if text == b"{}" else text[:-1] + SEAL + b'%08x"}\n' % zlib.crc32(text)
+
+
+def parse_line(line: bytes, place: str) -> dict[str, Any]:
+    """The JSON object in a line, without its checksum, which it need not have.
+
+    Args:
+        place: file and line, for errors.
+
+    Raises:
+        InputError: the line is not UTF-8, not a JSON object, or not what its checksum was made of.
+    """
+    line = line.rstrip()
+    try:
+        row = json.loads(line.decode())
+    except UnicodeDecodeError as error:
+        raise InputError(f"{place}: not UTF-8 text ({error.reason} at byte {error.start + 1}).") from None
+    except json.JSONDecodeError as error:
+        raise InputError(f"{place}: not valid JSON ({error.msg} at column {error.colno}).") from None
+    if not isinstance(row, dict):
+        raise InputError(f"{place}: expected a JSON object, found {type(row).__name__}.")
+    if line[-SEAL_LENGTH:].startswith(SEAL):
+        if b"%08x" % zlib.crc32(line[:-SEAL_LENGTH] + b"}") != line[-10:-2]:
+            raise InputError(
+                f"{place}: damaged, its checksum is another; restore the file, or delete this line and those below it "
+                "to have them made again."
+            )
+        del row["crc32"]
+    return row
 
 
 def to_dict(row: Any) -> Any:
@@ -82,14 +124,30 @@ def from_dict(kind: type[Row], data: Mapping[str, Any]) -> Row:
 
     Raises:
         KeyError: a field without a default is missing.
+        TypeError: a field's value is of another type.
     """
     values = {}
     for name, required, convert in _plan(typing.cast(type, kind)):
         if name in data:
-            values[name] = convert(data[name]) if convert else data[name]
+            try:
+                values[name] = convert(data[name]) if convert else data[name]
+            except TypeError as error:
+                raise TypeError(f"'{name}': {error}") from None
         elif required:
             raise KeyError(name)
     return kind(**values)
+
+
+def to_row(kind: type[Row], data: Mapping[str, Any], place: str) -> Row:
+    """`from_dict` for what was read from a file; raises `InputError` that begins with the place, its file and line."""
+    try:
+        return from_dict(kind, data)
+    except KeyError as error:
+        raise InputError(f"{place}: missing column {error}; found {sorted(data)}.") from None
+    except TypeError as error:
+        raise InputError(f"{place}: {error}.") from None
+    except ValueError as error:
+        raise InputError(f"{place}: damaged ({error}); restore the file, or make it again.") from None
 
 
 def from_mapping(kind: type[Row], data: Mapping[str, Any], place: str, also: Iterable[str] = ()) -> Row:
@@ -112,6 +170,8 @@ def from_mapping(kind: type[Row], data: Mapping[str, Any], place: str, also: Ite
         return from_dict(kind, data)
     except KeyError as error:
         raise InputError(f"{place}: {error.args[0]} is missing; known keys: {', '.join(known)}.") from None
+    except TypeError as error:
+        raise InputError(f"{place}: {error}.") from None
 
 
 def read_yaml(path: str | Path) -> dict[str, Any]:
@@ -156,18 +216,47 @@ def _unpacker(convert: Callable[[Any], Any] | None, code: str) -> Callable[[Any]
 
 
 def _converter(hint: Any) -> Callable[[Any], Any] | None:
-    """What makes a JSON value one of the type; None where it is one already, as the thousands of token ids are."""
+    """What makes a JSON value one of the type, or raises `TypeError`; None for types of which nothing is known."""
+    arguments = typing.get_args(hint)
     if is_dataclass(hint):
-        kind = typing.cast(type, hint)
-        return lambda value: from_dict(kind, value) if isinstance(value, Mapping) else value
+        return _object_of(typing.cast(type, hint))
     if typing.get_origin(hint) is tuple:
-        inner = _converter(typing.get_args(hint)[0])
-        if inner is None:
-            return lambda value: tuple(value) if isinstance(value, list) else value
-        return lambda value: tuple(map(inner, value)) if isinstance(value, list) else value
+        if arguments[1:] == (...,):
+            return _tuple_of(arguments[0])
+        parts = [_converter(argument) or (lambda value: value) for argument in arguments]
+        return lambda value: tuple(part(item) for part, item in zip(parts, _listed(value), strict=False))
+    if typing.get_origin(hint) is typing.Literal:
+        return lambda value: value if value in arguments else _refuse(value, " or ".join(map(repr, arguments)))
+    several = typing.get_origin(hint) in (typing.Union, types.UnionType)
+    accepted = frozenset(arguments if several else [hint])
+    if not accepted <= PLAIN:
+        return None
     if hint is float:
-        return lambda value: float(value) if isinstance(value, int) else value
-    return None
+        return lambda value: float(value) if type(value) in (float, int) else _refuse(value, "float")
+    accepted |= {int} if float in accepted else set()
+    names = " or ".join(sorted(kind.__name__ for kind in accepted))
+    return lambda value: value if type(value) in accepted else _refuse(value, names)
+
+
+def _object_of(kind: type) -> Callable[[Any], Any]:
+    return lambda value: from_dict(kind, value) if isinstance(value, Mapping) else _refuse(value, "an object")
+
+
+def _tuple_of(hint: Any) -> Callable[[Any], tuple[Any, ...]]:
+    convert = _converter(hint)
+    if convert is None:
+        return lambda value: tuple(_listed(value))
+    if hint in (int, str):  # the thousands of token ids are what they should be
+        return lambda value: tuple(value) if set(map(type, _listed(value))) <= {hint} else tuple(map(convert, value))
+    return lambda value: tuple(map(convert, _listed(value)))
+
+
+def _listed(value: Any) -> Any:
+    return value if isinstance(value, list | tuple) else _refuse(value, "a list")
+
+
+def _refuse(value: Any, expected: str) -> Any:
+    raise TypeError(f"expected {expected}, found {value!r:.60}")
 
 
 def read_jsonl(path: str | Path) -> Iterator[tuple[int, dict[str, Any]]]:
@@ -181,20 +270,11 @@ def read_jsonl(path: str | Path) -> Iterator[tuple[int, dict[str, Any]]]:
         raise InputError(f"{path}: no such file; give the path of an existing .jsonl or .jsonl.gz file.")
     opener = gzip.open if path.suffix == ".gz" else open
     try:
-        with opener(path, "rt", encoding="utf-8") as lines:
+        with opener(path, "rb") as lines:
             for number, line in enumerate(lines, 1):
-                if not line.strip():
-                    continue
-                try:
-                    row = json.loads(line)
-                except json.JSONDecodeError as error:
-                    raise InputError(
-                        f"{path}:{number}: not valid JSON ({error.msg} at column {error.colno})."
-                    ) from None
-                if not isinstance(row, dict):
-                    raise InputError(f"{path}:{number}: expected a JSON object, found {type(row).__name__}.")
-                yield number, row
-    except (OSError, EOFError, UnicodeDecodeError) as error:
+                if line.strip():
+                    yield number, parse_line(line, f"{path}:{number}")
+    except (OSError, EOFError, zlib.error) as error:
         raise InputError(f"{path}: cannot be read ({error}).") from None
 
 
@@ -204,20 +284,16 @@ def read_rows(path: str | Path, kind: type[Row]) -> list[Row]:
     Raises:
         InputError: as `read_jsonl`, or a row lacks a required field.
     """
-    rows = []
-    for number, data in read_jsonl(path):
-        try:
-            rows.append(from_dict(kind, data))
-        except KeyError as error:
-            raise InputError(f"{path}:{number}: missing column {error}; found {sorted(data)}.") from None
-        except ValueError as error:
-            raise InputError(f"{path}:{number}: damaged ({error}); restore the file, or make it again.") from None
-    return rows
+    return [to_row(kind, data, f"{path}:{number}") for number, data in read_jsonl(path)]
 
 
-def write_rows(path: str | Path, rows: Iterable[Any]) -> None:
-    """Write all rows at once, atomically; a .gz suffix compresses, the same rows always give the same bytes."""
-    text = "".join(to_json(row) + "\n" for row in rows).encode()
+def write_rows(path: str | Path, rows: Iterable[Any], sealed: bool = False) -> None:
+    """Write all rows at once, atomically; a .gz suffix compresses, the same rows always give the same bytes.
+
+    Args:
+        sealed: give every row its checksum, as `AppendLog` does.
+    """
+    text = b"".join(map(sealed_line, rows)) if sealed else "".join(to_json(row) + "\n" for row in rows).encode()
     if Path(path).suffix == ".gz":
         text = gzip.compress(text, GZIP_LEVEL, mtime=0)
     write_bytes(path, text)
@@ -226,6 +302,32 @@ def write_rows(path: str | Path, rows: Iterable[Any]) -> None:
 def write_json(path: str | Path, value: Any) -> None:
     """Write one indented JSON document atomically."""
     write_bytes(path, (json.dumps(to_dict(value), indent=2, ensure_ascii=False) + "\n").encode())
+
+
+def sealed(document: Mapping[str, Any]) -> dict[str, Any]:
+    """A JSON document with the hash of all else it says, which `read_json` checks, whatever its layout."""
+    plain = {key: value for key, value in json.loads(json.dumps(to_dict(document))).items() if key != HASH}
+    return {**plain, HASH: hashlib.sha256(json.dumps(plain, sort_keys=True).encode()).hexdigest()}
+
+
+def read_json(path: str | Path, remedy: str = "restore it") -> dict[str, Any]:
+    """The object in a JSON file, which need not be `sealed`.
+
+    Args:
+        remedy: what to do about a file that cannot be used, for errors.
+
+    Raises:
+        InputError: the file does not exist, cannot be read, holds no JSON object, or another one than was written.
+    """
+    try:
+        document = json.loads(Path(path).read_text(encoding="utf-8"))
+    except (OSError, ValueError, RecursionError) as error:
+        raise InputError(f"{path}: cannot be read ({first_line(error)}); {remedy}.") from None
+    if not isinstance(document, dict):
+        raise InputError(f"{path}: expected a JSON object, found {type(document).__name__}; {remedy}.")
+    if document.get(HASH, None) not in (None, sealed(document)[HASH]):
+        raise InputError(f"{path}: damaged or changed since it was written, its hash is another; {remedy}.")
+    return document
 
 
 def write_bytes(path: str | Path, content: bytes) -> None:
@@ -293,6 +395,8 @@ def numbered(path: Path) -> Path:
 class AppendLog:
     """A JSONL file that grows line by line and survives a kill: on opening, a torn last line is cut off.
 
+    Every line ends with its checksum, which `parse_line` checks and leaves out.
+
     Use as a context manager. Each `extend` is flushed to the operating system before it returns.
     """
 
@@ -301,7 +405,7 @@ class AppendLog:
         try:
             self.path.parent.mkdir(parents=True, exist_ok=True)
             self._cut_torn_line()
-            self._file = open(self.path, "a", encoding="utf-8")  # noqa: SIM115 - closed in __exit__
+            self._file = open(self.path, "ab")  # noqa: SIM115 - closed in __exit__
         except OSError as error:
             raise InputError(f"{self.path}: cannot be written ({error.strerror}).") from None
 
@@ -316,7 +420,7 @@ class AppendLog:
     def extend(self, rows: Iterable[Any]) -> None:
         """Append rows; raises `InputError` when the disk is full, leaving all earlier lines intact."""
         try:
-            self._file.write("".join(to_json(row) + "\n" for row in rows))
+            self._file.write(b"".join(map(sealed_line, rows)))
             self._file.flush()
         except OSError as error:
             raise InputError(f"{self.path}: cannot be written ({error.strerror}); earlier lines are intact.") from None
@@ -332,6 +436,60 @@ def file_hash(path: str | Path) -> str:
     """SHA-256 of a file's bytes, as 64 hex digits."""
     with open(path, "rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+SUMS = "SHA256SUMS"
+"""File in a folder with the hashes of its others, as `sha256sum` writes and checks it."""
+
+
+def write_sums(folder: str | Path) -> None:
+    """Write the hashes of a folder's files into it."""
+    files = sorted(path for path in Path(folder).iterdir() if path.is_file() and path.name != SUMS)
+    write_bytes(Path(folder) / SUMS, "".join(f"{file_hash(path)}  {path.name}\n" for path in files).encode())
+
+
+def check_sums(folder: str | Path) -> None:
+    """Check a folder's files against its `SHA256SUMS`, once in a process while they stay as they are.
+
+    Raises:
+        InputError: a file is damaged, changed or gone. A folder without such hashes is taken as it is.
+    """
+    sums = Path(folder) / SUMS
+    if not sums.is_file():
+        return
+    for number, line in enumerate(sums.read_bytes().decode("utf-8", "replace").splitlines(), 1):
+        digest, _, name = line.partition("  ")
+        if len(digest) != 64 or not name or Path(name).name != name:
+            raise InputError(
+                f"{sums}:{number}: not a hash and a name; restore the file, or remove it to go on without."
+            )
+        path = sums.with_name(name)
+        if not path.is_file() or _hash_of(str(path.resolve()), path.stat().st_mtime_ns, path.stat().st_size) != digest:
+            raise InputError(
+                f"{path}: damaged, changed or gone since it was saved; restore it, or, if that is meant, remove {sums}."
+            )
+
+
+@cache
+def _hash_of(path: str, modified: int, size: int) -> str:
+    return file_hash(path)
+
+
+def check_archive(path: str | Path) -> None:
+    """Check a zip archive, such as a file of `torch.save`, by the checksums in it.
+
+    Raises:
+        InputError: it is damaged, or no such archive.
+    """
+    try:
+        with zipfile.ZipFile(path) as archive:
+            damaged = archive.testzip()
+    except OSError as error:
+        raise InputError(f"{path}: cannot be read ({error.strerror or error}).") from None
+    except Exception as error:  # whatever a damaged directory of the archive leads to
+        damaged = first_line(error)
+    if damaged is not None:
+        raise InputError(f"{path}: damaged or cut short ({damaged}); continue from another checkpoint, or start anew.")
 
 
 def stable_hash(*parts: Any, bits: int = 63) -> int:

@@ -32,7 +32,7 @@ MAY_IMPORT: dict[str, tuple[str, ...]] = {
     **dict.fromkeys(WORDS, WORDS),
     "moved": (),
     **dict.fromkeys((name for name in TEXT if name != "moved"), (*WORDS, *TEXT)),
-    **dict.fromkeys(TENSORS, (*WORDS, "moved", *TENSORS, "arithmetic.problems", "arithmetic.code")),
+    **dict.fromkeys(TENSORS, (*WORDS, "moved", "store", *TENSORS, "arithmetic.problems", "arithmetic.code")),
     "arithmetic": (*WORDS, *TEXT, *TENSORS),
     "engines": (*WORDS, *TEXT, *TENSORS),
     "rewards": (*WORDS, *TEXT, *TENSORS, "arithmetic"),

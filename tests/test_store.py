@@ -57,7 +57,7 @@ def test_defaults_are_left_out_and_restored():
         ('{"prompt": "p", "response": "r"}\n{"prompt": \n', r"rows.jsonl:2: not valid JSON"),
         ('{"prompt": "p", "response": "r"}\n\n[1]\n', r"rows.jsonl:3: expected a JSON object, found list"),
         ('{"prompt": "p"}\n', r"rows.jsonl:1: missing column 'response'; found \['prompt'\]"),
-        (b"\xff\xfe\n", r"rows.jsonl: cannot be read"),
+        (b"\xff\xfe\n", r"rows.jsonl:1: not UTF-8 text"),
     ],
 )
 def test_errors_name_file_and_line(tmp_path, content, message):
@@ -93,7 +93,7 @@ def test_a_full_disk_is_one_sentence_and_earlier_content_stays(tmp_path):
     path = tmp_path / "log.jsonl"
     path.symlink_to("/dev/full")
     log = AppendLog.__new__(AppendLog)
-    log.path, log._file = path, open(path, "w")  # noqa: SIM115 - a device cannot be opened for appending and reading
+    log.path, log._file = path, open(path, "wb")  # noqa: SIM115 - a device cannot be opened for appending and reading
     with pytest.raises(InputError, match=r"log.jsonl: cannot be written \(No space left on device\)"):
         log.extend([{"a": 1}] * 1000)
 

@@ -10,11 +10,10 @@ from pathlib import Path
 from typing import Any
 
 import lightning as L
-from lightning.fabric.plugins.io import TorchCheckpointIO
 from lightning.pytorch.callbacks import ModelCheckpoint
 from lightning.pytorch.utilities.rank_zero import rank_zero_info
 
-from harness.callbacks.checkpoint_io import LocalCheckpointIO
+from harness.callbacks.checkpoint_io import use_local
 from harness.store import remove_leftovers
 
 
@@ -43,8 +42,7 @@ class HFCheckpoint(ModelCheckpoint):
 
     def setup(self, trainer: L.Trainer, pl_module: L.LightningModule, stage: str) -> None:
         super().setup(trainer, pl_module, stage)
-        if type(trainer.strategy.checkpoint_io) is TorchCheckpointIO:
-            trainer.strategy.checkpoint_io = LocalCheckpointIO()
+        use_local(trainer)
         if stage == "fit" and trainer.is_global_zero:
             remove_leftovers(self.run_directory)
             remove_leftovers(self.run_directory / "checkpoints")

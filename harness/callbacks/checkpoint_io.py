@@ -2,12 +2,22 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+from pickle import UnpicklingError
 from typing import Any
 
+import lightning as L
 import torch
 from lightning.fabric.plugins.io import TorchCheckpointIO
 
-from harness.store import replacing
+from harness.errors import InputError, first_line
+from harness.store import check_archive, replacing
+
+
+def use_local(trainer: L.Trainer) -> None:
+    """Have a Trainer that would go by Lightning's own way go by this one."""
+    if type(trainer.strategy.checkpoint_io) is TorchCheckpointIO:
+        trainer.strategy.checkpoint_io = LocalCheckpointIO()
 
 
 class LocalCheckpointIO(TorchCheckpointIO):
@@ -29,3 +39,14 @@ class LocalCheckpointIO(TorchCheckpointIO):
                 if isinstance(error.__context__, OSError):
                     raise error.__context__ from None
                 raise
+
+    def load_checkpoint(self, path: Any, *args: Any, **options: Any) -> dict[str, Any]:
+        """As the base class, but what is damaged is refused: torch itself does not look at the checksums."""
+        if Path(path).is_file():
+            check_archive(path)
+        try:
+            return super().load_checkpoint(path, *args, **options)
+        except (RuntimeError, EOFError, ValueError, UnpicklingError) as error:
+            raise InputError(
+                f"{path}: cannot be read ({first_line(error)}); continue from another checkpoint."
+            ) from error

@@ -16,7 +16,7 @@ from harness.rewards import Outcome
 from harness.rollouts.collect import collect, grade_again
 from harness.rollouts.dispatcher import Dispatcher
 from harness.rollouts.log import RolloutLog
-from harness.store import write_json
+from harness.store import file_hash, sealed, write_json
 from harness.types import Problem, Rollout, SamplingConfig
 
 
@@ -78,5 +78,6 @@ class HeldOutAccuracy:
                 metrics |= {"pass@1": drawn["accuracy"], f"pass@{self.num_samples}": drawn["solved"]}
                 metrics |= {name: drawn[name] for name in ("distinct_correct", "entropy", "mean_tokens")}
         about = {"weights": dispatcher.engine.version, "asked": self.asked(dispatcher.template, grader)}
-        write_json(result, {"iteration": iteration, **about, **metrics})
+        hashes = {log.path.name: file_hash(log.path)}
+        write_json(result, sealed({"iteration": iteration, **about, **metrics, "hashes": hashes}))
         return metrics

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import json
 import os
 import time
 from collections.abc import Iterator
@@ -31,10 +30,10 @@ from harness.prompts.find import find_template
 from harness.protocols import Engine, Reward, SamplingScheduler, SearchMethod, Selector
 from harness.provenance import check_asked
 from harness.rollouts.dispatcher import Dispatcher
-from harness.rollouts.iteration import Iteration, IterationFiles, Replay, check_hashes, replay_rows
+from harness.rollouts.iteration import Iteration, IterationFiles, Replay, read_manifest, replay_rows
 from harness.selection.policy_rows import PolicyRows
 from harness.selection.top_k import TopK
-from harness.store import remove_leftovers
+from harness.store import read_json, remove_leftovers
 
 NUM_SYNC_PROMPTS = 4
 
@@ -129,6 +128,8 @@ class RolloutCallback(Callback):
         self.folder = Path(trainer.default_root_dir) / "rollouts"
         if trainer.is_global_zero:
             remove_leftovers(self.folder)
+            for path in sorted([*self.folder.glob("iter_[0-9]*[0-9].json"), *self.folder.glob("eval_[0-9]*.json")]):
+                read_manifest(path)
         self._check_evaluations()
         self._turns = Turns(trainer, self.folder)
         trainer.datamodule.refresh = lambda _: self.ensure(trainer)  # type: ignore[attr-defined]
@@ -191,7 +192,7 @@ class RolloutCallback(Callback):
             return
         asked = self.evaluation.asked(self._template, self.grader)
         for path in self.evaluation.result_files(self.folder):
-            then = json.loads(path.read_text(encoding="utf-8")).get("asked")
+            then = read_json(path).get("asked")
             check_asked(path, then, asked, "measure as before, or start in a new run directory.")
 
     def ensure(self, trainer: Trainer) -> list[str]:
@@ -206,8 +207,7 @@ class RolloutCallback(Callback):
                     if self.evaluation and not self._evaluation_file(iteration - 1).exists():
                         self._evaluate(trainer, dispatcher, iteration - 1)
                     self._collect(trainer, dispatcher, iteration)
-        self.manifest = json.loads(files.manifest.read_text())
-        check_hashes(self.manifest, self.folder)
+        self.manifest = read_manifest(files.manifest)
         if found:
             remedy = "start in a new run directory, or remove that file to select from its rollouts again."
             check_asked(files.manifest, self.manifest.get("asked"), self._plan.asked(self._template), remedy)

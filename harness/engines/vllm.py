@@ -23,7 +23,7 @@ from harness.engines.isolation import (
 from harness.engines.vllm_model import after_reload, before_reload, config_overrides, keep_transformers_classes
 from harness.engines.weights import WeightLayout, checkpoint_version
 from harness.errors import InputError, first_line
-from harness.models.checkpoints import eos_token_ids, load_tokenizer, resolve_checkpoint, stored_dtype
+from harness.models.checkpoints import check_generates, eos_token_ids, load_tokenizer, resolve_checkpoint, stored_dtype
 from harness.types import GenerationRequest, GenerationResult
 
 MIB = 2**20
@@ -47,6 +47,7 @@ class VLLMEngine:
 
     def __init__(self, checkpoint: str | Path, config: EngineConfig = DEFAULT_CONFIG, version: str = "") -> None:
         self._path = resolve_checkpoint(checkpoint)
+        check_generates(self._path)
         tokenizer = load_tokenizer(self._path)
         self._failure = ""
         self._keys: dict[str, GenerationRequest] = {}

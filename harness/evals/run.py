@@ -17,7 +17,7 @@ from typing import Any
 import harness
 from harness.errors import InputError
 from harness.evals.evaluation import Evaluation
-from harness.evals.samples import RESULTS, SampleStore, read_results
+from harness.evals.samples import RESULTS, SAMPLES, SampleStore, read_results
 from harness.grading.graders import named as find_grader
 from harness.metrics.intervals import Estimate, mean_interval
 from harness.metrics.summary import evaluate, rankings_of
@@ -27,7 +27,7 @@ from harness.provenance import Provenance, describe_differences, differences, id
 from harness.rewards import Outcome
 from harness.rollouts.collect import collect, score
 from harness.rollouts.dispatcher import INDEPENDENT, Dispatcher
-from harness.store import numbered, stable_hash, to_dict, write_json
+from harness.store import file_hash, numbered, sealed, stable_hash, to_dict, write_json
 from harness.types import Rollout
 
 log = logging.getLogger(__name__)
@@ -67,6 +67,8 @@ def run(
         rollouts = sampled(evaluation, dispatcher, store)
         store.finish(rollouts)
         results = summarize_run(evaluation, rollouts, dispatcher, config, store)
+        results["hashes"]["samples"] = file_hash(output / SAMPLES)
+        results = sealed(results)
         write_json(output / RESULTS, results)
     return results
 

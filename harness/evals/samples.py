@@ -18,7 +18,7 @@ from harness.provenance import Provenance, identity, tell_unknown, unknown_parts
 from harness.rollouts.dispatcher import Dispatcher, problem_seed
 from harness.search import Sampling
 from harness.search.meter import Meter, metered
-from harness.store import AppendLog, from_dict, read_jsonl, write_rows
+from harness.store import AppendLog, file_hash, read_json, read_rows, write_rows
 from harness.types import AnswerStatus, Problem, Response, Rollout, SamplingConfig, ScoredResponse
 
 log = logging.getLogger(__name__)
@@ -26,6 +26,7 @@ log = logging.getLogger(__name__)
 RESULTS = "results.json"
 SAMPLES = "samples.jsonl.gz"
 LOG = "samples.log.jsonl"
+AGAIN = "run `harness eval` there again"
 GAVE_UP = -1
 NO_PROBLEM = Problem("", "")
 
@@ -219,7 +220,7 @@ class SampleStore:
 
 def read_keyed(paths: Sequence[Path]) -> dict[str, Sample]:
     """The samples of those files that exist, by key."""
-    rows = (from_dict(Sample, row) for path in paths if path.exists() for _, row in read_jsonl(path))
+    rows = (row for path in paths if path.exists() for row in read_rows(path, Sample))
     return {row.key: row for row in rows}
 
 
@@ -230,10 +231,10 @@ def _order(row: Sample) -> Any:
 def read_results(folder: Path) -> dict[str, Any]:
     """The document of a finished evaluation; raises `InputError` if it cannot be read."""
     path = folder / RESULTS
-    try:
-        return json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, json.JSONDecodeError) as error:
-        raise InputError(f"{path}: cannot be read ({error}); run `harness eval` again.") from None
+    results = read_json(path, AGAIN)
+    if missing := [name for name in ("task", "metrics", "counts", "hashes", "protocol") if name not in results]:
+        raise InputError(f"{path}: '{missing[0]}' is missing; {AGAIN}.")
+    return results
 
 
 def read_samples(folder: Path) -> list[Sample]:
@@ -250,14 +251,13 @@ def _read(folder: Path) -> list[Sample]:
     path = folder / SAMPLES
     if not path.is_file() or not (folder / RESULTS).is_file():
         raise InputError(f"{folder}: holds no finished evaluation ({RESULTS}, {SAMPLES}); run `harness eval` there.")
-    counts = read_results(folder)["counts"]
-    rows: list[Sample] = []
-    for number, row in read_jsonl(path):
-        try:
-            rows.append(from_dict(Sample, row))
-        except KeyError as error:
-            raise InputError(f"{path}:{number}: missing column {error}.") from None
-    return rows[: counts["samples"] + counts.get("given_up", 0)]
+    results = read_results(folder)
+    if (wanted := results["hashes"].get("samples")) is not None and file_hash(path) != wanted:
+        raise InputError(f"{path}: not the samples that {RESULTS} was computed from (damaged or changed); {AGAIN}.")
+    rows, count = read_rows(path, Sample), results["counts"]["samples"] + results["counts"].get("given_up", 0)
+    if len(rows) < count:
+        raise InputError(f"{path}: holds {len(rows)} of the {count} samples that {RESULTS} was computed from; {AGAIN}.")
+    return rows[:count]
 
 
 def read_rollouts(folder: Path) -> list[Rollout]:

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from harness.errors import InputError
-from harness.store import from_dict
+from harness.store import to_row
 from harness.types import UnitTest
 
 
@@ -18,7 +18,7 @@ def unit_tests(row: Mapping[str, Any], place: str) -> tuple[UnitTest, ...]:
         InputError: the row has none of the known columns, or they cannot be read.
     """
     if "tests" in row:
-        return tuple(from_dict(UnitTest, test) for test in row["tests"] or ())
+        return tuple(to_row(UnitTest, test, place) for test in row["tests"] or ())
     if "entry_point" in row and "test" in row:  # HumanEval: the test defines check(candidate)
         return (UnitTest(check=f"{row['test']}\ncheck({row['entry_point']})\n"),)
     if "test_list" in row:  # MBPP

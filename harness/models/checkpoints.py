@@ -10,12 +10,15 @@ from pathlib import Path
 from typing import Any
 
 from harness.errors import InputError, first_line
+from harness.store import check_sums, read_json
 
 WEIGHT_FILES = ("*.safetensors", "pytorch_model*.bin")
 TOKENIZER_FILES = ("tokenizer.json", "tokenizer.model", "vocab.json", "vocab.txt", "tekken.json")
 HUB_ID = re.compile(r"\w[\w.-]*(/\w[\w.-]*)?")
 HUB_FILES = ["*.json", "*.safetensors", "*.model", "*.txt", "*.jinja"]
 HUB_TIMEOUT = 5.0
+SCORERS = re.compile(r"For(SequenceClassification|TokenClassification|QuestionAnswering|MultipleChoice|MaskedLM)$")
+"""Architectures without a head that writes."""
 
 
 def check_checkpoint(checkpoint: str | Path) -> str:
@@ -27,6 +30,7 @@ def check_checkpoint(checkpoint: str | Path) -> str:
     name = _directory_or_hub_id(checkpoint)
     if Path(name).is_dir():
         _demand(Path(name), ("config.json",), "no config.json")
+        check_files(Path(name))
     return name
 
 
@@ -44,14 +48,73 @@ def resolve_checkpoint(checkpoint: str | Path, weights: bool = True) -> Path:
         _demand(path, ("config.json",), "no config.json")
         _demand(path, WEIGHT_FILES, "no weights (model.safetensors); was the checkpoint saved completely?")
     _demand(path, TOKENIZER_FILES, "no tokenizer (tokenizer.json); save the tokenizer beside the model")
+    check_files(path)
     return path
+
+
+def weights_directory(checkpoint: str | Path) -> str:
+    """As `check_checkpoint`, and a hub id is looked up: a name that is nowhere is refused within seconds."""
+    name = check_checkpoint(checkpoint)
+    return name if Path(name).is_dir() else str(_from_hub(name))
+
+
+def check_files(path: Path) -> None:
+    """Check the files of a checkpoint directory: by the hashes in it, and the weights' lengths by what they say.
+
+    Raises:
+        InputError: a file is damaged, changed since it was saved, cut short or gone.
+    """
+    check_sums(path)
+    read_config(path)
+    for file in sorted(path.glob("*.safetensors")):
+        _check_length(file)
+    for file in sorted(path.glob("*.safetensors.index.json")):
+        for name in sorted(set(map(str, (read_json(file).get("weight_map") or {}).values()))):
+            if not (path / name).is_file():
+                raise InputError(
+                    f"{path / name}: no such file, but {file.name} names it; save or copy the whole model."
+                )
+
+
+def _check_length(file: Path) -> None:
+    """A safetensors file says how long it is: its header's length, and in the header where the last tensor ends."""
+    size = file.stat().st_size
+    try:
+        with open(file, "rb") as opened:
+            length = int.from_bytes(opened.read(8), "little")
+            header = json.loads(opened.read(length)) if length < size else {}
+        ends = [tensor["data_offsets"][1] for name, tensor in header.items() if name != "__metadata__"]
+        whole = bool(header) and 8 + length + max(ends, default=0) == size
+    except (ValueError, TypeError, KeyError, IndexError, AttributeError):
+        whole = False
+    if not whole:
+        raise InputError(f"{file}: damaged or cut short ({size} bytes are not what its header says); copy it again.")
+
+
+def read_config(path: Path) -> dict[str, Any]:
+    """The config.json of a checkpoint directory, {} where there is none; raises `InputError` if it cannot be read."""
+    file = path / "config.json"
+    return read_json(file, "restore it or save the model again") if file.is_file() else {}
+
+
+def check_generates(path: str | Path) -> None:
+    """Raise `InputError` if a checkpoint directory holds a model that scores or classifies and writes no text."""
+    architectures = read_config(Path(path)).get("architectures") or []
+    if scorer := next((str(name) for name in architectures if SCORERS.search(str(name))), None):
+        raise InputError(
+            f"{path}: a {scorer} writes no text; give a causal language model here, and this one, if it is a reward "
+            "model, as --reward RewardModel --reward.checkpoint."
+        )
 
 
 def _directory_or_hub_id(checkpoint: str | Path) -> str:
     text = os.path.expanduser(str(checkpoint))
     path = Path(text)
     if path.is_dir():
-        return text
+        run = not (path / "config.json").exists() and (path / "hf").is_dir()  # the directory of a run
+        return str(path / "hf") if run else text
+    if path.suffix == ".ckpt" and path.is_file():
+        raise InputError(f"{text}: a checkpoint to resume training from; give the directory {path.stem} beside it.")
     # "runs/sft" could be either; where the folder "runs" exists the local path is meant.
     meant_as_path = path.exists() or (len(path.parts) == 2 and path.parent.is_dir())
     if not HUB_ID.fullmatch(text) or meant_as_path:
@@ -98,9 +161,12 @@ def load_tokenizer(checkpoint: str | Path, *, distinct_pad: bool = False) -> Any
     name = _directory_or_hub_id(checkpoint)
     if Path(name).is_dir():
         _demand(Path(name), TOKENIZER_FILES, "no tokenizer (tokenizer.json); save the tokenizer beside the model")
+        check_sums(name)
+    else:
+        name = str(_from_hub(name))
     try:
         tokenizer = AutoTokenizer.from_pretrained(name)
-    except (OSError, ValueError, KeyError) as error:
+    except Exception as error:  # the tokenizers package raises just that for a file that it cannot read
         raise InputError(f"{name}: the tokenizer cannot be opened ({first_line(error)}).") from error
     check_eos(tokenizer, name)
     if tokenizer.pad_token_id is None:
@@ -149,6 +215,6 @@ def eos_token_ids(tokenizer: Any, generation_config: Any) -> frozenset[int]:
 
 def stored_dtype(path: Path) -> str:
     """Name of the number format a checkpoint is stored in; "float32" where it does not say."""
-    config = json.loads((path / "config.json").read_text(encoding="utf-8"))
+    config = read_config(path)
     name = config.get("dtype") or config.get("torch_dtype") or "float32"
     return str(name).removeprefix("torch.")

@@ -19,7 +19,8 @@ import torch
 from torch import Tensor, nn
 
 from harness.errors import InputError, first_line
-from harness.models.checkpoints import check_checkpoint, load_tokenizer
+from harness.models.checkpoints import check_checkpoint, check_generates, load_tokenizer, weights_directory
+from harness.store import write_sums
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
@@ -45,6 +46,7 @@ def load_causal_lm(
     """
     from transformers import AutoModelForCausalLM
 
+    check_generates(check_checkpoint(checkpoint))
     model, missing = _open(AutoModelForCausalLM, checkpoint, dtype, attn_implementation)
     if missing:
         raise InputError(f"{checkpoint}: the checkpoint lacks weights of a causal language model ({missing[0]}, ...).")
@@ -99,7 +101,7 @@ def _open(
 
     if dtype not in DTYPES:
         raise InputError(f"unknown dtype '{dtype}'; known: {', '.join(DTYPES)}.")
-    name = check_checkpoint(checkpoint)
+    name = weights_directory(checkpoint)
     options |= {"dtype": DTYPES[dtype], "attn_implementation": attn_implementation, "output_loading_info": True}
     logging.disable_progress_bar()
     verbosity = logging.get_verbosity()
@@ -311,6 +313,7 @@ def _write_checkpoint(base: Any, tokenizer: Any, weights: dict[str, Tensor], fol
         if head:
             _save_reward_head(base.reward_head, head, new / REWARD_HEAD_FILE)
         tokenizer.save_pretrained(new)
+        write_sums(new)
         if folder.exists():
             os.replace(folder, old)
         os.replace(new, folder)

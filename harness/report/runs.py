@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import csv
-import json
 import math
 from collections.abc import Iterable, Mapping, Sequence
 from itertools import islice
@@ -16,7 +15,8 @@ from harness.evals.samples import RESULTS, read_results, read_rollouts
 from harness.metrics.estimators import pass_at_k
 from harness.metrics.intervals import Estimate, mean_interval
 from harness.metrics.summary import MetricConfig, evaluate, rankings_of
-from harness.store import from_dict, read_jsonl
+from harness.rollouts.iteration import read_manifest
+from harness.store import read_jsonl, read_rows
 from harness.types import Problem, Rollout
 
 DEPTH = 4
@@ -171,11 +171,8 @@ def training(folder: Path, name: str, max_problems: int) -> dict[str, Any]:
     """One training run for the page: curves from metrics.csv, and what each iteration decided and sampled."""
     iterations: list[dict[str, Any]] = []
     for path in sorted(folder.glob(ITERATION_FILES)):
-        try:
-            decision = json.loads(path.read_text(encoding="utf-8"))
-        except json.JSONDecodeError as error:
-            raise InputError(f"{path}: not valid JSON ({error.msg}); remove it or run the iteration again.") from None
-        rollouts = [from_dict(Rollout, row) for _, row in _rows(path.with_suffix(".jsonl"))]
+        decision, sampled = read_manifest(path), path.with_suffix(".jsonl")
+        rollouts = read_rows(sampled, Rollout) if sampled.is_file() else []
         iterations.append(
             {
                 "iteration": decision.get("iteration", len(iterations) + 1),
@@ -190,10 +187,6 @@ def training(folder: Path, name: str, max_problems: int) -> dict[str, Any]:
             }
         )
     return {"name": name, "iterations": iterations, "curves": curves(folder / "metrics.csv")}
-
-
-def _rows(path: Path) -> Iterable[tuple[int, dict[str, Any]]]:
-    return read_jsonl(path) if path.is_file() else ()
 
 
 def grid(decision: Mapping[str, Any]) -> dict[str, Any] | None:

@@ -29,7 +29,17 @@ from harness.rewards import Outcome
 from harness.rollouts.collect import collect, grade_again
 from harness.rollouts.dispatcher import Dispatcher
 from harness.rollouts.log import RolloutLog, chunks
-from harness.store import file_hash, from_dict, read_jsonl, stable_hash, to_dict, write_json, write_rows
+from harness.store import (
+    file_hash,
+    read_json,
+    read_jsonl,
+    sealed,
+    stable_hash,
+    to_dict,
+    to_row,
+    write_json,
+    write_rows,
+)
 from harness.types import Problem, Rollout, SamplingConfig, SFTExample
 
 Progress = Callable[[str, int, int], None]
@@ -151,19 +161,25 @@ class Iteration:
                 f"({config.reward_threshold:g}), sample more, or start from a better policy."
             )
         write_rows(paths.train, self._with_replay(rows, iteration))
-        manifest = {
-            "iteration": iteration,
-            "asked": self.asked(dispatcher.template),
-            "weights": dispatcher.engine.version,
-            "engine": dispatcher.engine.name,
-            "config": to_dict(config),
-            "decision": account,
-            "answer_weight": answer_weight(self.reward or Outcome()),
-            "monitors": {**monitors(rollouts, self.reward or Outcome(), config.reward_threshold), **hints, **counts},
-            "seconds": seconds,
-            "tokens": tokens,
-            "hashes": {p.name: file_hash(p) for p in written},
-        }
+        manifest = sealed(
+            {
+                "iteration": iteration,
+                "asked": self.asked(dispatcher.template),
+                "weights": dispatcher.engine.version,
+                "engine": dispatcher.engine.name,
+                "config": to_dict(config),
+                "decision": account,
+                "answer_weight": answer_weight(self.reward or Outcome()),
+                "monitors": {
+                    **monitors(rollouts, self.reward or Outcome(), config.reward_threshold),
+                    **hints,
+                    **counts,
+                },
+                "seconds": seconds,
+                "tokens": tokens,
+                "hashes": {p.name: file_hash(p) for p in written},
+            }
+        )
         write_json(paths.manifest, manifest)
         return manifest
 
@@ -297,9 +313,20 @@ class IterationFiles:
         return self.folder / f"iter_{self.iteration:03d}.json"
 
 
+def read_manifest(path: Path) -> dict[str, Any]:
+    """What an iteration or a measurement of the policy left, whose other files are checked by their hashes.
+
+    Raises:
+        InputError: one of the files is damaged, changed or gone.
+    """
+    manifest = read_json(path, "restore it, or start anew")
+    check_hashes(manifest, path.parent)
+    return manifest
+
+
 def check_hashes(manifest: Mapping[str, Any], folder: Path) -> None:
     """Raise `InputError` if a file of a complete iteration is not the one its manifest was written for."""
-    for name, wanted in manifest["hashes"].items():
+    for name, wanted in (manifest.get("hashes") or {}).items():
         path = folder / name
         if not path.is_file() or file_hash(path) != wanted:
             raise InputError(
@@ -313,7 +340,7 @@ def replay_rows(paths: Sequence[str | Path], render: Callable[[Problem], str]) -
     for path in paths:
         for number, data in read_jsonl(path):
             if "prompt" in data and "response" in data:
-                rows.append(from_dict(SFTExample, data))
+                rows.append(to_row(SFTExample, data, f"{path}:{number}"))
             elif question := data.get("question") or data.get("problem"):
                 if not data.get("solution"):
                     raise InputError(f"{path}:{number}: no 'solution' to replay; found {sorted(data)}.")

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import itertools
-import json
 import logging
 from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
 from dataclasses import replace
@@ -12,7 +11,7 @@ from typing import Any, TypeVar
 
 from harness.errors import InputError
 from harness.provenance import Provenance, ProvenanceFile, describe_differences, differences, identity
-from harness.store import AppendLog, from_dict, read_jsonl, to_json, write_bytes, write_rows
+from harness.store import AppendLog, parse_line, read_jsonl, sealed_line, to_row, write_bytes, write_rows
 from harness.types import Problem, Rollout, SamplingConfig
 
 log = logging.getLogger(__name__)
@@ -88,7 +87,9 @@ class RolloutLog:
     def _stored(self, problems: Sequence[Problem], sampling: SamplingConfig) -> list[Rollout]:
         """The next rows of the file, graded again where they have to be."""
         start, key = self._position, self.provenance.key
-        rows = [from_dict(Rollout, json.loads(line)) for line in self._lines[start : start + len(problems)]]
+        places = [f"{self.path}:{start + offset + 1}" for offset in range(len(problems))]
+        lines = zip(self._lines[start : start + len(problems)], places, strict=True)
+        rows = [to_row(Rollout, parse_line(line, place), place) for line, place in lines]
         stale = []
         for offset, (problem, row) in enumerate(zip(problems, rows, strict=True)):
             line = start + offset + 1
@@ -100,7 +101,7 @@ class RolloutLog:
         again = self._judge([replace(rows[offset], problem=problems[offset], provenance=key) for offset in stale])
         for offset, row in zip(stale, again, strict=True):
             rows[offset] = row
-            self._lines[start + offset] = (to_json(row) + "\n").encode()
+            self._lines[start + offset] = sealed_line(row)
         self._changed |= bool(stale)
         self._num_judged += len(stale)
         return rows
@@ -168,7 +169,7 @@ def complete(
         found: dict[Key, Any] = {}
         made_by = ProvenanceFile(path, provenance)
         for number, data in read_jsonl(path):
-            row: Any = from_dict(kind, data)
+            row: Any = to_row(kind, data, f"{path}:{number}")
             made_by.check(number, row.provenance)
             if row.problem.id in problems:
                 check_problem(path, number, row.problem, problems[row.problem.id], provenance.asked)
@@ -184,7 +185,7 @@ def complete(
             progress(1)
     if missing:
         order = {name: rank for rank, name in enumerate(wanted)}
-        write_rows(path, sorted(found.values(), key=lambda row: order.get(key(row), len(order))))
+        write_rows(path, sorted(found.values(), key=lambda row: order.get(key(row), len(order))), sealed=True)
     return [found[name] for name in wanted]
 
 

@@ -8,6 +8,7 @@ import shutil
 import pytest
 import torch
 
+from harness.engines.hf import HFEngine
 from harness.errors import InputError
 from harness.models.checkpoints import check_checkpoint, load_tokenizer
 from harness.models.weights import (
@@ -46,7 +47,7 @@ def test_a_folder_without_config_is_refused(tmp_path):
 def test_a_torn_weight_file_is_one_clear_error(tmp_path, tiny_model_dir):
     folder = shutil.copytree(tiny_model_dir, tmp_path / "torn")
     (folder / "model.safetensors").write_bytes((folder / "model.safetensors").read_bytes()[:100])
-    with pytest.raises(InputError, match="cannot be opened"):
+    with pytest.raises(InputError, match=r"model.safetensors: damaged or cut short"):
         load_causal_lm(folder)
 
 
@@ -174,3 +175,27 @@ def test_a_saved_reward_model_gives_the_same_rewards_in_transformers(tmp_path, t
         torch.testing.assert_close(again(input_ids=ids).logits.squeeze(-1), ours)
         alone = again(input_ids=ids[:1, :5]).logits.squeeze(-1)
         torch.testing.assert_close(alone, ours[:1])
+
+
+def test_a_reward_model_is_no_policy_and_a_run_stands_for_its_model(tmp_path, tiny_model_dir, tiny_tokenizer):
+    run = tmp_path / "run"
+    save_checkpoint(load_reward_model(tiny_model_dir), tiny_tokenizer, run / "hf")
+    for load in (load_causal_lm, HFEngine):
+        with pytest.raises(InputError, match=r"a LlamaForSequenceClassification writes no text; .*--reward.checkpoint"):
+            load(run)
+    assert load_reward_model(run).config.num_labels == 1
+    (tmp_path / "last.ckpt").touch()
+    with pytest.raises(InputError, match=r"last.ckpt: a checkpoint to resume training from; give the directory last"):
+        load_causal_lm(tmp_path / "last.ckpt")
+
+
+def test_a_changed_file_of_a_saved_model_is_refused_by_its_hash(tmp_path, tiny_model_dir, tiny_tokenizer):
+    save_checkpoint(load_causal_lm(tiny_model_dir), tiny_tokenizer, tmp_path / "hf")
+    weights = tmp_path / "hf/model.safetensors"
+    content = bytearray(weights.read_bytes())
+    content[-5] ^= 1
+    weights.write_bytes(content)
+    with pytest.raises(InputError, match=r"model.safetensors: damaged, changed or gone since it was saved"):
+        HFEngine(tmp_path / "hf")
+    (tmp_path / "hf/SHA256SUMS").unlink()
+    load_causal_lm(tmp_path / "hf")  # as one of an earlier version, or of others

@@ -123,7 +123,7 @@ def test_formulas_with_markup_in_their_text_are_still_shown():
 @needs_chromium
 def test_no_payload_runs_in_the_page(tmp_path):
     texts = PAYLOADS[:-1]  # the last holds control characters, which no file of problems does
-    nodes = tuple(TreeNode(0 if i else None, text, "open") for i, text in enumerate(("", *texts)))
+    nodes = tuple(TreeNode(0 if i else -1, text, "open") for i, text in enumerate(("", *texts)))
     write_rows(tmp_path / "hostile.jsonl", [SearchTree(Problem("hostile", " ".join(texts), "1"), nodes)])
     assert report([tmp_path / "hostile.jsonl"], tmp_path / "hostile.html") == 0
     seen = browse(

@@ -30,7 +30,7 @@ def test_a_torn_decision_file_is_named(runs, tmp_path):
     folder = tmp_path / "run/rollouts"
     folder.mkdir(parents=True)
     (folder / "iter_001.json").write_text('{"iteration": ')
-    with pytest.raises(InputError, match=r"iter_001.json: not valid JSON"):
+    with pytest.raises(InputError, match=r"iter_001.json: cannot be read"):
         page_data([tmp_path], 10)
 
 
