@@ -56,7 +56,7 @@ def left(tmp_path_factory, tiny_model_dir):
             [str(problems)],
             FixedSampling(SamplingConfig(n=2, max_tokens=6), reward_threshold=-1.0),
             template="plain",
-            select=TopK(keep_cut=True),
+            select=TopK(keep_cut=True, keep_unanswered=True),
             evaluation=HeldOutAccuracy([str(test)], max_tokens=6),
             engine=EngineConfig("transformers"),
             seed=0,
