@@ -20,7 +20,7 @@ from pathlib import Path
 from harness.sandbox import Limits, Sandbox
 from harness.sandbox.probe import ATTACKS, INTERPRETERS
 
-SLOW = "import time\ntime.sleep(0.004)\n"
+SLOW = "import time\ntime.sleep(0.008)\n"
 
 
 def tree(pid: int) -> list[int]:

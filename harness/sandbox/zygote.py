@@ -34,7 +34,7 @@ FORK = ctypes.PyDLL(None).fork
 """Unlike `os.fork` it leaves `random` as it is, so that a run does not depend on where it was forked, and makes Python
 touch a quarter of the memory. What it leaves out concerns threads, of which there is one."""
 MADV_COLLAPSE, HUGE_PAGE = 25, 2 << 20
-WORTH_KEEPING = 0.002
+WORTH_KEEPING = 0.004
 """Seconds of running from which a state is kept; below, a fork and the page faults it causes cost more."""
 ALL_SIGNALS, NO_SIGNALS = b"\xff" * 128, bytes(128)
 
