@@ -69,9 +69,9 @@ def read_preference_rows(files: Sequence[str], template: PromptTemplate, tokeniz
     """Read rows of preference pairs; the responses are (chosen, rejected).
 
     A row is {"prompt", "chosen", "rejected"} with strings or chat messages, {"chosen", "rejected"} with whole chats
-    that share all but their last message, or a problem with "chosen" and "rejected". Names of well-known data sets are
-    understood too: "question" or "instruction" or "input" for the prompt, "response_chosen" or "accepted" and
-    "response_rejected" for the sides.
+    that share all but their last message (a "prompt" as text beside them is one of those messages), or a problem with
+    "chosen" and "rejected". Names of well-known data sets are understood too: "question" or "instruction" or "input"
+    for the prompt, "response_chosen" or "accepted" and "response_rejected" for the sides.
 
     Raises:
         InputError: as `read_jsonl`, or a row has none of these forms.
@@ -82,6 +82,8 @@ def read_preference_rows(files: Sequence[str], template: PromptTemplate, tokeniz
         rejected = _column(row, ("rejected", "response_rejected"), where)
         if "prompt" in row or "instruction" in row or "input" in row:
             text = _column(row, ("prompt", "instruction", "input"), where)
+            if isinstance(text, str) and isinstance(chosen, list) and isinstance(rejected, list):
+                text = _conversation(text, _messages(chosen, where)[:-1], _messages(rejected, where)[:-1], where)
             prompt, chat = _prompt(text, template, tokenizer, where)
         elif "question" in row or "problem" in row:
             prompt, chat = _render_problem(row, template, tokenizer), template.chat
@@ -167,6 +169,21 @@ def _prompt(value: Any, template: PromptTemplate, tokenizer: Any, where: str) ->
     if isinstance(value, str):
         return value, template.chat
     return _render_chat(_messages(value, where), tokenizer, where), True
+
+
+def _conversation(
+    prompt: str, chosen: list[dict[str, str]], rejected: list[dict[str, str]], where: str
+) -> list[dict[str, str]]:
+    """The messages before both responses of a pair, whose prompt is also given as text (UltraFeedback's form)."""
+    if not chosen and not rejected:
+        return [{"role": "user", "content": prompt}]
+    if chosen != rejected:
+        raise InputError(f"{where}: chosen and rejected must share all but the last message.")
+    if not any(message["content"].strip() == prompt.strip() for message in chosen):
+        raise InputError(
+            f"{where}: the text of the prompt is none of the messages before the responses, {chosen!r:.80}."
+        )
+    return chosen
 
 
 def _content(value: Any, where: str) -> str:

@@ -114,11 +114,20 @@ def test_chats_may_be_given_whole_or_with_a_prompt(tmp_path, tiny_tokenizer):
         tmp_path / "a.jsonl",
         {"chosen": [user, good], "rejected": [user, bad]},
         {"prompt": [user], "chosen": [good], "rejected": [bad]},
+        {"prompt": "1=", "chosen": [user, good], "rejected": [user, bad]},  # as UltraFeedback
+        {"prompt": "1=", "chosen": [good], "rejected": [bad]},
     )
     (batch,) = module_of(files, tokenizer).train_dataloader()
-    # The same pair twice, and its sides once.
+    # The same pair four times, and its sides once.
     assert sides(batch, tokenizer) == [("<bos>1=;1<eos>", "1<eos>"), ("<bos>1=;2<eos>", "2<eos>")]
-    assert batch["pairs"].tolist() == [[0, 0], [1, 1]]
+    assert batch["pairs"].tolist() == [[0] * 4, [1] * 4]
+
+
+def test_a_prompt_that_is_no_message_of_the_chats_beside_it_is_refused(tmp_path, tiny_tokenizer):
+    user, good, bad = ({"role": r, "content": c} for r, c in (("user", "1="), ("assistant", "1"), ("assistant", "2")))
+    files = write(tmp_path / "a.jsonl", {"prompt": "2=", "chosen": [user, good], "rejected": [user, bad]})
+    with pytest.raises(InputError, match=r"a\.jsonl:1: the text of the prompt is none of the messages"):
+        module_of(files, tiny_tokenizer).train_dataloader()
 
 
 @pytest.mark.parametrize(
