@@ -62,14 +62,18 @@ def load_reward_model(
 ) -> PreTrainedModel:
     """Load a one-label sequence classifier in train mode; a causal LM's directory gets a new head.
 
+    Where transformers has no such class for the architecture, `harness.models.classifier` makes one.
+
     A new head is drawn with a fixed seed so small that first rewards are about 0.01 in size: the loss starts at ln 2.
 
     Raises:
         InputError: the checkpoint cannot be found or opened, or has another number of labels.
     """
-    from transformers import AutoModelForSequenceClassification
+    from harness.models.classifier import classifier_class
 
-    model, missing = _open(AutoModelForSequenceClassification, checkpoint, dtype, attn_implementation, num_labels=1)
+    model, missing = _open(
+        classifier_class(check_checkpoint(checkpoint)), checkpoint, dtype, attn_implementation, num_labels=1
+    )
     head = reward_head(model)
     if missing == ["score.weight"]:
         generator = torch.Generator().manual_seed(0)
@@ -187,15 +191,20 @@ def named_weights(model: nn.Module) -> Iterator[tuple[str, Tensor]]:
     one at a time, a collective that all ranks must take part in; a tied `lm_head.weight` is always given.
     """
     base = plain_model(model)
-    lora = {name: module for name, module in base.named_modules() if hasattr(module, "get_delta_weight")}
+    # PEFT wraps a layer, or one parameter of a module that holds several, such as experts.
+    lora = {
+        f"{_without_wrappers(name)}.{getattr(module, 'parameter_name', 'weight')}": module
+        for name, module in base.named_modules()
+        if hasattr(module, "get_delta_weight")
+    }
     seen = set()
     for key, tensor in base.state_dict().items():
         if ".lora_" in key:
             continue
         tensor = tensor.detach()
-        name = key.replace(".base_layer.", ".")
-        layer = lora.get(name.removesuffix(".weight"))
-        if layer is not None and name.endswith(".weight"):
+        name = _without_wrappers(key)
+        layer = lora.get(name)
+        if layer is not None:
             for adapter in layer.active_adapters:
                 tensor = tensor + layer.get_delta_weight(adapter).detach().to(tensor.dtype)
         seen.add(name)
@@ -203,6 +212,10 @@ def named_weights(model: nn.Module) -> Iterator[tuple[str, Tensor]]:
     head = getattr(base, "lm_head", None)
     if head is not None and "lm_head.weight" not in seen:
         yield "lm_head.weight", _full(head.weight.detach())
+
+
+def _without_wrappers(name: str) -> str:
+    return ".".join(part for part in name.split(".") if part != "base_layer")
 
 
 def stored_form(model: nn.Module, weights: Iterable[tuple[str, Tensor]]) -> Iterator[tuple[str, Tensor]]:
@@ -220,8 +233,11 @@ def stored_form(model: nn.Module, weights: Iterable[tuple[str, Tensor]]) -> Iter
     def block_of(pair: tuple[str, Tensor]) -> str:
         return BLOCK.match(pair[0])[0]  # type: ignore[index]
 
-    for _, block in itertools.groupby(weights, key=block_of):
-        yield from revert_weight_conversion(plain_model(model), dict(block)).items()
+    for _, pairs in itertools.groupby(weights, key=block_of):
+        block = dict(pairs)
+        stored = revert_weight_conversion(plain_model(model), block)
+        # Sorted where the model was opened from a checkpoint: the order is kept where the names are.
+        yield from ((name, stored[name]) for name in (block if stored.keys() == block.keys() else stored))
 
 
 def _full(tensor: Tensor) -> Tensor:

@@ -199,3 +199,29 @@ def test_a_changed_file_of_a_saved_model_is_refused_by_its_hash(tmp_path, tiny_m
         HFEngine(tmp_path / "hf")
     (tmp_path / "hf/SHA256SUMS").unlink()
     load_causal_lm(tmp_path / "hf")  # as one of an earlier version, or of others
+
+
+def test_the_documented_lines_open_a_reward_model_of_an_architecture_without_a_classifier(tmp_path, tiny_tokenizer):
+    from transformers import GraniteConfig, GraniteForCausalLM, GranitePreTrainedModel
+    from transformers.modeling_layers import GenericForSequenceClassification
+
+    class GraniteForSequenceClassification(GenericForSequenceClassification, GranitePreTrainedModel): ...
+
+    config = GraniteConfig(
+        vocab_size=88, hidden_size=16, intermediate_size=16, num_hidden_layers=1, num_attention_heads=2,
+        num_key_value_heads=1, eos_token_id=1, pad_token_id=0,
+    )  # fmt: skip
+    save_checkpoint(GraniteForCausalLM(config), tiny_tokenizer, tmp_path / "lm")
+    model = load_reward_model(tmp_path / "lm").eval()
+    with torch.no_grad():
+        reward_head(model).weight.add_(0.1)
+    save_checkpoint(model, tiny_tokenizer, tmp_path / "reward")
+    again = GraniteForSequenceClassification.from_pretrained(tmp_path / "reward").eval()
+    assert again.config.architectures == ["GraniteForSequenceClassification"]
+    ids = torch.arange(2, 12)[None]
+    with torch.no_grad():
+        expected = rewards_at(model, ids, torch.tensor([9]))
+        torch.testing.assert_close(again(input_ids=ids).logits[0], expected)
+        torch.testing.assert_close(
+            rewards_at(load_reward_model(tmp_path / "reward").eval(), ids, torch.tensor([9])), expected
+        )
