@@ -13,11 +13,13 @@ from typing import Any, Literal
 import lightning as L
 import torch
 from lightning.pytorch.callbacks import GradientAccumulationScheduler
+from lightning.pytorch.utilities import rank_zero_info
 from torch import Tensor
 from torch.distributed.device_mesh import DeviceMesh
 
-from harness.errors import InputError
+from harness.errors import InputError, first_line
 from harness.models.checkpoints import check_checkpoint, load_tokenizer
+from harness.models.dropout import dropout_rates, switch_off_dropout
 from harness.models.weights import load_causal_lm, plain_model, save_checkpoint, transformer_blocks
 from harness.modules.optimizer import OptimizerConfig, build_optimizer, build_schedule, freeze_others
 
@@ -56,6 +58,9 @@ class TrainingModule(L.LightningModule):
     Subclasses name their own options and hand all others on as `**options`; the command line finds them here.
     """
 
+    drops_out = False
+    """Whether dropout is on where `dropout` is not given."""
+
     def __init__(
         self,
         checkpoint: str,
@@ -65,6 +70,7 @@ class TrainingModule(L.LightningModule):
         compile: bool = False,
         lora: LoRAConfig | None = None,
         optimizer: OptimizerConfig | None = None,
+        dropout: bool | None = None,
     ) -> None:
         """
         Args:
@@ -75,6 +81,8 @@ class TrainingModule(L.LightningModule):
             compile: compile the transformer layers with torch.compile.
             lora: train low-rank updates only; of a reward model, its head too.
             optimizer: optimizer and learning-rate schedule.
+            dropout: train with the rates of dropout that the model's configuration names (a tenth for GPT-2, OPT and
+                others); None is true in supervised fine-tuning alone. That of `lora` is its own.
         """
         super().__init__()
         self.checkpoint = check_checkpoint(checkpoint)
@@ -84,6 +92,7 @@ class TrainingModule(L.LightningModule):
         self.compile_blocks = compile
         self.lora = lora
         self.optimizer_config = optimizer or OptimizerConfig()
+        self.dropout = self.drops_out if dropout is None else dropout
         self.model: Any = None
         self.num_tokens = 0
         """Tokens trained on so far, prompts included and padding not, on all devices."""
@@ -129,6 +138,13 @@ class TrainingModule(L.LightningModule):
         if self.model is not None:
             return
         model = self.build_model()
+        if not self.dropout:
+            switch_off_dropout(model)
+        elif rates := dropout_rates(model):
+            found = ", ".join(f"{name} {rate:g}" for name, rate in rates.items())
+            rank_zero_info(
+                f"training with dropout, as the model's configuration says ({found}); `dropout: false` without"
+            )
         if self.lora is not None:
             model = _with_lora(model, self.lora)
         if self.optimizer_config.trainable is not None:
@@ -311,16 +327,19 @@ def _with_lora(model: Any, config: LoRAConfig) -> Any:
         # Gradient checkpointing needs a graph that begins at its inputs; frozen embeddings would cut it off.
         plain_model(model).enable_input_require_grads()
     head = getattr(model, "score", None) or getattr(model, "reward_head", None)
-    adapted = get_peft_model(
-        model,
-        LoraConfig(
-            r=config.rank,
-            lora_alpha=config.alpha,  # type: ignore[arg-type]
-            lora_dropout=config.dropout,
-            target_modules=config.target_modules,
-            exclude_modules=["score"] if head is not None else None,
-        ),
+    settings = LoraConfig(
+        r=config.rank,
+        lora_alpha=config.alpha,  # type: ignore[arg-type]
+        lora_dropout=config.dropout,
+        target_modules=config.target_modules,
+        exclude_modules=["score"] if head is not None else None,
     )
+    try:
+        adapted = get_peft_model(model, settings)
+    except ValueError as error:
+        raise InputError(
+            f"lora: {type(model).__name__} cannot be adapted so ({first_line(error)}); name layers in target_modules."
+        ) from error
     if head is not None:
         head.requires_grad_(True)
     return adapted

@@ -36,6 +36,7 @@ from harness.modules.reference import (
     reference_in_memory,
     reference_key,
     side_key,
+    without_adapter,
 )
 from harness.progress import track
 
@@ -200,8 +201,8 @@ class DPOModule(PairModule):
                 )
             return batch["reference_logps"].to(policy.dtype)
         if self.adapter_off:
-            with self.model.disable_adapter():
-                return logps(self.model)
+            with without_adapter(self.model) as model:
+                return logps(model)
         model = self._reference_model[0]
         if model.device != self.device:
             self._reference_model[0] = model = model.to(self.device)

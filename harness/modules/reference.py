@@ -123,6 +123,18 @@ def logps_of_sides(model: Any, sides: Sequence[Side], device: torch.device) -> T
 
 
 @contextlib.contextmanager
+def without_adapter(model: Any) -> Iterator[Any]:
+    """A model without its low-rank updates, and without dropout."""
+    training = model.training
+    model.eval()
+    try:
+        with model.disable_adapter():
+            yield model
+    finally:
+        model.train(training)
+
+
+@contextlib.contextmanager
 def reference_in_memory(module: Any, checkpoint: str, adapter_off: bool) -> Iterator[Any]:
     """A training module's reference model, on its device for as long as it is needed.
 
@@ -130,8 +142,8 @@ def reference_in_memory(module: Any, checkpoint: str, adapter_off: bool) -> Iter
         adapter_off: take the module's own model without its low-rank updates.
     """
     if adapter_off:
-        with module.model.disable_adapter():
-            yield module.model
+        with without_adapter(module.model) as model:
+            yield model
         return
     model = module.load_frozen(checkpoint, compile_blocks=False).to(module.device)
     try:
