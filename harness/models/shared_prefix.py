@@ -11,11 +11,13 @@ import inspect
 import sys
 from collections.abc import Iterable
 from typing import Any
+from weakref import WeakKeyDictionary
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 
+from harness.errors import InputError
 from harness.models.losses import IGNORED, supervised_positions
 from harness.models.weights import plain_model
 
@@ -36,17 +38,52 @@ def longest_shareable(model: nn.Module) -> int:
     """
     base = plain_model(model)
     config = base.config.get_text_config()
-    layers = set(getattr(config, "layer_types", None) or getattr(config, "layers_block_type", None) or ())
-    fits = (
-        config._attn_implementation in ("eager", "sdpa", "flex_attention")
-        and "position_ids" in inspect.signature(base.forward).parameters
-        and layers <= {"full_attention", "sliding_attention"}
-        and not getattr(config, "alibi", False)
-    )
-    if not fits:
+    if config._attn_implementation not in ("eager", "sdpa", "flex_attention") or not _takes_positions(base):
         return 0
+    layers = _kinds_of_layers(config)
     slides = not layers or "sliding_attention" in layers
     return (getattr(config, "sliding_window", None) if slides else None) or sys.maxsize
+
+
+def packs_exactly(model: nn.Module) -> bool:
+    """Whether rows laid one behind the other in a sequence, with positions that restart, do not see one another.
+
+    Found out once for a causal language model, by changing the first of two packed rows: the architecture must take
+    positions, have neither recurrent layers nor ALiBi, and derive its mask from the positions (transformers' GPT-OSS
+    does not).
+    """
+    base = plain_model(model)
+    if base not in _PACKS:
+        _PACKS[base] = _takes_positions(base) and _keeps_rows_apart(model)
+    return _PACKS[base]
+
+
+_PACKS: WeakKeyDictionary[nn.Module, bool] = WeakKeyDictionary()
+
+
+@torch.no_grad()
+def _keeps_rows_apart(model: nn.Module) -> bool:
+    training = model.training
+    model.eval()
+    device = next(model.parameters()).device
+    ids = torch.tensor([[0, 1, 2, 3], [1, 0, 2, 3]], device=device)
+    positions = torch.tensor([[0, 1, 0, 1]], device=device).expand(2, 4)
+    first, second = model(input_ids=ids, position_ids=positions, use_cache=False).logits[:, 2:].float()
+    model.train(training)
+    return torch.allclose(first, second, rtol=0, atol=1e-4 * float(first.abs().max()))
+
+
+def _takes_positions(base: Any) -> bool:
+    config = base.config.get_text_config()
+    return (
+        "position_ids" in inspect.signature(base.forward).parameters
+        and _kinds_of_layers(config) <= {"full_attention", "sliding_attention"}
+        and not getattr(config, "alibi", False)
+    )
+
+
+def _kinds_of_layers(config: Any) -> set[str]:
+    return set(getattr(config, "layer_types", None) or getattr(config, "layers_block_type", None) or ())
 
 
 def share_prefixes(batch: dict[str, Any]) -> dict[str, Any]:
@@ -186,12 +223,23 @@ def last_tokens(batch: dict[str, Any]) -> Tensor:
 
 
 def attention_inputs(batch: dict[str, Any], model: nn.Module) -> dict[str, Any]:
-    """Arguments of the model's forward that keep the branches of shared prefixes apart; none for a plain batch.
+    """Arguments of the model's forward that keep packed rows, or the branches of shared prefixes, apart.
 
-    `until` is the column behind the last token below each token: a token is seen from there on back to itself.
+    None for a plain batch. `until` is the column behind the last token below each token: a token is seen from there on
+    back to itself.
+
+    Raises:
+        InputError: rows are packed, and the architecture cannot keep them apart.
     """
-    if "until" not in batch:
+    if "position_ids" not in batch:
         return {}
+    if "until" not in batch:
+        if not packs_exactly(model):
+            name = type(plain_model(model)).__name__
+            raise InputError(
+                f"{name} cannot keep packed rows apart (ALiBi, or layers with a state); set packing: false."
+            )
+        return {"position_ids": batch["position_ids"]}
     until = batch["until"]
     config = plain_model(model).config.get_text_config()
     mask: Any

@@ -14,7 +14,7 @@ from torch import Tensor
 from harness.errors import InputError
 from harness.models.shared_prefix import attention_inputs, supervised_tokens
 from harness.models.token_stats import TokenStats, token_stats
-from harness.models.weights import fingerprint, load_causal_lm, named_weights
+from harness.models.weights import load_causal_lm, model_version
 from harness.modules.base import Sums
 from harness.modules.logps import TokenLogpCache
 from harness.modules.prefixes import SharedPrefixModule
@@ -108,7 +108,7 @@ class PolicyGradientModule(SharedPrefixModule):
             known = self._known(TokenLogpCache(folder), rows, wanted)
             missing = [i for i in wanted if i not in known]
             if missing:
-                own = own or fingerprint(named_weights(self.model))
+                own = own or model_version(self.model)
                 if weights != own:
                     raise InputError(
                         f"{len(missing)} rows were drawn by weights {weights or 'unknown'}, whose log-probabilities "
@@ -181,8 +181,6 @@ class PolicyGradientModule(SharedPrefixModule):
         """Of the sampled tokens, at the temperature they were drawn at."""
         sources, targets, _ = supervised_tokens(batch)
         inputs = attention_inputs(batch, model)
-        if "until" not in batch and "position_ids" in batch:  # packed
-            inputs = {"position_ids": batch["position_ids"]}
         return token_stats(
             model,
             batch["input_ids"],
