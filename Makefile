@@ -5,7 +5,7 @@ PY := $(VENV)/bin/python
 # Threads that spin while they wait are ruinous on shared cores.
 export OMP_WAIT_POLICY ?= PASSIVE
 
-.PHONY: help setup test test-gpu demo check lint format types doctor clean
+.PHONY: help setup test test-families test-gpu demo check lint format types doctor clean
 
 help:  ## list the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*##/\t/' | expand -t 12
@@ -15,6 +15,9 @@ setup:  ## make or update the environment in $(VENV); quick when nothing changed
 
 test: setup  ## run the tests, real vLLM among them where it is installed
 	$(PY) -m pytest
+
+test-families: setup  ## run the small models of all families in vLLM
+	$(PY) -m pytest -m families tests/families
 
 test-gpu: setup  ## run the tests that need a CUDA device
 	$(PY) -m pytest -m gpu
