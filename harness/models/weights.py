@@ -71,9 +71,8 @@ def load_reward_model(
     """
     from harness.models.classifier import classifier_class
 
-    model, missing = _open(
-        classifier_class(check_checkpoint(checkpoint)), checkpoint, dtype, attn_implementation, num_labels=1
-    )
+    directory = weights_directory(checkpoint)
+    model, missing = _open(classifier_class(directory), directory, dtype, attn_implementation, num_labels=1)
     head = reward_head(model)
     if missing == ["score.weight"]:
         generator = torch.Generator().manual_seed(0)
