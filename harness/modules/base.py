@@ -194,8 +194,9 @@ class TrainingModule(L.LightningModule):
         fully_shard(model, mesh=mesh)
 
     def configure_optimizers(self) -> Any:
-        # A fused step takes gradients while they are scaled, so Lightning could not clip those of float16.
-        fused = self.trainer.precision != "16-mixed"
+        # A fused step takes gradients while they are scaled, so Lightning does not clip them in mixed precision.
+        clips = bool(self.trainer.gradient_clip_val) and self.trainer.precision == "bf16-mixed"
+        fused = self.trainer.precision != "16-mixed" and not clips
         optimizer = build_optimizer(self.optimizer_config, self.model, fused)
         schedule = build_schedule(self.optimizer_config, optimizer, self.trainer.max_steps)
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}

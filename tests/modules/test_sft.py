@@ -294,3 +294,11 @@ def test_only_the_weights_named_are_trained(trainer, tiny_model_dir, sum_files):
 def test_a_pattern_that_names_nothing_to_train_is_refused(tiny_model_dir, pattern, message):
     with pytest.raises(InputError, match=message):
         SFTModule(str(tiny_model_dir), optimizer=OptimizerConfig(trainable=["mlp", pattern])).configure_model()
+
+
+def test_gradients_are_clipped_in_mixed_precision(trainer, tiny_model_dir, sum_files):
+    """Lightning refuses to clip those of a fused step there."""
+    module = SFTModule(str(tiny_model_dir))
+    fit = trainer(precision="bf16-mixed", gradient_clip_val=1.0, max_steps=1)
+    fit.fit(module, SFTDataModule([sum_files[0]], batch_size=2, max_length=64))
+    assert fit.global_step == 1
