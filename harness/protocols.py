@@ -136,6 +136,18 @@ class Selector(Protocol):
         """Return training rows and counts; `render` gives the prompt text of a problem."""
 
 
+@runtime_checkable
+class Refilling(Protocol):
+    """A selector that wants problems which teach nothing replaced by others (dynamic sampling, arXiv:2503.14476)."""
+
+    @property
+    def max_rounds(self) -> int:
+        """How often further problems may be sampled for that, as many as an iteration begins with; 0 is never."""
+
+    def teaches(self, rollout: Rollout, config: RolloutConfig) -> bool:
+        """Whether a problem need not be replaced."""
+
+
 Selection = tuple[Sequence[SFTExample | PreferencePair | StepExample | PolicyExample], Mapping[str, float]]
 """Training rows, and numbers that describe them for the log."""
 

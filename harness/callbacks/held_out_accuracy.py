@@ -32,6 +32,8 @@ class HeldOutAccuracy:
     temperature: float = 1.0
     """Of the samples."""
     seed: int = 0
+    every: int = 1
+    """Measure after every so many iterations, and before the first and after the last."""
 
     def load(self) -> list[Problem]:
         return read_all_problems(self.problems)

@@ -204,7 +204,7 @@ class RolloutCallback(Callback):
         if not found:
             with self._synced(trainer) as dispatcher:
                 if dispatcher is not None:
-                    if self.evaluation and not self._evaluation_file(iteration - 1).exists():
+                    if self._is_measured(iteration - 1) and not self._evaluation_file(iteration - 1).exists():
                         self._evaluate(trainer, dispatcher, iteration - 1)
                     self._collect(trainer, dispatcher, iteration)
         self.manifest = read_manifest(files.manifest)
@@ -236,6 +236,9 @@ class RolloutCallback(Callback):
             + ", ".join(f"{name} {value:.3f}" for name, value in metrics.items() if not name.endswith(("low", "high")))
         )
         self._log(trainer, iteration, {f"eval/{name}": value for name, value in metrics.items()})
+
+    def _is_measured(self, iteration: int) -> bool:
+        return self.evaluation is not None and iteration % self.evaluation.every == 0
 
     def _evaluation_file(self, iteration: int) -> Path:
         assert self.evaluation is not None

@@ -7,14 +7,22 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from jsonargparse import lazy_instance
+from jsonargparse import lazy_instance, set_parsing_settings
 
 from harness.errors import InputError
+from harness.objectives.objective import Objective
 from harness.protocols import Reward, SamplingScheduler, Selector
 from harness.rollouts.iteration import IterationFiles, read_manifest, with_hinted
 from harness.selection.top_k import TopK
 from harness.store import read_rows, to_row, write_json
-from harness.types import Rollout, RolloutConfig, SamplingConfig, SFTExample
+from harness.types import PolicyExample, Rollout, RolloutConfig, SamplingConfig, SFTExample
+
+# A preset of an objective is a subclass of it.
+set_parsing_settings(subclasses_enabled=[Objective])
+
+COLUMNS = ("iteration", "temperature", "threshold", "balance_score", "rows", "wrong_share", "also_in_run")
+CREDIT_COLUMNS = ("zero_spread_share", "advantage_std", "advantage_right", "advantage_wrong")
+"""What `PolicyRows` says of its credit."""
 
 
 class StoredProbe:
@@ -62,7 +70,10 @@ def replay(
     if not manifests:
         raise InputError(f"{folder}: holds no finished iteration (iter_NNN.json); give the directory of a run.")
     results = [_replay_one(folder, path, scheduler, select, reward) for path in manifests]
-    columns = ("iteration", "temperature", "threshold", "balance_score", "rows", "wrong_share", "also_in_run")
+    columns = list(COLUMNS)
+    if any("advantage_std" in (row["counts"] or {}) for row in results):
+        columns += CREDIT_COLUMNS
+        results = [{**dict.fromkeys(CREDIT_COLUMNS), **(row["counts"] or {}), **row} for row in results]
     print("  ".join(f"{name:>13}" for name in columns))
     for row in results:
         print("  ".join(f"{_shown(row[name]):>13}" for name in columns))
@@ -91,15 +102,16 @@ def _replay_one(
         "rows": None,
         "wrong_share": None,
         "also_in_run": None,
+        "counts": None,
     }
     # The training problems were sampled at the temperature of the run; another one's rows are not known.
     if config.sampling.temperature == decided.sampling.temperature:
         if files.hinted.exists():
             rollouts = with_hinted(rollouts, rescored(read_rows(files.hinted, Rollout), reward))
         rows, counts = select(rollouts, config, lambda problem: problem.id)
-        chosen = {(row.problem_id, row.response) for row in rows if isinstance(row, SFTExample)}
+        chosen = {(row.problem_id, row.response) for row in rows if isinstance(row, SFTExample | PolicyExample)}
         trained = {(row.problem_id, row.response) for row in read_rows(files.train, SFTExample)}
-        result |= {"rows": len(rows), "wrong_share": counts.get("wrong_share")}
+        result |= {"rows": len(rows), "wrong_share": counts.get("wrong_share"), "counts": dict(counts)}
         result["also_in_run"] = len(chosen & trained) / max(len(chosen), 1)
     return result
 

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+import contextlib
+import hashlib
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -23,7 +25,7 @@ from harness.models.losses import (
 )
 from harness.models.shared_prefix import attention_inputs, supervised_tokens
 from harness.models.token_stats import TokenStats, token_stats
-from harness.models.weights import load_causal_lm
+from harness.models.weights import fingerprint, load_causal_lm, named_weights
 from harness.modules.base import Sums
 from harness.modules.pairs import PairModule
 from harness.modules.reference import (
@@ -75,8 +77,9 @@ class DPOModule(PairModule):
             loss: constants of the losses.
             reference: "precomputed" takes the initial weights, whose log-probabilities of all responses are computed
                 before training and kept on disk, so no second model stays in memory; "frozen" keeps a copy of the
-                initial weights; a directory or hub id is another model, precomputed. With `lora` the initial weights
-                are the model's own without its updates.
+                initial weights; "iteration" takes the weights that an iteration starts from, whose own pairs it learns
+                (online and iterative DPO), precomputed too; a directory or hub id is another model, precomputed. With
+                `lora` the initial weights are the model's own without its updates.
             reference_cache: folder of precomputed log-probabilities; `harness/reference_logps` in the user's cache
                 folder if not given. They are found again by the content of weights and tokens.
             reference_batch_tokens: padded tokens per batch and device while log-probabilities are precomputed.
@@ -91,11 +94,14 @@ class DPOModule(PairModule):
         if reference_batch_tokens < 1:
             raise InputError(f"reference_batch_tokens must be at least 1, found {reference_batch_tokens}.")
         self.frozen = reference == "frozen"
-        own = reference in ("precomputed", "frozen")
+        self.of_iteration = reference == "iteration"
+        self._iteration: dict[str, str] = {}
+        """Which sides were scored last, and the fingerprint of the weights that scored them."""
+        own = reference in ("precomputed", "frozen", "iteration")
         self.reference = self.checkpoint if own else check_checkpoint(reference)
         self.reference_cache = Path(reference_cache).expanduser() if reference_cache else default_cache_dir()
         self.reference_batch_tokens = reference_batch_tokens
-        self.adapter_off = own and self.lora is not None
+        self.adapter_off = own and self.lora is not None and not self.of_iteration
         # In a list, so that the frozen weights do not become part of the module's parameters and checkpoints.
         self._reference_model: list[Any] = []
 
@@ -123,9 +129,12 @@ class DPOModule(PairModule):
         """
         strategy = self.trainer.strategy
         precision = f"{self.dtype_name} {self.trainer.precision}"
-        key = strategy.broadcast(reference_key(self.reference, precision) if self.trainer.is_global_zero else "")
-        cache = ReferenceCache(self.reference_cache / key)
         keys = [side_key(side) for side in sides]
+        if self.of_iteration:
+            key = f"{self._weights_of_iteration(keys)} {precision}".replace(" ", "-")
+        else:
+            key = strategy.broadcast(reference_key(self.reference, precision) if self.trainer.is_global_zero else "")
+        cache = ReferenceCache(self.reference_cache / key)
         wanted = dict(zip(keys, sides, strict=True))
         known: dict[bytes, float] = {}
         if self.trainer.is_global_zero:
@@ -145,7 +154,7 @@ class DPOModule(PairModule):
         found: dict[bytes, float] = {}
         batches = length_batches(sides, self.reference_batch_tokens)
         bar = track(len(sides), "reference log-probabilities")
-        with reference_in_memory(self, self.reference, self.adapter_off) as model, bar as progress:
+        with self._scoring_model() as model, bar as progress:
             for part in chunks(batches, BATCHES_PER_FILE * trainer.world_size):
                 members = [i for batch in part for i in batch]
                 place = {i: n for n, i in enumerate(members)}
@@ -164,6 +173,39 @@ class DPOModule(PairModule):
                     cache.add(new)
                 found |= new
         return found
+
+    def _weights_of_iteration(self, keys: Sequence[bytes]) -> str:
+        """Fingerprint of the weights that score these sides: the model's, or those that scored the same ones before.
+
+        A run that resumes within an iteration reads its pairs again when its weights have moved on.
+        """
+        sides = hashlib.sha256(b"".join(keys)).hexdigest()
+        if self._iteration.get("sides") != sides:
+            self._iteration = {"sides": sides, "weights": fingerprint(named_weights(self.model))}
+        return self._iteration["weights"]
+
+    @contextlib.contextmanager
+    def _scoring_model(self) -> Iterator[Any]:
+        if not self.of_iteration:
+            with reference_in_memory(self, self.reference, self.adapter_off) as model:
+                yield model
+            return
+        if fingerprint(named_weights(self.model)) != self._iteration["weights"]:
+            raise InputError(
+                f"the reference's log-probabilities are no longer in {self.reference_cache} and its weights are gone; "
+                "resume from the checkpoint at the end of the iteration before."
+            )
+        training = self.model.training
+        yield self.model.eval()
+        self.model.train(training)
+
+    def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        super().on_save_checkpoint(checkpoint)
+        checkpoint["reference_of_iteration"] = self._iteration
+
+    def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        super().on_load_checkpoint(checkpoint)
+        self._iteration = checkpoint.get("reference_of_iteration", {})
 
     def sums(self, batch: dict[str, Any]) -> Sums:
         sources, targets, sides = supervised_tokens(batch)

@@ -33,6 +33,8 @@ class Objective(CreditConfig, SurrogateConfig):
 
     credit: CreditName = "reinforce"
     """How rewards become advantages; all responses sampled for a problem count."""
+    binary_reward: bool = False
+    """Learn from whether a reward is above the threshold, 1 or 0, instead of from its value."""
     keep: KeepName = "all"
     """Which responses become rows."""
     drop_copies: bool = False

@@ -11,9 +11,10 @@ An iteration's files lie side by side; `manifest` is written last and marks it c
 
 from __future__ import annotations
 
+import math
 import random
 import time
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -23,7 +24,7 @@ from harness.grading.graders import named as find_grader
 from harness.metrics.monitors import describe_rewards, monitors
 from harness.problems import shared_questions
 from harness.prompts.templates import PromptTemplate
-from harness.protocols import Reward, SamplingScheduler, SearchMethod, Selector, answer_weight
+from harness.protocols import Refilling, Reward, SamplingScheduler, SearchMethod, Selector, answer_weight
 from harness.provenance import contents, identity
 from harness.rewards import Outcome
 from harness.rollouts.collect import collect, grade_again
@@ -40,7 +41,7 @@ from harness.store import (
     write_json,
     write_rows,
 )
-from harness.types import Problem, Rollout, SamplingConfig, SFTExample
+from harness.types import Problem, Rollout, RolloutConfig, SamplingConfig, SFTExample
 
 Progress = Callable[[str, int, int], None]
 """Told (phase, problems done, problems in all) after each chunk; may raise to stop between chunks."""
@@ -137,9 +138,10 @@ class Iteration:
         started, before = time.perf_counter(), dispatcher.num_tokens
         sampling = replace(decision[0].sampling, seed=stable_hash(self.seed, iteration, "train", bits=31))
         with self._log(paths.rollouts, dispatcher) as log:
-            rollouts = self._sample(
-                self.chosen_problems(iteration), sampling, log, dispatcher, progress, "sample", iteration
-            )
+            problems = self.chosen_problems(iteration)
+            rollouts = self._sample(problems, sampling, log, dispatcher, progress, "sample", iteration)
+            for further in self._further_problems(iteration, problems, rollouts, decision[0]):
+                rollouts += self._sample(further, sampling, log, dispatcher, progress, "sample further", iteration)
         seconds["sample"], tokens["sample"] = time.perf_counter() - started, dispatcher.num_tokens - before
 
         config, account = self.scheduler.refine(decision, rollouts)
@@ -182,6 +184,28 @@ class Iteration:
         )
         write_json(paths.manifest, manifest)
         return manifest
+
+    def _further_problems(
+        self, iteration: int, first: Sequence[Problem], rollouts: Sequence[Rollout], config: RolloutConfig
+    ) -> Iterator[list[Problem]]:
+        """Rounds of problems in place of those that teach a `Refilling` selector nothing.
+
+        The caller adds each round's rollouts to `rollouts` before it asks for the next. A round has as many problems as
+        the share that teaches makes likely to be enough, at most as many as `first`.
+        """
+        if not isinstance(self.select, Refilling) or not self.select.max_rounds:
+            return
+        taken = {problem.id for problem in first}
+        rest = [problem for problem in self.problems if problem.id not in taken]
+        random.Random(stable_hash(self.seed, "refill", iteration)).shuffle(rest)
+        for _ in range(self.select.max_rounds):
+            useful = sum(self.select.teaches(rollout, config) for rollout in rollouts)
+            missing = len(first) - useful
+            if missing <= 0 or not rest:
+                return
+            count = min(len(first), math.ceil(missing * len(rollouts) / max(useful, 1)))
+            yield rest[:count]
+            rest = rest[count:]
 
     def _log(self, path: Path, dispatcher: Dispatcher) -> RolloutLog:
         """The rollouts that a file holds, and those that are added to it."""

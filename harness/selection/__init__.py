@@ -3,12 +3,12 @@
 from harness.selection.balance import BalancedSampling, FixedSampling
 from harness.selection.distinct import AnswerLine, DistinctEquations, DistinctTexts
 from harness.selection.first_pit import FirstPitPairs
-from harness.selection.outcome_pairs import DistancePairs, OutcomePairs
+from harness.selection.outcome_pairs import DistancePairs, GoldPairs, OutcomePairs
 from harness.selection.policy_rows import PolicyRows
 from harness.selection.step_labels import StepLabels
 from harness.selection.top_k import TopK
 
 __all__ = [
     "AnswerLine", "BalancedSampling", "DistancePairs", "DistinctEquations", "DistinctTexts", "FirstPitPairs",
-    "FixedSampling", "OutcomePairs", "PolicyRows", "StepLabels", "TopK",
+    "FixedSampling", "GoldPairs", "OutcomePairs", "PolicyRows", "StepLabels", "TopK",
 ]  # fmt: skip

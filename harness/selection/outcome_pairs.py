@@ -53,6 +53,34 @@ class OutcomePairs:
 
 
 @dataclass(frozen=True)
+class GoldPairs:
+    """The worked solution of each problem against the policy's own samples (SPIN, arXiv:2401.01335).
+
+    Its fixed point is a policy that writes as the solutions are written. Each problem's pairs weigh 1 in all.
+    """
+
+    max_per_problem: int = 1
+    """Samples taken of each problem, in the order of sampling, copies and the solution itself left out."""
+
+    def __call__(
+        self, rollouts: Sequence[Rollout], config: RolloutConfig, render: Callable[[Problem], str]
+    ) -> Selection:
+        rows: list[PreferencePair] = []
+        for rollout in rollouts:
+            problem = rollout.problem
+            if not problem.solution:
+                raise InputError(
+                    f"problem '{problem.id}' has no worked solution to prefer; give problems with a 'solution', or "
+                    "pair responses by their rewards (OutcomePairs)."
+                )
+            texts = dict.fromkeys(scored.response.text for scored in rollout.responses)
+            samples = [text for text in texts if text != problem.solution][: self.max_per_problem]
+            prompt = render(problem)
+            rows += [PreferencePair(prompt, problem.solution, s, 1 / len(samples), problem.id) for s in samples]
+        return rows, {"num_rows": len(rows), "same_share": 1 - len(rows) / max(len(rollouts) * self.max_per_problem, 1)}
+
+
+@dataclass(frozen=True)
 class OutcomePair(PreferencePair):
     """A pair of whole responses that knows the wrong one though only its beginning is rejected."""
 

@@ -88,14 +88,22 @@ class PolicyRows:
         }
         return rows, counts
 
-    def has_spread(self, rollout: Rollout) -> bool:
-        """Whether the responses to a problem differ in reward, so that it need not be replaced (see `refill`)."""
+    @property
+    def max_rounds(self) -> int:
+        """Times that the problems of an iteration may be drawn anew to replace those that teach nothing."""
+        return self.objective.refill
+
+    def teaches(self, rollout: Rollout, config: RolloutConfig) -> bool:
+        """Whether the responses to a problem differ in reward, so that it need not be replaced."""
         responses = rollout.responses
-        return bool(self._samples(responses, np.zeros(len(responses), dtype=np.int64), 0.0).spread.any())
+        groups = np.zeros(len(responses), dtype=np.int64)
+        return bool(self._samples(responses, groups, config.reward_threshold).spread.any())
 
     def _samples(self, pool: Sequence[ScoredResponse], groups: np.ndarray, threshold: float) -> Samples:
         lengths = np.array([len(scored.response.token_ids) for scored in pool])
         rewards = np.array([scored.reward for scored in pool], dtype=float)
+        if self.objective.binary_reward:
+            rewards, threshold = (rewards > threshold).astype(float), 0.5
         if self.objective.overlong_limit:
             rewards += overlong_penalty(lengths, self.objective.overlong_limit, self.objective.overlong_buffer)
         return Samples(rewards, groups, lengths, np.array([scored.response.logp for scored in pool]), threshold)
