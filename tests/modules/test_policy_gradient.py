@@ -14,7 +14,7 @@ import torch
 from harness.callbacks import HFCheckpoint
 from harness.datamodules import PolicyDataModule, SFTDataModule
 from harness.errors import InputError
-from harness.models.weights import fingerprint, load_causal_lm, named_weights
+from harness.models.weights import fingerprint, load_causal_lm, model_version, named_weights
 from harness.modules import PolicyGradientModule, SFTModule
 from harness.modules.optimizer import OptimizerConfig
 from harness.objectives import CISPO, DAPO, DPPO, GMPO, GRPO, GSPO, RFT, DrGRPO, Objective
@@ -29,7 +29,7 @@ def rows(tmp_path, tiny_model_dir, tiny_tokenizer):
     """Responses of mixed lengths to long prompts, with advantages and the engine's log-probabilities: a file."""
     rng = random.Random(0)
     model = load_causal_lm(tiny_model_dir)
-    weights = fingerprint(named_weights(model))
+    weights = model_version(model)
     examples = []
     for problem in range(NUM_PROBLEMS):
         prompt = f"add {rng.randint(100, 999)} and {rng.randint(100, 999)} with care ="
