@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import os
 import sys
 import warnings
 from abc import abstractmethod
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Any, Literal
 
 import lightning as L
@@ -15,7 +17,8 @@ from lightning.pytorch.utilities import rank_zero_info, rank_zero_only
 from torch import Tensor
 
 from harness.datamodules.batches import Batch, BatchLoader, Item, Layout, plan_epoch
-from harness.datamodules.tokenize import TextRow, existing
+from harness.datamodules.token_table import Read, TokenTable, build_table, open_table, table_key, write_table
+from harness.datamodules.tokenize import existing
 from harness.errors import InputError
 from harness.models.checkpoints import load_tokenizer
 from harness.models.losses import IGNORED
@@ -48,6 +51,27 @@ class Counts:
             f"{self.rows} rows, {self.kept} kept, {self.tokens} tokens, longest {self.longest}, "
             f"{self.truncated} truncated" + (f", {dropped}" if dropped else "")
         )
+
+
+CACHED_BYTES = 1 << 23
+"""Files that are smaller together are tokenised whenever they are read: an iteration of self-improvement leaves none
+behind."""
+
+
+def cache_dir() -> Path:
+    """`harness/tokens` in the user's cache folder (environment variable XDG_CACHE_HOME, else ~/.cache)."""
+    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "harness" / "tokens"
+
+
+def _write_once(arguments: tuple[Sequence[str], Read, Any, Any]) -> Path:
+    """The folder of the tokenised files, written if it is not there."""
+    folder = cache_dir() / table_key(*arguments)
+    if folder.is_dir():
+        rank_zero_info(f"tokenised rows reused from {folder}")
+    else:
+        write_table(folder, *arguments)
+        rank_zero_info(f"tokenised rows kept in {folder}")
+    return folder
 
 
 class JSONLDataModule(L.LightningDataModule):
@@ -124,6 +148,13 @@ class JSONLDataModule(L.LightningDataModule):
     def pad_token_id(self) -> int:
         """EOS where the tokenizer has no padding token; labels go by position, so it may be any."""
         return self.tokenizer.eos_token_id if self.tokenizer.pad_token_id is None else self.tokenizer.pad_token_id
+
+    def table(self, files: Sequence[str], read: Read) -> TokenTable:
+        """Files as token ids; large ones are kept in the user's cache folder, where later starts find them."""
+        arguments = (files, read, self.template, self.tokenizer)
+        if sum(Path(file).stat().st_size for file in files) < CACHED_BYTES:
+            return build_table(*arguments)
+        return open_table(_write_once(arguments))
 
     def setup(self, stage: str) -> None:
         """Check that the files exist, before any model is loaded."""
@@ -241,13 +272,13 @@ def pad(sequences: Sequence[Any], value: int, width: int) -> Tensor:
     return out
 
 
-def check_prompt_length(row: TextRow, num_tokens: int, max_length: int, policy: str) -> bool:
+def check_prompt_length(where: str, num_tokens: int, max_length: int, policy: str) -> bool:
     """Whether the prompt leaves room for a response; raises `InputError` naming file and line if the policy says so."""
     if num_tokens < max_length:
         return True
     if policy == "error":
         raise InputError(
-            f"{row.where}: the prompt has {num_tokens} tokens, max_length is {max_length}; raise max_length, shorten "
+            f"{where}: the prompt has {num_tokens} tokens, max_length is {max_length}; raise max_length, shorten "
             "the prompt, or set `long_prompts: drop`."
         )
     return False

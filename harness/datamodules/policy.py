@@ -111,7 +111,7 @@ class PolicyDataModule(JSONLDataModule):
         dropped, truncated = {"prompt too long": 0, "no token to learn from": 0}, 0
         encoded = encode_rows([text for text, _ in read], self.tokenizer) if read else ()
         for i, ((text, example), (prompt,)) in enumerate(zip(read, encoded, strict=True)):
-            if not check_prompt_length(text, len(prompt), self.max_length, self.long_prompts):
+            if not check_prompt_length(text.where, len(prompt), self.max_length, self.long_prompts):
                 dropped["prompt too long"] += 1
                 continue
             row = np.concatenate([prompt, np.asarray(example.token_ids, dtype=np.int32)])

@@ -10,7 +10,7 @@ import numpy as np
 
 from harness.datamodules.base import Counts, JSONLDataModule, Rows, check_prompt_length
 from harness.datamodules.pairs import Pair, ScoreSides, pair_rows, prompt_groups, with_reference
-from harness.datamodules.tokenize import Tokens, encode_rows, read_preference_rows
+from harness.datamodules.tokenize import Tokens, read_preference_rows
 from harness.errors import InputError
 
 
@@ -70,18 +70,17 @@ class PreferenceDataModule(JSONLDataModule):
             self._reference, self._cache = score, {}
 
     def load(self, files: Sequence[str]) -> tuple[Rows, Counts]:
-        texts = list(read_preference_rows(files, self.template, self.tokenizer))
+        table = self.table(files, read_preference_rows)
         pairs: list[Pair] = []
         dropped = dict.fromkeys(("empty side", "identical sides", "weight 0", "too long", "prompt too long"), 0)
         truncated = 0
-        for text, (prompt, chosen, rejected) in zip(
-            texts, encode_rows(texts, self.tokenizer) if texts else (), strict=True
-        ):
-            if not check_prompt_length(text, len(prompt), self.max_length, self.long_prompts):
+        for row, (weight, (file, line)) in enumerate(zip(table.weights.tolist(), table.places.tolist(), strict=True)):
+            prompt, chosen, rejected = table.texts(row)
+            if not check_prompt_length(f"{files[file]}:{line}", len(prompt), self.max_length, self.long_prompts):
                 dropped["prompt too long"] += 1
                 continue
             long = self._too_long(prompt, chosen, rejected)
-            reason = self._reason_to_drop(text.responses, text.weight, long, prompt, chosen, rejected)
+            reason = "empty side" if table.empty[row] else self._reason_to_drop(weight, long, prompt, chosen, rejected)
             if reason:
                 dropped[reason] += 1
                 continue
@@ -91,14 +90,14 @@ class PreferenceDataModule(JSONLDataModule):
                     self._side(prompt, chosen, self.append_eos.chosen),
                     self._side(prompt, rejected, self.append_eos.rejected),
                     max(1, len(prompt)),
-                    text.weight,
+                    weight,
                 )
             )
         if self._reference is not None:
             pairs = with_reference(pairs, self._reference)
         lengths = [max(len(pair.chosen), len(pair.rejected)) for pair in pairs]
         tokens = sum(len(pair.chosen) + len(pair.rejected) for pair in pairs)
-        counts = Counts(len(texts), len(pairs), tokens, max(lengths, default=0), truncated, dropped)
+        counts = Counts(len(table), len(pairs), tokens, max(lengths, default=0), truncated, dropped)
         groups = [[i] for i in range(len(pairs))] if self.group == "none" else prompt_groups(pairs, self.group_tokens)
         return pair_rows(pairs, groups, self.pad_token_id), counts
 
@@ -119,10 +118,8 @@ class PreferenceDataModule(JSONLDataModule):
             for side, append in sides
         )
 
-    def _reason_to_drop(
-        self, responses: tuple[str, ...], weight: float, long: bool, prompt: Tokens, chosen: Tokens, rejected: Tokens
-    ) -> str:
-        if not all(responses) or not len(chosen) or not len(rejected):
+    def _reason_to_drop(self, weight: float, long: bool, prompt: Tokens, chosen: Tokens, rejected: Tokens) -> str:
+        if not len(chosen) or not len(rejected):
             return "empty side"
         if not weight:
             return "weight 0"

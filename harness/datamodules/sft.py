@@ -12,7 +12,8 @@ from torch import Tensor
 from harness.datamodules.base import Counts, JSONLDataModule, Rows, check_prompt_length, pad
 from harness.datamodules.batches import Item, pack
 from harness.datamodules.solutions import check_solutions
-from harness.datamodules.tokenize import Tokens, encode_rows, read_sft_rows
+from harness.datamodules.token_table import TokenTable
+from harness.datamodules.tokenize import Tokens, read_sft_rows
 from harness.models.losses import IGNORED
 
 
@@ -56,41 +57,77 @@ class SFTDataModule(JSONLDataModule):
             check_solutions([*self.train_files, *self.val_files], self.template)
 
     def load(self, files: Sequence[str]) -> tuple[Rows, Counts]:
-        texts = list(read_sft_rows(files, self.template, self.tokenizer))
-        ids: list[Tokens] = []
-        starts: list[int] = []
-        weights: list[float] = []
-        truncated, dropped = 0, {"nothing to learn from": 0, "prompt too long": 0}
-        eos = self.tokenizer.eos_token_id
-        for text, (prompt, response) in zip(texts, encode_rows(texts, self.tokenizer) if texts else (), strict=True):
-            if not check_prompt_length(text, len(prompt), self.max_length, self.long_prompts):
-                dropped["prompt too long"] += 1
-                continue
-            if not text.responses[0] or not len(response) or not text.weight:
-                dropped["nothing to learn from"] += 1
-                continue
-            if self.append_eos and response[-1] != eos:
-                response = np.append(response, np.int32(eos))
-            row = np.concatenate([prompt, response])
-            if len(row) < 2:  # a first token has nothing before it to be predicted from
-                dropped["nothing to learn from"] += 1
-                continue
-            truncated += len(row) > self.max_length
-            ids.append(row[: self.max_length])
-            starts.append(max(1, len(prompt)))
-            weights.append(text.weight)
-        lengths = [len(row) for row in ids]
-        counts = Counts(len(texts), len(ids), sum(lengths), max(lengths, default=0), truncated, dropped)
-        return SFTRows(ids, starts, weights, self.pad_token_id).rows(
-            pack(lengths, self.max_length, self.seed) if self.packing else [(i,) for i in range(len(ids))]
-        ), counts
+        table = self.table(files, read_sft_rows)
+        prompts, responses = table.lengths.T if len(table) else np.zeros((2, 0), np.int64)
+        for row in np.flatnonzero(prompts >= self.max_length).tolist():
+            where = f"{files[table.places[row, 0]]}:{table.places[row, 1]}"
+            check_prompt_length(where, int(prompts[row]), self.max_length, self.long_prompts)
+        fits = prompts < self.max_length
+        eos = self.append_eos & (table.last[:, -1] != self.tokenizer.eos_token_id)
+        lengths = prompts + responses + eos
+        # A first token has nothing before it to be predicted from.
+        learned = ~table.empty & (responses > 0) & (table.weights > 0) & (lengths > 1)
+        kept = np.flatnonzero(fits & learned)
+        ids = KeptRows(
+            table,
+            kept,
+            np.minimum(lengths, self.max_length)[kept].tolist(),
+            (eos & (lengths <= self.max_length))[kept],
+            self.tokenizer.eos_token_id,
+        )
+        starts, weights = np.maximum(prompts, 1)[kept].tolist(), table.weights[kept].tolist()
+        rows = SFTRows(ids, starts, weights, self.pad_token_id, ids.lengths)
+        counts = Counts(
+            len(table),
+            len(kept),
+            sum(rows.lengths),
+            max(rows.lengths, default=0),
+            int((lengths[kept] > self.max_length).sum()),
+            {"nothing to learn from": int((fits & ~learned).sum()), "prompt too long": int((~fits).sum())},
+        )
+        groups = pack(rows.lengths, self.max_length, self.seed) if self.packing else [(i,) for i in range(len(kept))]
+        return rows.rows(groups), counts
+
+
+class KeptRows(Sequence[Tokens]):
+    """The token ids, prompt and response, of those rows of a table that are trained on.
+
+    Args:
+        table: of prompts and responses.
+        kept: (K,) their numbers in the table.
+        lengths: (K,) tokens of each, EOS included.
+        eos: (K,) whether EOS is appended.
+        eos_token_id: that EOS.
+    """
+
+    def __init__(
+        self, table: TokenTable, kept: np.ndarray, lengths: list[int], eos: np.ndarray, eos_token_id: int
+    ) -> None:
+        self._table, self._kept, self.lengths, self._eos, self._eos_token_id = table, kept, lengths, eos, eos_token_id
+
+    def __len__(self) -> int:
+        return len(self._kept)
+
+    def __getitem__(self, row: Any) -> Any:
+        number = self._kept[row]
+        first = self._table.ends[number - 1, -1] if number else 0
+        ids = self._table.ids[first : first + self.lengths[row] - self._eos[row]]
+        return np.append(ids, np.int32(self._eos_token_id)) if self._eos[row] else ids
 
 
 class SFTRows:
     """Tokenised rows, which it lays out in batches."""
 
-    def __init__(self, ids: list[Tokens], starts: list[int], weights: list[float], pad_token_id: int) -> None:
+    def __init__(
+        self,
+        ids: Sequence[Tokens],
+        starts: list[int],
+        weights: list[float],
+        pad_token_id: int,
+        lengths: list[int] | None = None,
+    ) -> None:
         self.ids, self.starts, self.weights = ids, starts, weights
+        self.lengths = lengths if lengths is not None else [len(row) for row in ids]
         self.pad_token_id = pad_token_id
 
     def rows(self, groups: Sequence[tuple[int, ...]]) -> Rows:
@@ -98,8 +135,8 @@ class SFTRows:
         items = [
             Item(
                 rows=group,
-                length=sum(len(self.ids[i]) for i in group),
-                denominator=sum(self.weights[i] * (len(self.ids[i]) - self.starts[i]) for i in group),
+                length=sum(self.lengths[i] for i in group),
+                denominator=sum(self.weights[i] * (self.lengths[i] - self.starts[i]) for i in group),
             )
             for group in groups
         ]
@@ -114,7 +151,7 @@ class SFTRows:
         labels = [np.concatenate([self._labels(i, supervised) for i in group]) for group in groups]
         weights = torch.zeros(len(groups), width)
         for row, group in zip(weights, groups, strict=True):
-            spread = np.concatenate([np.full(len(self.ids[i]), self.weights[i], dtype=np.float32) for i in group])
+            spread = np.concatenate([np.full(self.lengths[i], self.weights[i], dtype=np.float32) for i in group])
             row[: len(spread)] = torch.from_numpy(spread)
         batch = {
             "input_ids": pad(sequences, self.pad_token_id, width),
@@ -122,14 +159,14 @@ class SFTRows:
             "weights": weights,
         }
         if any(len(group) > 1 for group in groups):
-            positions = [np.concatenate([np.arange(len(self.ids[i])) for i in group]) for group in groups]
+            positions = [np.concatenate([np.arange(self.lengths[i]) for i in group]) for group in groups]
             # Padding continues the last row; a restart would make it a row of its own.
             padded = [np.append(p, np.arange(p[-1] + 1, p[-1] + 1 + width - len(p))) for p in positions]
             batch["position_ids"] = pad(padded, 0, width)
         return batch
 
     def _labels(self, row: int, supervised: bool) -> np.ndarray:
-        labels = np.full(len(self.ids[row]), IGNORED, dtype=np.int64)
+        labels = np.full(self.lengths[row], IGNORED, dtype=np.int64)
         if supervised:
             labels[self.starts[row] :] = self.ids[row][self.starts[row] :]
         return labels

@@ -62,7 +62,7 @@ class StepDataModule(JSONLDataModule):
         truncated, dropped = 0, {"nothing to learn from": 0, "prompt too long": 0}
         texts = list(self._read(files))
         for (text, labels), (prompt, *steps) in zip(texts, self._encode([text for text, _ in texts]), strict=True):
-            if not check_prompt_length(text, len(prompt), self.max_length, self.long_prompts):
+            if not check_prompt_length(text.where, len(prompt), self.max_length, self.long_prompts):
                 dropped["prompt too long"] += 1
                 continue
             row = self._labelled(prompt, steps, labels, text.weight)

@@ -17,7 +17,7 @@ from lightning.pytorch.strategies import ModelParallelStrategy
 
 from harness.callbacks.checkpoint import HFCheckpoint
 from harness.commands.fit import end_parallel_process
-from harness.datamodules import PreferenceDataModule, SFTDataModule
+from harness.datamodules import PreferenceDataModule, SFTDataModule, base
 from harness.models import token_stats
 from harness.models.weights import named_weights
 from harness.modules import DPOModule, RewardModule, SFTModule
@@ -84,7 +84,9 @@ if __name__ == "__main__":
     torch.set_num_threads(1)
     request = json.loads(sys.argv[1])
     if request["strategy"] != "one":
-        # Two ranks apply the head in tiles of 3 tokens and 20 words, one rank to all at once.
+        # Two ranks apply the head in tiles of 3 tokens and 20 words, one rank to all at once; and they map tokenised
+        # rows.
+        base.CACHED_BYTES = 0
         token_stats.TILE_ELEMENTS["cpu"], token_stats.TILE_TOKENS["cpu"] = 60, 3
     for job in request["jobs"]:
         fit(request["strategy"], **job)
