@@ -104,8 +104,10 @@ def _adapt_with_names(value: Any, typehint: Any, **options: Any) -> Any:
         if isinstance(value, str):
             value = full_name(kind, value)
         elif isinstance(value, Mapping | typehints.Namespace) and isinstance(value.get("class_path"), str):
-            value = {**vars(value)} if isinstance(value, typehints.Namespace) else dict(value)
-            value["class_path"] = full_name(kind, value["class_path"])
+            named = full_name(kind, value["class_path"])
+            if named != value["class_path"]:
+                value = value.clone() if isinstance(value, typehints.Namespace) else dict(value)
+                value["class_path"] = named
     return _adapt(value, typehint, **options)
 
 

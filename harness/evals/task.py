@@ -12,7 +12,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from functools import cache
 from pathlib import Path
-from typing import Any, Literal, get_args
+from typing import Any, Literal
 
 from harness.errors import InputError
 from harness.store import from_mapping, read_yaml
@@ -100,8 +100,6 @@ def _read_task(path: Path) -> Task:
         task = replace(task, hub=from_mapping(Hub, hub, f"{path}: hub"))
     if path.parent == TASK_FOLDER:
         return task
-    if task.kind not in get_args(Kind):
-        raise InputError(f"{path}: kind is '{task.kind}'; known: {', '.join(get_args(Kind))}.")
     if not task.file and task.hub is None:
         raise InputError(f"{path}: says not where its rows are; give file (a JSONL file) or hub.")
     if task.file and not (file := (path.parent / task.file).resolve()).is_file():

@@ -191,7 +191,7 @@ def test_a_yaml_file_of_ones_own_is_a_task(tmp_path):
         ("fle: rows.jsonl", "sums.yaml: unknown key 'fle'; did you mean 'file'"),
         ("file: none.jsonl", "none.jsonl: no such file"),
         ("num_rows: 3", "give file .* or hub"),
-        ("{file: rows.jsonl, kind: maths}", "kind is 'maths'; known: math, choice, code"),
+        ("{file: rows.jsonl, kind: maths}", "'kind': expected 'math' or 'choice' or 'code', found 'maths'"),
         ("hub: openai/gsm8k", "hub is 'openai/gsm8k'; give it dataset"),
         ("hub: {dataset: a/b}", "sums.yaml: hub: revision is missing"),
         ("- a", "expected a mapping"),
