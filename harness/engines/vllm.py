@@ -82,6 +82,7 @@ class VLLMEngine:
         from vllm.engine.arg_utils import EngineArgs
         from vllm.v1.engine.llm_engine import LLMEngine
         from vllm.v1.executor import Executor
+        from vllm.v1.executor.uniproc_executor import UniProcExecutor
 
         whole = AutoConfig.from_pretrained(self._path)
         model = whole.get_text_config()
@@ -116,12 +117,14 @@ class VLLMEngine:
             disable_log_stats=True,
             use_tqdm_on_load=False,
         )
-        self._parallel = config.tensor_parallel_size > 1
         with keep_transformers_classes() as adopt:
             vllm_config = arguments.create_engine_config()
+            executor = Executor.get_class(vllm_config)
+            # vLLM may take worker processes for a single device too.
+            self._parallel = not issubclass(executor, UniProcExecutor)
             self._engine = LLMEngine(
                 vllm_config=vllm_config,
-                executor_class=Executor.get_class(vllm_config),
+                executor_class=executor,
                 log_stats=False,
                 multiprocess_mode=False,
             )

@@ -15,7 +15,7 @@ from collections import OrderedDict, deque
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 from harness.errors import InputError
 from harness.sandbox.limits import Limits
@@ -125,6 +125,11 @@ class Sandbox:
         except BaseException:
             self.close()
             raise
+
+    def identity(self) -> dict[str, Any]:
+        """What the outcomes of programs depend on; not how many run at a time, nor what is kept to save time."""
+        kept = ("snapshots", "snapshot_memory")
+        return {name: value for name, value in self._settings.items() if name not in kept}
 
     def _await(self, worker: _Worker) -> None:
         """Wait until a worker is ready, and note its layers."""

@@ -29,7 +29,7 @@ from tests.test_configs import CONFIGS, ROOT, launch_line
 # run with hand-written responses in tests/rollouts/test_explorations.py and parsed in tests/test_configs.py.
 NEED_RIGHT_RESPONSES = ("20_rollout", "40_explore")
 # A policy gradient has nothing to learn from the equal rewards of a random model: the loop is run in
-# tests/callbacks/test_policy_loop.py, the objectives in tests/objectives, and recipes are parsed in tests/test_configs.py.
+# tests/callbacks/test_policy_loop.py, the objectives in tests/objectives, the recipes parsed in tests/test_configs.py.
 RECIPES = sorted(
     path
     for path in CONFIGS.glob("recipes/**/*.yaml")

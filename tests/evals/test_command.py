@@ -127,7 +127,9 @@ def test_both_engines_give_the_same_greedy_answers_in_float32(byte_model_dir, da
     for task in ROWS.split(","):
         assert greedy_tokens(tmp_path / "transformers" / task) == greedy_tokens(tmp_path / "vllm" / task)
         documents = [json.loads((tmp_path / e / task / "results.json").read_text()) for e in ("transformers", "vllm")]
-        assert documents[0]["hashes"] == documents[1]["hashes"]
+        # The samples' own hash has the engines' digits in it.
+        hashes = [{name: value for name, value in d["hashes"].items() if name != "samples"} for d in documents]
+        assert hashes[0] == hashes[1]
 
 
 def write_rows(path: Path, count: int = 6) -> Path:

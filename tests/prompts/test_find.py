@@ -48,7 +48,7 @@ def test_a_template_brings_its_own_rules_for_the_answer():
         ({"steps": 3}, "steps is 3; give lines, paragraphs"),
         ({"answer_protocol": "boxd"}, "unknown answer protocol 'boxd'; known: .*boxed"),
         ({"answer_protocol": {}}, "answer_protocol: rules is missing"),
-        ({"answer_protocol": {"rules": [{"kind": "regex"}]}}, "kind is 'regex'; known: boxed"),
+        ({"answer_protocol": {"rules": [{"kind": "regex"}]}}, "'kind': expected 'boxed' or .* found 'regex'"),
         ({"answer_protocol": {"rules": [{"kind": "marker", "pattern": "("}]}}, "is no regular expression"),
     ],
 )

@@ -7,6 +7,7 @@ from harness.errors import InputError
 from harness.models.checkpoints import load_tokenizer
 from harness.models.weights import load_reward_model, save_checkpoint
 from harness.rewards import RewardModel
+from harness.store import SUMS
 from harness.types import Problem, Response
 
 PROBLEMS = [Problem(str(i), q, "1") for i, q in enumerate(["1+1", "a longer question", "2"])]
@@ -142,6 +143,7 @@ def test_a_tokenizer_of_another_model_is_refused(tiny_model_dir, tmp_path):
     save_checkpoint(load_reward_model(tiny_model_dir), tokenizer, tmp_path / "rm")
     tokenizer.add_tokens([f"<{number}>" for number in range(20)])
     tokenizer.save_pretrained(tmp_path / "rm")
+    (tmp_path / "rm" / SUMS).unlink()  # as of a directory that another program wrote
     with pytest.raises(InputError, match=r"its tokenizer gives token \d+, its model has only 88"):
         RewardModel(str(tmp_path / "rm"), "plain", device="cpu")(
             [Problem("p", "1", "2")], [Response(("<19>",))], [True]
