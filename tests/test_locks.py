@@ -30,7 +30,7 @@ def test_the_second_is_refused_and_the_file_of_the_lock_stays(tmp_path):
 
 
 def test_a_killed_holder_lets_go_although_a_process_forked_from_it_lives_on(tmp_path):
-    code = HOLD + "import os; print(os.fork(), flush=True); time.sleep(60)"
+    code = HOLD + "import os; os.write(1, b'%d\\n' % os.fork()); time.sleep(60)"
     process = subprocess.Popen([sys.executable, "-c", code], cwd=tmp_path, stdout=subprocess.PIPE, text=True)
     assert process.stdout.readline() == "held\n"
     child = max(int(process.stdout.readline()), int(process.stdout.readline()))  # the child says 0

@@ -116,9 +116,13 @@ def test_wandb_gets_the_config_and_an_axis_for_each_group_of_metrics(tmp_path, m
         assert logger.experiment.config["start"]["seed"] == 7
     finally:
         logger.experiment.finish()
-    log, deadline = next((tmp_path / "run/wandb").glob("offline-run-*/*.wandb")), time.monotonic() + 60
-    while "train/*" not in (axes := recorded_axes(log.read_bytes())) and time.monotonic() < deadline:
-        time.sleep(0.1)  # W&B's own process writes the log, and may end after `finish`
+    deadline = time.monotonic() + 60
+
+    def written() -> bytes:
+        return b"".join(log.read_bytes() for log in (tmp_path / "run/wandb").glob("offline-run-*/*.wandb"))
+
+    while "train/*" not in (axes := recorded_axes(written())) and time.monotonic() < deadline:
+        time.sleep(0.1)  # W&B's own process makes and writes the log, and may end after `finish`
     assert axes["rollout/*"] == axes["eval/*"] == "iteration"
     assert axes["train/*"] == "trainer/global_step"
 
