@@ -133,16 +133,15 @@ def _source(modules: Sequence[str]) -> dict[str, Any]:
     """Hash of the source files of modules that are neither this package's nor Python's, or nothing."""
     hashes = []
     for name in modules:
-        if name.partition(".")[0] == "harness" or (name != "__main__" and name.partition(".")[0] in PYTHONS):
+        if name.partition(".")[0] == "harness" or (
+            name != "__main__" and name.partition(".")[0] in sys.stdlib_module_names
+        ):
             continue
         try:
             hashes.append(file_hash(inspect.getsourcefile(sys.modules[name]) or ""))
         except (KeyError, OSError, TypeError):
             return {"module source": {UNKNOWN: f"the source of {name} cannot be read"}}
     return {"module source": _digest(hashes)} if hashes else {}
-
-
-PYTHONS = sys.stdlib_module_names
 
 
 def _arguments(kind: type) -> list[str]:
