@@ -20,7 +20,13 @@ from harness.engines.isolation import (
     keep_torch_threads,
     quiet,
 )
-from harness.engines.vllm_model import after_reload, before_reload, config_overrides, keep_transformers_classes
+from harness.engines.vllm_model import (
+    after_reload,
+    before_reload,
+    config_overrides,
+    keep_transformers_classes,
+    make_expert_group,
+)
 from harness.engines.weights import WeightLayout, checkpoint_version
 from harness.errors import InputError, first_line
 from harness.models.checkpoints import check_generates, eos_token_ids, load_tokenizer, resolve_checkpoint, stored_dtype
@@ -122,6 +128,8 @@ class VLLMEngine:
             executor = Executor.get_class(vllm_config)
             # vLLM may take worker processes for a single device too.
             self._parallel = not issubclass(executor, UniProcExecutor)
+            if vllm_config.model_config.is_moe and not self._parallel:
+                make_expert_group(vllm_config)
             self._engine = LLMEngine(
                 vllm_config=vllm_config,
                 executor_class=executor,

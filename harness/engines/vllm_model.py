@@ -50,6 +50,24 @@ def keep_transformers_classes() -> Iterator[Callable[[Any], None]]:
             cls.__bases__ = bases
 
 
+def make_expert_group(vllm_config: Any) -> None:
+    """Make the group of experts, which vLLM leaves out where the first open engine of the process has a dense model."""
+    import torch
+    from vllm.config import set_current_vllm_config
+    from vllm.distributed import parallel_state
+
+    if parallel_state.model_parallel_is_initialized() and parallel_state._EP is None:
+        world = parallel_state.get_world_group()
+        with set_current_vllm_config(vllm_config):
+            parallel_state._EP = parallel_state.init_model_parallel_group(
+                [world.ranks],
+                world.local_rank,
+                torch.distributed.get_backend(world.device_group),
+                group_name="ep",
+                use_all2all=vllm_config.parallel_config.use_all2all,
+            )
+
+
 def before_reload(model: Any) -> None:
     """Prepare vLLM's model for a reload of its weights, where vLLM 0.32 would not do it whole.
 

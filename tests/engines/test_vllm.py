@@ -21,6 +21,7 @@ from tests.engines.conftest import (
     reference_greedy,
     reference_logps,
     sample,
+    save,
 )
 
 pytestmark = pytest.mark.vllm
@@ -91,6 +92,22 @@ def test_an_untied_engine_open_beside_the_tied_one_takes_its_own_weights(
     third = open_engine(untied_checkpoint, CONFIG)
     assert_samples_from(third, build_model(tied=False))
     third.close()
+
+
+def test_a_model_of_experts_opens_beside_a_dense_one(vllm_engine: VLLMEngine, tmp_path: Path):
+    from transformers import MixtralConfig, MixtralForCausalLM
+
+    tokenizer = build_tokenizer()
+    torch.manual_seed(0)
+    model = MixtralForCausalLM(MixtralConfig(
+        vocab_size=len(tokenizer), eos_token_id=tokenizer.eos_token_id, bos_token_id=None, hidden_size=128, intermediate_size=64, num_hidden_layers=1,
+        num_attention_heads=2, num_key_value_heads=2, num_local_experts=4, max_position_embeddings=320,
+    ))  # fmt: skip
+    for _ in range(2):  # the second finds the group of experts that the first has made
+        engine = open_engine(save(model, tmp_path), CONFIG)
+        assert_samples_from(engine, model)
+        engine.close()
+    assert_samples_from(vllm_engine, build_model(tied=True))
 
 
 def test_a_failed_sync_poisons_the_engine_but_no_other(vllm_engine: VLLMEngine, untied_checkpoint: Path):
