@@ -101,7 +101,8 @@ def test_a_model_of_experts_opens_beside_a_dense_one(vllm_engine: VLLMEngine, tm
     torch.manual_seed(0)
     model = MixtralForCausalLM(MixtralConfig(
         vocab_size=len(tokenizer), eos_token_id=tokenizer.eos_token_id, bos_token_id=None, hidden_size=128,
-        intermediate_size=64, num_hidden_layers=1, num_attention_heads=2, num_key_value_heads=2, num_local_experts=4, max_position_embeddings=320,
+        intermediate_size=64, num_hidden_layers=1, num_attention_heads=2, num_key_value_heads=2, num_local_experts=4,
+        max_position_embeddings=320,
     ))  # fmt: skip
     for _ in range(2):  # the second finds the group of experts that the first has made
         engine = open_engine(save(model, tmp_path), CONFIG)
