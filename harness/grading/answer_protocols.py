@@ -41,6 +41,10 @@ MARKER = (
 )
 FINAL = r"(?i:final answer(?: is)?\**\s*[:：]?\**\s*(?:the\s+(?:final\s+)?answer\s+is\s*)?[:：]?\s*)"
 _CHINESE_MARKER = r"(?:【(?:答案|答)】|(?:答案|答)\**\s*[:：是为])[:：是为\s]*"
+_STATEMENT = (
+    r"(?i:\b(?:statement|claim|assertion|proposition|conjecture|argument)\s+is\s+(?:therefore\s+|thus\s+|indeed\s+)?"
+    r"(?=(?:true|false)\b))"
+)
 
 
 @dataclass(frozen=True)
@@ -83,6 +87,7 @@ DEFAULT = AnswerProtocol(
         Rule("marker", MARKER, needs=ANSWER_WORDS),
         Rule("marker", _CHINESE_MARKER, needs=("答",)),
         Rule("marker", r"(?m:^A\s*:\s*)", scope="line"),
+        Rule("marker", _STATEMENT, needs=("true", "false")),
         Rule("whole"),
         Rule("math"),
         Rule("number"),

@@ -68,7 +68,11 @@ def _series(evaluator: Evaluator, node: Node) -> Any:
     if mp.isint(first) and last == mp.inf:
         name = str(node.args[1].args[0].value)
         accumulate = mp.nsum if node.op == "sum" else mp.nprod
-        return _extrapolated(evaluator, node.args[0], name, lambda term: accumulate(term, [int(first), mp.inf]))
+        value = _extrapolated(evaluator, node.args[0], name, lambda term: accumulate(term, [int(first), mp.inf]))
+        far, near = (_farthest(evaluator, node.args[0], name, n, 0 if node.op == "sum" else 1) for n in (400, 100))
+        if near and far >= near:
+            raise NeedsAlgebra  # terms that do not fade have no sum, though extrapolation finds one
+        return value
     if not (mp.isfinite(first) and mp.isfinite(last) and mp.isint(first) and mp.isint(last)):
         raise NeedsAlgebra
     if last - first > MAX_TERMS:
@@ -114,13 +118,28 @@ def _limit(evaluator: Evaluator, node: Node) -> Any:
     if mp.im(target):
         raise NeedsAlgebra
     if not mp.isfinite(target):
-        return _extrapolated(evaluator, node.args[0], name, lambda f: mp.limit(f, target))
+        value = _extrapolated(evaluator, node.args[0], name, lambda f: mp.limit(f, target))
+        side = 1 if target > 0 else -1
+        far, near = (_farthest(evaluator, node.args[0], name, side * n, value) for n in (400, 100))
+        if far > near + mp.mpf(10) ** -8 * (1 + abs(value)):
+            raise NeedsAlgebra  # extrapolation gives values to what grows without bound
+        return value
     right, left = (
         _extrapolated(evaluator, node.args[0], name, partial(_one_sided, mp, target, side)) for side in (1, -1)
     )
     if abs(right - left) > mp.mpf(10) ** -8 * (1 + abs(right)):
         raise ZeroDivisionError("the sides have different limits")
     return right
+
+
+def _farthest(evaluator: Evaluator, body: Node, name: str, start: int, value: Any) -> Any:
+    """The largest distance from a value at a few integers from `start` on."""
+    mp = evaluator.mp
+    step = 1 if start > 0 else -1
+    try:
+        return max(abs(_at(evaluator, body, name, mp.mpf(start + step * k)) - value) for k in range(5))
+    except ArithmeticError as failure:
+        raise NeedsAlgebra from failure
 
 
 def _one_sided(mp: Any, target: Any, side: int, function: Callable[[Any], Any]) -> Any:

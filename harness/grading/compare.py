@@ -5,7 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 
 from harness.grading import regions, relations
-from harness.grading.expression import Node, TooCostly, walk
+from harness.grading.exact import rational
+from harness.grading.expression import Node, TooCostly, replaced, walk
 from harness.grading.matrices import as_matrix
 from harness.grading.numeric import grant, real_value, spend, symbols
 from harness.grading.quantities import Quantities, split_unit
@@ -54,7 +55,7 @@ class Comparison(Quantities):
         return self.plain_value(gold, answer)
 
     def plain_value(self, gold: Node, answer: Node) -> bool:
-        answer = _rename(answer, _integer_parameter(gold, answer))
+        answer = replaced(answer, _integer_parameter(gold, answer))
         try:
             return same_value(gold, answer)
         except Undecided:
@@ -90,6 +91,8 @@ class Comparison(Quantities):
             return self.same(value_g, value_a)
         if self.differ_in_working(gold, answer):
             return False
+        if rational(gold) and _all_equations(answer) and relations.is_asked_sum(answer.args[0]):
+            return self.same(gold, answer.args[-1])  # `m+n=13` for `13`
         if (gold, answer) == (value_g, value_a):
             return self.relation(gold, answer)
         if gold.op != "rel" and _is_chain(answer):
@@ -118,7 +121,7 @@ class Comparison(Quantities):
         renamed = {a: g for a, g in zip(name_a.args, name_g.args, strict=True) if a != g}
         if any(_occurs(target, value_a) for target in renamed.values() if target not in name_a.args):
             return False
-        return self.same(value_g, _rename(value_a, renamed))
+        return self.same(value_g, replaced(value_a, renamed))
 
     def differ_in_working(self, gold: Node, answer: Node) -> bool:
         """Whether two chains of as many sides differ in a side: `x = 3+4 = 7` and `x = 3+5 = 7`."""
@@ -128,14 +131,24 @@ class Comparison(Quantities):
         named = any(relations.is_label(node.args[0]) for node in (gold, answer))
         if len(pairs) == 2 and (named or symbols(gold.args[0]) or symbols(answer.args[0])):
             return False  # a name and its value, or an equation
-        if named:  # what leads from a name to its value is compared where it holds names itself
-            return any(not self.same(g, a) for g, a, _ in pairs[1:] if symbols(g) and symbols(a))
+        if named:  # what leads from a name to its value is compared where it holds names, and must lead there
+            return any(not self.same(g, a) for g, a, _ in pairs[1:] if symbols(g) and symbols(a)) or (
+                not self.leads_to_value(answer) and self.leads_to_value(gold)
+            )
         rounded = "approx" in gold.value
         return any(
             not (self.nearly_same(g, a) if operator == "approx" else self.same(g, a))
             for g, a, operator in pairs
             if bool(symbols(g)) == bool(symbols(a)) and not (rounded and operator != "approx" and g is not gold.args[0])
         )
+
+    def leads_to_value(self, chain: Node) -> bool:
+        """Whether the steps of a chain that are irrational numbers are its last value, to a hundredth.
+
+        Slips in plain arithmetic (`z=3+3=2`) are passed over, as tests of published graders want it.
+        """
+        steps = [side for side in chain.args[1:-1] if not symbols(side) and rational(side) is None]
+        return all(self.nearly_same(chain.args[-1], step) for step in steps)
 
     def nearly_same(self, gold: Node, answer: Node) -> bool:
         """Whether two roundings of one value are within a hundredth of it; what has no value is compared strictly."""
@@ -177,6 +190,8 @@ class Comparison(Quantities):
         """Sets of real numbers; where ends are no numbers, unions part by part."""
         names = [_variables_of(node) for node in (gold, answer)]
         if names[0] and names[1] and names[0] != names[1]:
+            return False
+        if all(n.op == "rel" and n.value == ("in",) for n in (gold, answer)) and gold.args[0] != answer.args[0]:
             return False
         gold, answer = (n.args[1] if n.op == "rel" and n.value == ("in",) else n for n in (gold, answer))
         try:
@@ -242,12 +257,6 @@ def _is_chain(node: Node) -> bool:
 
 def _occurs(name: Node, value: Node) -> bool:
     return any(n == name for n in walk(value))
-
-
-def _rename(node: Node, names: dict[Node, Node]) -> Node:
-    if node in names:
-        return names[node]
-    return Node(node.op, tuple(_rename(arg, names) for arg in node.args), node.value) if node.args else node
 
 
 def _integer_parameter(gold: Node, answer: Node) -> dict[Node, Node]:

@@ -145,7 +145,7 @@ def _by_conditions(gold: list[conditions.Clause], answer: list[conditions.Clause
         return decisions[-1].same
 
     result = conditions.same_clauses(gold, answer, same)
-    if len(decisions) == 1 and not result:
+    if len(decisions) == 1 and not result and not decisions[0].same:
         return decisions[0]
     return Decision(result, "condition")
 
@@ -217,7 +217,15 @@ def _by_choice(gold: str, answer: str) -> bool | None:
         if left[1]:
             return _decide_normal(normalize(left[1]), answer).same
         return False if re.search(r"(?<![\\a-z])[a-z]{2,}", answer) else None
-    return left[0] == right[0] and not re.match(words.ALTERNATIVE, right[1])
+    if left[0] != right[0] or re.match(words.ALTERNATIVE, right[1]):
+        return False
+    return not (left[1] and right[1]) or not _contradict(left[1], right[1])
+
+
+def _contradict(gold: str, answer: str) -> bool:
+    """Whether two texts of one option say different things: both can be read, and differ."""
+    texts = [normalize(text) for text in (gold, answer)]
+    return all(_tree(text) is not None for text in texts) and not _decide_normal(texts[0], texts[1]).same
 
 
 def _stated(sentence: str) -> str:

@@ -39,3 +39,10 @@ def walk(node: Node) -> list[Node]:
         found.append(node)
         queue.extend(node.args)
     return found
+
+
+def replaced(node: Node, names: dict[Node, Node]) -> Node:
+    """The tree with some of its parts replaced by others."""
+    if node in names:
+        return names[node]
+    return Node(node.op, tuple(replaced(arg, names) for arg in node.args), node.value) if node.args else node

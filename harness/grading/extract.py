@@ -19,7 +19,7 @@ MAX_MARKERS = 50
 
 _NUMBER = r"(?:\d{1,3}(?:,\d{3})+|\d+)(?:\.\d+)?|\.\d+"
 _EXPRESSION = re.compile(
-    r"[-−]?\s?(?:[$€£¥]\s?)?(?:\\[dt]?frac\s*\{[^{}]*\}\s*\{[^{}]*\}"
+    r"\s?\d{1,5}(?::\d{1,5}){1,3}(?![\d:]|\.\d)|[-−]?\s?(?:[$€£¥]\s?)?(?:\\[dt]?frac\s*\{[^{}]*\}\s*\{[^{}]*\}"
     rf"|(?:\\sqrt\s*\{{[^{{}}]*\}})|(?:{_NUMBER})?\s?(?:√\s?\d+|π)(?:\s?/\s?\d+)?|(?:{_NUMBER})(?:\s?/\s?(?:{_NUMBER}))?(?:[eE][-+]?\d+)?)\s?(?:\\?%)?"
 )
 _MATH = re.compile(
@@ -33,9 +33,16 @@ _CONNECTOR = re.compile(
 )
 
 
+_END_OF_SENTENCE = re.compile(
+    r"(?<=[^\d\s])(?<!\b[DM]r)(?<!\bMrs)(?<!\bMs)(?<!\bSt)[.。!?！？](?:\s|$|[A-Z<])|\.(?:\s|$)|[。！？]|<\||I hope"
+)
+_END_OF_TURN = re.compile(r"(?:<\|[a-z_]{1,20}\|>|</s>|<eos>|<end_of_turn>)\Z")
+"""The signs with which models end."""
 _GUESSES = {"whole", "math", "number"}
 """Kinds of rules that take for the answer what nothing marks as one."""
 _STATED = re.compile(rf"(?:\b(?:is|are|was|were|equals?|totals?|gets?|has|have|left)\b|=)\s*(?:[$€£¥]\s?)?({_NUMBER})")
+_WORKING = re.compile(r"(?<=[a-z%] )\(\s?[$\d.]+(?:\s?[-+*/×·]\s?[$\d.]+)+\s?\)(?=\W*\Z)")
+"""How a number came about, in brackets at the end: `(10 + 20)`."""
 _ASIDE = re.compile(r"\b(?:than|because|since|when|after|for|per|in|with|within|until|before|if)\b")
 _UNFINISHED = re.compile(
     r"[,:;=+\-(]\s*$|\b(?:the|an?|and|or|to|by|of|we|is|are|with|then|so|next|now|need|compute|get|have|for|in|that|which|if)\s*$",
@@ -49,6 +56,8 @@ def extract_answer(text: str, protocol: AnswerProtocol = DEFAULT, *, marked_only
     `marked_only` is for responses that were cut off: only what a box, a tag or words mark as the answer is one.
     """
     text = text[-MAX_RESPONSE_LENGTH:]
+    while text.endswith(">") and (sign := _END_OF_TURN.search(text, max(0, len(text) - 24))):
+        text = text[: sign.start()].rstrip()
     if protocol.skip_thinking:
         _, closed, rest = text.rpartition("</think>")
         if closed:
@@ -140,7 +149,7 @@ def _sentence(rest: str) -> str:
     if (math := _MATH.match(rest)) and not re.match(r"\s*(?:\\?%|,|and\b|or\b|[a-zA-Z(])", rest[math.end() :]):
         return math[0]
     line = re.split(r"\n", rest, maxsplit=1)[0]
-    line = re.split(r"(?<=[^\d\s])[.。!?！？](?:\s|$|[A-Z<])|\.(?:\s|$)|[。！？]|<\||I hope", line, maxsplit=1)[0]
+    line = _END_OF_SENTENCE.split(line, maxsplit=1)[0]
     line = line.strip().strip("*").rstrip(".,;?").strip()
     if (math := _MATH.search(line)) and re.match(r"(?:then|therefore|just|simply|thus|hence|the|given by)\b", line):
         return math[0]
@@ -208,7 +217,13 @@ def _no_statement(text: str, start: int, end: int) -> bool:
 
 
 def _stated(text: str, last: re.Match[str]) -> re.Match[str]:
-    """The number its sentence states, where the last stands in an aside: `2 items sold for less than 5 units`."""
+    """The number its sentence states, where the last stands in an aside.
+
+    `2 items sold for less than 5 units`, `30 minutes in total (10 + 20)`.
+    """
+    working = next((m for m in _WORKING.finditer(text) if m.start() < last.start() < m.end()), None)
+    if working is not None and (before := list(_EXPRESSION.finditer(text, 0, working.start()))):
+        return before[-1]
     begin = max((m.end() for m in re.finditer(r"[.!?。！？]\s|\n", text[: last.start()])), default=0)
     found = list(_STATED.finditer(text, begin, last.start()))
     if not found:

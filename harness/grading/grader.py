@@ -54,7 +54,7 @@ def read_answer(text: str, gold: str, protocol: AnswerProtocol = DEFAULT, *, fin
     if len(gold) < 300 and _CAPITAL.search(gold) and _is_choice(gold):
         found = extract_answer(text, CHOICE, marked_only=True)
         return found if found is not None else extract_answer(text, DEFAULT, marked_only=True)
-    if "," in gold and text.count("boxed") > 1 and (parts := _boxed_parts(text, gold)) is not None:
+    if ("," in gold or ";" in gold) and text.count("boxed") > 1 and (parts := _boxed_parts(text, gold)) is not None:
         return parts
     return extract_answer(text, DEFAULT, marked_only=not finished)
 
@@ -68,7 +68,7 @@ def _is_choice(gold: str) -> bool:
 def _boxed_parts(text: str, gold: str) -> str | None:
     """The boxes of a response as one list, where each holds one part and the gold has as many parts."""
     found = [content.strip() for _, _, content in boxes(text.rpartition("</think>")[2])]
-    if len(found) != len(arguments(gold)) or any(len(arguments(content)) > 1 for content in found):
+    if len(found) != len(arguments(gold.replace(";", ","))) or any(len(arguments(content)) > 1 for content in found):
         return None
     return ", ".join(found)
 

@@ -171,7 +171,7 @@ def _close_values(gold: str, answer: str) -> bool:
 GRADERS: dict[str, Grader] = {
     grader.name: grader
     for grader in (
-        Grader("strict", "2", decide),
+        Grader("strict", "3", decide),
         Grader("prm800k", "2", _bounded(_by_prm800k)),
         Grader("rstar", "2", _bounded(_by_rstar)),
         Grader("minerva", "2", _bounded(_by_minerva)),

@@ -34,7 +34,7 @@ _MARKERS = (
     r"####",
     r"(?i:\b(?:correct|right|best|only)\s+(?:options?|choices?|answers?|statements?)\s*(?:is|are|:))",
     r"(?i:\b(?:choose|select|pick|go with|opt for)\s+(?:(?:the\s+)?(?:option|choice|answer)s?)?)",
-    r"(?:正确|符合题意)的?(?:选项|答案)?[是为：:]*",
+    r"(?:正确|符合题意)的?(?:选项|答案|命题|结论|说法)?(?:分别|有)?[是为：:]*",
 )
 _MARKED = re.compile(
     rf"(?P<negated>(?:\bnot|n't|不)\s{{0,3}})?(?>{'|'.join(_MARKERS)}){_OPEN}(?>(?i:(?:option|choice|选项)s?)?){_OPEN}"
@@ -56,7 +56,8 @@ UNCERTAIN = re.compile(
     r"\b(?:sorry|unable|not able|not sure|unsure|uncertain|refuse|as an AI|maybe|perhaps|could be|might be|either"
     r"|neither|(?:can|could|do|does|did|would)(?:\s?not|n['’]t)\s+(?:be\s+|possibly\s+)?"
     r"(?:answer|answered|solve|solved|determine|determined|provide|help|know|compute|computed|decide|assist|say|tell|choose)"
-    r"|insufficient|not enough information)\b|无法|不能确定|不知道|不确定|抱歉",
+    r"|insufficient|not enough information|impossible to (?:say|tell|know|determine|decide|compute|answer)"
+    r"|please (?:provide|specify|clarify|share|upload|give|send))\b|无法|不能确定|不知道|不确定|抱歉",
     re.IGNORECASE,
 )
 """Words of a response that refuses or does not know."""

@@ -6,7 +6,7 @@ from __future__ import annotations
 from fractions import Fraction
 
 from harness.grading.cursor import Grammar
-from harness.grading.expression import Node, ParseError
+from harness.grading.expression import Node, ParseError, replaced
 from harness.grading.lexer import FUNCTIONS
 
 _NAMED = set(FUNCTIONS.values()) | {"floor", "ceil", "abs"}
@@ -106,7 +106,8 @@ def _function(parser: Grammar, name: str) -> Node:
     inner = _function_argument(parser)
     if inner.op == "paren" and inner.value != ("(", ")"):
         raise ParseError("brackets that do not match")
-    arguments = inner.args if inner.op in {"paren", "list"} else (inner,)
+    of_set = inner.op == "set" and name in {"max", "min", "gcd", "lcm"}  # `\min\{a, b\}`
+    arguments = inner.args if inner.op in {"paren", "list"} or of_set else (inner,)
     if exponent in (_MINUS_ONE, Node("neg", (Node("num", (), Fraction(1)),))) and name in {
         "sin", "cos", "tan", "cot", "sec", "csc", "sinh", "cosh", "tanh",
     }:  # fmt: skip
@@ -141,6 +142,10 @@ def _continues(parser: Grammar) -> bool:
     )
 
 
+_IMAGINARY = Node("const", (), "i")
+"""The letter i, unless it is an index."""
+
+
 def _large(parser: Grammar, name: str) -> Node:
     """Sum, product, integral or limit with its limits; kept as one operation and evaluated by computer algebra only."""
     lower = upper = None
@@ -158,6 +163,9 @@ def _large(parser: Grammar, name: str) -> Node:
         integrand, variable = _integrand(parser)
         return Node("int", (integrand, variable, *bounds), name)
     body = parser.term()
+    if name in {"sum", "prod"} and bounds and bounds[0].op == "rel" and bounds[0].args[0] == _IMAGINARY:
+        body, first = (replaced(part, {_IMAGINARY: Node("sym", (), "i")}) for part in (body, bounds[0]))
+        bounds = (first, *bounds[1:])
     return Node(_LARGE[name], (body, *bounds), name)
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from itertools import product
+
 from harness.grading import relations
 from harness.grading.exact import rational
 from harness.grading.expression import Node, walk
@@ -89,7 +91,7 @@ class Members:
             elif name is not None and value.op in {"list"}:
                 found += value.args
             elif any(n.op in {"pm", "mp"} for n in walk(member)):
-                found += [part for sign in (1, -1) for part in [_with_sign(member, sign)]]
+                found += [_with_sign(member, sign) for sign in (1, -1)]
             else:
                 found.append(member)
         return tuple(found if node.op == "paren" else _distinct(found))
@@ -112,6 +114,8 @@ class Members:
         one_sided = [all(n is None for n in side) for side in names]
         if (distinct[0] and one_sided[1]) or (distinct[1] and one_sided[0]):
             return all(self.same(a, b) for a, b in zip(values[0], values[1], strict=True))
+        if _partial(names) and _contradict(names):
+            return False
         if self.unordered(gold, answer):
             return True
         shared = [
@@ -121,7 +125,7 @@ class Members:
         subscripted = [any("_" in str(n.value) for n in side if n is not None) for side in names]
         if letters[0] == letters[1] and len(letters[0]) == 1 and subscripted[0] != subscripted[1]:
             return self.unordered(tuple(values[0]), tuple(values[1]))  # `x_1=1, x_2=2` and `x=1, x=2`
-        if all(shared) and (one_sided[0] != one_sided[1] or (_partial(names) and not _contradict(names))):
+        if all(shared) and (one_sided[0] != one_sided[1] or _partial(names)):
             return self.unordered(tuple(values[0]), tuple(values[1]))
         return False
 
@@ -158,9 +162,15 @@ class Members:
         return True
 
     def plus_minus(self, gold: Node, answer: Node) -> bool:
-        self.rule = "list"
-        members = [self.items(n if n.op in {"list", "set"} else Node("list", (n,), ",")) for n in (gold, answer)]
-        return self.named_items(*members)
+        for free in (False, True):
+            self.rule = "list"
+            lists = [_signs_apart(n) if free else n for n in (gold, answer)]
+            if free and lists == [gold, answer]:
+                return False
+            members = [self.items(n if n.op in {"list", "set"} else Node("list", (n,), ",")) for n in lists]
+            if self.named_items(*members):
+                return True
+        return False
 
 
 def _ends(node: Node) -> tuple[str, str]:
@@ -189,6 +199,18 @@ def _with_sign(node: Node, sign: int) -> Node:
         positive = (sign > 0) == (node.op == "pm")
         return Node("add", (first, second if positive else Node("neg", (second,))))
     return Node(node.op, tuple(_with_sign(arg, sign) for arg in node.args), node.value) if node.args else node
+
+
+def _signs_apart(node: Node) -> Node:
+    r"""The tree with `(\pm a, \pm b)` as the four points it may stand for."""
+    if node.op in {"list", "set"}:
+        points = [_signs_apart(arg) for arg in node.args]
+        return Node(node.op, tuple(p for n in points for p in (n.args if n.op == "list" else (n,))), node.value)
+    signed = [arg for arg in node.args if arg.op == "pm"] if node.op == "paren" else []
+    if not 2 <= len(signed) <= 4 or any(n.op == "mp" for n in walk(node)):
+        return node
+    choices = [[_with_sign(arg, s) for s in (1, -1)] if arg.op == "pm" else [arg] for arg in node.args]
+    return Node("list", tuple(Node("paren", args, node.value) for args in product(*choices)), ",")
 
 
 def _distinct(items: list[Node]) -> list[Node]:

@@ -334,6 +334,8 @@ def wide_samples(*nodes: Node) -> list[dict[str, Fraction]]:
     if any(n.op in {"sum", "prod", "fact", "fact2", "binom", "int"} for n in parts):
         integers = [v for v in integers if abs(v) <= _SMALL]
         others = [v for v in others if abs(v) <= _SMALL]
+    if any(n.op in {"sum", "prod"} for n in parts):
+        integers = [v for v in integers if v > 0]  # a sum without terms says nothing
     whole = any(n.op == "mod" or (n.op == "func" and n.value in {"gcd", "lcm"}) for n in parts)
     choices = {
         name: list(dict.fromkeys(integers if whole or name[0] in "ijklmnNMK" else integers + others)) for name in names

@@ -31,6 +31,8 @@ def is_label(node: Node) -> bool:
         case "pow":  # an inverse or transposed matrix
             return _segment(node.args[0]) and node.args[1] in _OF_MATRICES
         case "func":
+            if node.value in {"gcd", "lcm", "max", "min"}:
+                return all(arg.op == "sym" for arg in node.args)
             return len(node.args) == 1 and (
                 _segment(node.args[0]) or (node.value != "conj" and node.args[0].op == "sym")
             )
@@ -50,6 +52,22 @@ def _segment(node: Node) -> bool:
     if node.op == "call":
         return node.value in {"angle", "triangle", "measuredangle", "widetilde", "P"}
     return node.op == "sym" and str(node.value)[0].isupper()
+
+
+def is_asked_sum(node: Node) -> bool:
+    """Whether a side is what contests ask for, `m+n` or `100a+b`: letters for parts of an answer, not for unknowns."""
+    return node.op == "add" and all(_is_part(arg) for arg in node.args)
+
+
+def _is_part(node: Node) -> bool:
+    if node.op == "neg":
+        return _is_part(node.args[0])
+    if node.op == "mul":
+        return node.args[0].op == "num" and _is_part(node.args[1])
+    return node.op == "sym" and node.value in _PARTS
+
+
+_PARTS = set("abcdkmnpqrsABCDKMNPQRS")
 
 
 def split_label(node: Node) -> tuple[Node | None, Node]:
@@ -155,6 +173,8 @@ def _constant_ratio(a: Node, b: Node) -> Any:
                 continue
             raise
         mp = context(digits)
+        if not (mp.isfinite(x) and mp.isfinite(y)):
+            continue  # the quotient of two infinities says nothing
         tiny = mp.mpf(10) ** (10 - digits)
         if abs(x) < tiny or abs(y) < tiny:
             if abs(x) < tiny and abs(y) < tiny:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from harness.grading.exact import rational
-from harness.grading.expression import Node, walk
+from harness.grading.expression import Node, replaced, walk
 
 _FUNCTIONS = {
     "arcsin": "asin", "arccos": "acos", "arctan": "atan", "arccot": "acot", "arcsec": "asec",
@@ -147,11 +147,23 @@ def _function(node: Node) -> Any:
     return getattr(sp, _FUNCTIONS.get(name, name))(*values)
 
 
+def _sequences(node: Node) -> Node:
+    r"""The body of a sum or product, in which the terms of a sequence (`a_k` in `\sum_k a_k`) depend on its index."""
+    body = node.args[0]
+    if node.op not in {"sum", "prod"} or len(node.args) < 2 or node.args[1].op != "rel":
+        return body
+    index = node.args[1].args[0]
+    terms = {n: str(n.value).partition("_") for n in walk(body) if n.op == "sym"}
+    return replaced(
+        body, {n: Node("call", (index,), name) for n, (name, _, subscript) in terms.items() if subscript == index.value}
+    )
+
+
 def _bound(node: Node) -> Any:
     """Operations that bind a variable."""
     import sympy as sp
 
-    body = expression(node.args[0])
+    body = expression(_sequences(node))
     if node.op == "diff":
         return sp.Derivative(body, expression(node.args[1]))
     if node.op == "int":
@@ -160,17 +172,9 @@ def _bound(node: Node) -> Any:
             raise Unsupported("integral")
         return sp.Integral(body, (variable, *bounds))
     relation = node.args[1] if len(node.args) > 1 else None
-    if (
-        relation is None
-        or relation.op != "rel"
-        or len(relation.args) != 2
-        or relation.args[0].op not in {"sym", "const"}
-    ):
+    if relation is None or relation.op != "rel" or len(relation.args) != 2 or relation.args[0].op != "sym":
         raise Unsupported("limits")
     variable, start = expression(relation.args[0]), expression(relation.args[1])
-    if relation.args[0].op == "const":
-        variable = sp.Symbol("i")
-        body = body.subs(sp.I, variable)
     if node.op == "lim":
         return sp.Limit(body, variable, start)
     end = expression(node.args[2]) if len(node.args) > 2 else None

@@ -164,7 +164,7 @@ def is_unit_word(word: str) -> bool:
 def read_unit(phrase: str) -> tuple[Fraction, tuple[tuple[str, int], ...], frozenset[str]]:
     """Size, dimensions with exponents, and unknown words of a phrase such as `square miles per hour`."""
     size, dimensions, unknown = Fraction(1), dict[str, int](), set[str]()
-    phrase = re.sub(r"\bsq\b\.?", "square", re.sub(r"\s*\^\s*\{?\s*(-?\d)\s*\}?", r"^\1", phrase))
+    phrase = re.sub(r"\bsq\b\.?", "square", re.sub(r"\s*\^\s*\{?\s*(-?)\s*(\d)\s*\}?", r"^\1\2", phrase))
     phrase = re.sub(r"\b(square|cubic)d?\s+(\S+)", lambda m: f"{m[2]}^{2 if m[1] == 'square' else 3}", phrase)
     phrase = re.sub(r"(\S+)\s+(squared|cubed)\b", lambda m: f"{m[1]}^{2 if m[2] == 'squared' else 3}", phrase)
     phrase = phrase.replace("平方", " ^2").replace("立方", " ^3") if re.search("[平立]方", phrase) else phrase
@@ -194,6 +194,8 @@ def read_unit(phrase: str) -> tuple[Fraction, tuple[tuple[str, int], ...], froze
 
 def conversion(gold: str, answer: str) -> Fraction | None:
     """One unit of `answer` in units of `gold`; a unit missing on one side is the other's. None if they differ."""
+    if len({power for phrase in (gold, answer) for power in _generic_power(phrase)}) > 1:
+        return None
     (size_g, dim_g, words_g), (size_a, dim_a, words_a) = read_unit(gold), read_unit(answer)
     multiplier_g = size_g if not dim_g else Fraction(1)
     multiplier_a = size_a if not dim_a else Fraction(1)
@@ -208,6 +210,13 @@ def conversion(gold: str, answer: str) -> Fraction | None:
     if dim_g == dim_a:
         return size_a / size_g
     return None
+
+
+def _generic_power(phrase: str) -> list[str]:
+    """The power of "units" of no name: square units are no cubic units."""
+    phrase = re.sub(r"[{}\s]", "", phrase)
+    found = re.search(r"units?\^([23])|(square|cubic)units?", phrase)
+    return [found[1] or {"square": "2", "cubic": "3"}[found[2]]] if found else []
 
 
 def _multiplier(phrase: str) -> Fraction:

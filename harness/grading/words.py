@@ -149,7 +149,11 @@ def same_words(gold: str, answer: str) -> bool:
         return True
     if {left, right} <= {"<empty>", "<undefined>"} and left != right:
         return False
-    return bool(re.fullmatch(rf"[a-z ]{{0,60}}\b(?:is|are|was) (?:always |therefore )?{re.escape(left)}", right))
+    lead = (
+        r"[a-z ]{0,60}\b(?:is|are|was)(?: always| therefore)? |"
+        r"(?:(?:given|improper|infinite|whole) )*(?:series|integral|sequence) "
+    )
+    return bool(re.fullmatch(rf"(?:{lead}){re.escape(left)}", right))
 
 
 _LEAD = re.compile(r"[a-z ]{0,60}\b(?:is|are|was)(?: always| therefore)?")

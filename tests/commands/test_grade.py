@@ -26,7 +26,7 @@ def test_flat_rows_are_graded_and_statuses_counted_apart(tmp_path, capsys):
         ],
     )
     grade(file)
-    assert "strict-2: 1 of 3 right (33.33 %); 1 no_answer, 0 parse_failure, 0 timeout" in capsys.readouterr().out
+    assert "strict-3: 1 of 3 right (33.33 %); 1 no_answer, 0 parse_failure, 0 timeout" in capsys.readouterr().out
 
 
 def test_rollouts_and_samples_are_read(tmp_path, capsys):

@@ -8,6 +8,16 @@ from harness.grading import is_equivalent
 from tests.grading.mutations import mutants
 from tests.grading.test_data import FILES, _rows, needs_data
 
+NO_MISTAKES = (
+    "i^{15}=",
+    "i^{26}=",
+    "i^{304}=",
+    "1_7",
+    r"\lim _{n \rightarrow \infty} n^{2} /\left(2 n^{2}",
+    r"\cos \left(\frac{10 \pi}{3}",
+)
+"""Golds of which a change keeps the meaning by chance: powers of `i^4 = 1`, `1_7 = 1_8`, a limit in which a constant
+does not count, and `\\sin(11\\pi/3) = \\sin(10\\pi/3)`."""
 SAMPLE = 300
 """Golds drawn: a few seconds. `python -m tests.grading.test_mutations` takes all of them."""
 
@@ -18,7 +28,7 @@ def _golds() -> list[str]:
 
 def accepted(golds: list[str], seed: int) -> tuple[int, list[tuple[str, str, str]]]:
     """The number of wrong answers made of the golds, and those that are accepted."""
-    made = list(mutants(golds, seed))
+    made = [m for m in mutants(golds, seed) if not any(m[1].strip("$").startswith(g) for g in NO_MISTAKES)]
     return len(made), [mutant for mutant in made if is_equivalent(*mutant[1:])]
 
 
@@ -26,7 +36,7 @@ def accepted(golds: list[str], seed: int) -> tuple[int, list[tuple[str, str, str
 def test_hardly_a_gold_with_one_small_change_is_accepted():
     made, wrong = accepted(random.Random(7).sample(_golds(), SAMPLE), seed=7)
     assert made > SAMPLE
-    assert len(wrong) <= 2, wrong  # docs/grading.md lists the kinds that are no mistakes
+    assert len(wrong) <= 1, wrong  # docs/grading.md lists all that are accepted
 
 
 if __name__ == "__main__":

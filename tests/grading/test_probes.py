@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 
 from harness.grading import grade, is_equivalent
+from tests.grading import unseen
 from tests.grading.probes import PAIRS_DIFFERENT, PAIRS_SAME, RESPONSES_RIGHT, RESPONSES_WRONG
 
 
@@ -26,3 +27,10 @@ def test_right_responses_of_each_class_are_accepted(kind):
 @pytest.mark.parametrize("kind", RESPONSES_WRONG)
 def test_wrong_responses_of_each_class_are_refused(kind):
     assert [(gold, text) for gold, text in RESPONSES_WRONG[kind] if grade(text, gold).correct] == []
+
+
+def test_answers_labelled_before_they_were_graded():
+    assert [pair for pair in unseen.PAIRS_SAME if not is_equivalent(*pair)] == []
+    assert [pair for pair in unseen.PAIRS_DIFFERENT if is_equivalent(*pair)] == []
+    assert [(gold, text) for gold, text in unseen.RESPONSES_RIGHT if not grade(text, gold).correct] == []
+    assert [(gold, text) for gold, text in unseen.RESPONSES_WRONG if grade(text, gold).correct] == []
