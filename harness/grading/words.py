@@ -157,7 +157,7 @@ def same_words(gold: str, answer: str) -> bool:
 
 
 _LEAD = re.compile(r"[a-z ]{0,60}\b(?:is|are|was)(?: always| therefore)?")
-_SIGN = re.compile(r"\\[a-zA-Z]+|\\.|\d+(?:\.\d+)?|[^\W\d_]+|\S")
+_SIGN = re.compile(r"\\[a-zA-Z]+|\\.|\d+(?:\.\d+)?|[\u4e00-\u9fff]|[^\W\d_\u4e00-\u9fff]+|\S")
 
 
 def _is_mathematical(normal: str) -> bool:
