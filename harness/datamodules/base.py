@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 import lightning as L
+import numpy as np
 import torch
 from lightning.pytorch.utilities import rank_zero_info, rank_zero_only
 from torch import Tensor
@@ -20,7 +21,7 @@ from harness.datamodules.batches import Batch, BatchLoader, Item, Layout, plan_e
 from harness.datamodules.token_table import Read, TokenTable, build_table, open_table, table_key, write_table
 from harness.datamodules.tokenize import existing
 from harness.errors import InputError
-from harness.models.checkpoints import load_tokenizer
+from harness.models.checkpoints import embedding_rows, load_tokenizer
 from harness.models.losses import IGNORED
 from harness.prompts.find import find_template
 
@@ -152,9 +153,20 @@ class JSONLDataModule(L.LightningDataModule):
     def table(self, files: Sequence[str], read: Read) -> TokenTable:
         """Files as token ids; large ones are kept in the user's cache folder, where later starts find them."""
         arguments = (files, read, self.template, self.tokenizer)
-        if sum(Path(file).stat().st_size for file in files) < CACHED_BYTES:
-            return build_table(*arguments)
-        return open_table(_write_once(arguments))
+        small = sum(Path(file).stat().st_size for file in files) < CACHED_BYTES
+        table = build_table(*arguments) if small else open_table(_write_once(arguments))
+        self.check_ids(files, table.ids)
+        return table
+
+    def check_ids(self, files: Sequence[str], ids: np.ndarray) -> None:
+        """Raise `InputError` if files hold text of a token that the model has no row for in its embedding."""
+        checkpoint = getattr(self.trainer and self.trainer.lightning_module, "checkpoint", None)
+        if checkpoint is not None and ids.max(initial=0) >= embedding_rows(checkpoint):
+            token = self.tokenizer.convert_ids_to_tokens(int(ids.max()))
+            raise InputError(
+                f"{', '.join(files)}: rows hold {token!r}, which {checkpoint} has no row for in its embedding; remove it, "
+                "or add rows with `harness add-tokens`."
+            )
 
     def setup(self, stage: str) -> None:
         """Check that the files exist, before any model is loaded."""

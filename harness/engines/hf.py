@@ -22,6 +22,7 @@ from harness.errors import InputError, first_line
 from harness.models.checkpoints import (
     check_eos,
     check_generates,
+    check_vocabulary,
     eos_token_ids,
     load_tokenizer,
     resolve_checkpoint,
@@ -78,6 +79,7 @@ class HFEngine:
         path = resolve_checkpoint(checkpoint)
         check_generates(path)
         tokenizer = load_tokenizer(path)
+        check_vocabulary(path, tokenizer)
         dtype = stored_dtype(path) if config.dtype == "auto" else config.dtype
         with keep_random_state(), _no_progress_bar():
             model: Any = AutoModelForCausalLM.from_pretrained(path, dtype=getattr(torch, dtype))

@@ -29,7 +29,14 @@ from harness.engines.vllm_model import (
 )
 from harness.engines.weights import WeightLayout, checkpoint_version
 from harness.errors import InputError, first_line
-from harness.models.checkpoints import check_generates, eos_token_ids, load_tokenizer, resolve_checkpoint, stored_dtype
+from harness.models.checkpoints import (
+    check_generates,
+    check_vocabulary,
+    eos_token_ids,
+    load_tokenizer,
+    resolve_checkpoint,
+    stored_dtype,
+)
 from harness.types import GenerationRequest, GenerationResult
 
 MIB = 2**20
@@ -55,6 +62,7 @@ class VLLMEngine:
         self._path = resolve_checkpoint(checkpoint)
         check_generates(self._path)
         tokenizer = load_tokenizer(self._path)
+        check_vocabulary(self._path, tokenizer)
         self._failure = ""
         self._keys: dict[str, GenerationRequest] = {}
         self._queued: set[str] = set()

@@ -107,6 +107,41 @@ def check_generates(path: str | Path) -> None:
         )
 
 
+def check_vocabulary(checkpoint: str | Path, tokenizer: Any) -> None:
+    """Raise `InputError` if the tokenizer makes tokens for which the checkpoint's model has no row in its embedding.
+
+    Special tokens that only other parts of a larger model know, such as the place of an image, may lack one.
+    """
+    rows = embedding_rows(checkpoint)
+    added = getattr(tokenizer, "added_tokens_decoder", {})
+    needed = {tokenizer.bos_token_id, tokenizer.eos_token_id, tokenizer.pad_token_id}
+    spare = {number for number, token in added.items() if token.special} - needed
+    over = {number: token for token, number in tokenizer.get_vocab().items() if number >= rows and number not in spare}
+    if over:
+        first = min(over)
+        raise InputError(
+            f"{checkpoint}: the tokenizer has {len(over)} tokens ({over[first]!r}, id {first}, ...) beyond the {rows} "
+            "rows of the model's embedding; restore the tokenizer that belongs to the model, or give them rows with "
+            f"`harness add-tokens --model {checkpoint} --tokens '[]' --output DIRECTORY`."
+        )
+
+
+def embedding_rows(checkpoint: str | Path) -> int:
+    """How many tokens a checkpoint's model knows, as its configuration says.
+
+    Raises:
+        InputError: the configuration cannot be opened.
+    """
+    from transformers import AutoConfig
+
+    name = weights_directory(checkpoint)
+    try:
+        config = AutoConfig.from_pretrained(name)
+    except (OSError, ValueError, ImportError) as error:
+        raise InputError(f"{name}: the model's configuration cannot be opened ({first_line(error)}).") from error
+    return int(config.get_text_config().vocab_size)
+
+
 def _directory_or_hub_id(checkpoint: str | Path) -> str:
     text = os.path.expanduser(str(checkpoint))
     path = Path(text)

@@ -14,7 +14,8 @@ def add_tokens(model: Any, tokenizer: Any, tokens: Sequence[str]) -> list[int]:
     """Make each text one token, and give it the mean of all rows before it in the embeddings and the output matrix.
 
     They are plain tokens, not special ones, so that engines show them in the text they sample. Rows that a model keeps
-    in reserve behind its vocabulary are used before the matrices grow.
+    in reserve behind its vocabulary are used before the matrices grow. Tokens that the tokenizer has and the model has no
+    rows for get rows too.
 
     Args:
         model: causal language model; changed in place.
@@ -22,28 +23,29 @@ def add_tokens(model: Any, tokenizer: Any, tokens: Sequence[str]) -> list[int]:
         tokens: texts; as they stand, blanks and newlines included.
 
     Returns:
-        the new tokens' ids.
+        the ids of the tokens that got rows.
 
     Raises:
-        InputError: no tokens, an empty or a repeated one, or one that the tokenizer has already.
+        InputError: no tokens, an empty or a repeated one, or one that tokenizer and model have already.
     """
     from transformers import AddedToken
 
-    vocabulary = tokenizer.get_vocab()
+    vocabulary, rows = tokenizer.get_vocab(), model.get_input_embeddings().num_embeddings
+    without = [token for token, number in vocabulary.items() if number >= rows]
     for index, token in enumerate(tokens):
         if not token or token in vocabulary or token in tokens[:index]:
             reason = (
                 "is empty" if not token else "is in the vocabulary" if token in vocabulary else "stands there twice"
             )
             raise InputError(f"tokens: {token!r} {reason}; leave it out.")
-    if not tokens:
+    if not tokens and not without:
         raise InputError("tokens: give at least one.")
-    before = len(tokenizer)
+    before = min(len(tokenizer), rows)
     tokenizer.add_tokens([AddedToken(token, normalized=False, special=False) for token in tokens])
-    if len(tokenizer) > model.get_input_embeddings().num_embeddings:
+    if len(tokenizer) > rows:
         model.resize_token_embeddings(len(tokenizer), mean_resizing=False)
     matrices = {id(m.weight): m.weight for m in (model.get_input_embeddings(), model.get_output_embeddings())}
     with torch.no_grad():
         for weight in matrices.values():
             weight[before : len(tokenizer)] = weight[:before].float().mean(0).to(weight.dtype)
-    return [tokenizer.convert_tokens_to_ids(token) for token in tokens]
+    return sorted(tokenizer.convert_tokens_to_ids(token) for token in [*without, *tokens])

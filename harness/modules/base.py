@@ -18,7 +18,7 @@ from torch import Tensor
 from torch.distributed.device_mesh import DeviceMesh
 
 from harness.errors import InputError, first_line
-from harness.models.checkpoints import check_checkpoint, load_tokenizer
+from harness.models.checkpoints import check_checkpoint, check_vocabulary, load_tokenizer
 from harness.models.dropout import dropout_rates, switch_off_dropout
 from harness.models.weights import load_causal_lm, plain_model, save_checkpoint, transformer_blocks
 from harness.modules.optimizer import OptimizerConfig, build_optimizer, build_schedule, freeze_others
@@ -133,6 +133,7 @@ class TrainingModule(L.LightningModule):
                 "GradientAccumulationScheduler is not supported, as batches are planned for whole optimizer steps; set "
                 "trainer.accumulate_grad_batches to one number."
             )
+        check_vocabulary(self.checkpoint, getattr(trainer.datamodule, "tokenizer", None) or self.tokenizer)
 
     def configure_model(self) -> None:
         if self.model is not None:

@@ -119,14 +119,16 @@ class RewardModel:
         if self._loaded is None:
             import torch
 
-            from harness.models.checkpoints import load_tokenizer
+            from harness.models.checkpoints import check_vocabulary, load_tokenizer
             from harness.models.reward_head import has_reward_head, load_likelihood_reward
             from harness.models.weights import load_reward_model
 
+            tokenizer = load_tokenizer(self.checkpoint, distinct_pad=True)
+            check_vocabulary(self.checkpoint, tokenizer)
             device = self.device or ("cuda" if torch.cuda.is_available() else "cpu")
             load = load_likelihood_reward if has_reward_head(self.checkpoint) else load_reward_model
             model = load(self.checkpoint, dtype=self.dtype).eval().to(device)
-            self._loaded = model, load_tokenizer(self.checkpoint, distinct_pad=True)
+            self._loaded = model, tokenizer
         return self._loaded
 
     def __call__(

@@ -1,5 +1,6 @@
 """Tokens added to a real checkpoint: in the tokenizer, in both matrices, in engines and in what training exports."""
 
+import copy
 import json
 
 import pytest
@@ -9,7 +10,7 @@ from harness.cli.main import main
 from harness.datamodules import SFTDataModule
 from harness.engines import EngineConfig, open_engine
 from harness.errors import InputError
-from harness.models.checkpoints import load_tokenizer
+from harness.models.checkpoints import check_vocabulary, load_tokenizer
 from harness.models.vocabulary import add_tokens
 from harness.models.weights import load_causal_lm
 from harness.modules import SFTModule
@@ -87,3 +88,53 @@ def test_rows_kept_in_reserve_are_used_first(tiny_model_dir):
     model.resize_token_embeddings(size, mean_resizing=False)
     assert add_tokens(model, tokenizer, MARKERS) == list(range(size - 10, size - 7))
     assert model.get_input_embeddings().num_embeddings == model.config.vocab_size == size
+
+
+@pytest.fixture(scope="module")
+def larger(tiny_model_dir, tiny_tokenizer, tmp_path_factory):
+    """The tiny model beside a tokenizer of two tokens more than its embedding has rows."""
+    folder = tmp_path_factory.mktemp("larger") / "base"
+    load_causal_lm(tiny_model_dir).save_pretrained(folder)
+    tokenizer = copy.deepcopy(tiny_tokenizer)
+    tokenizer.add_tokens([*(f"<{i}>" for i in range(len(tokenizer), 88)), "<a>", "<b>"])
+    tokenizer.save_pretrained(folder)
+    return folder
+
+
+@pytest.mark.parametrize("kind", ["transformers", "vllm"])
+def test_engines_refuse_a_tokenizer_that_is_larger_than_the_embedding(larger, kind):
+    with pytest.raises(InputError, match=r"has 2 tokens \('<a>', id 88, ...\) beyond the 88 rows .*harness add-tokens"):
+        open_engine(str(larger), EngineConfig(kind=kind, dtype="float32", max_model_len=64))
+
+
+def test_training_refuses_it_before_the_model_is_loaded(trainer, tmp_path, larger, monkeypatch):
+    (tmp_path / "rows.jsonl").write_text('{"prompt": "1=", "response": "1"}\n')
+    module = SFTModule(str(larger))
+    monkeypatch.setattr(module, "build_model", lambda: pytest.fail("the model is loaded"))
+    with pytest.raises(InputError, match="beyond the 88 rows"):
+        trainer(max_steps=1).fit(module, SFTDataModule([str(tmp_path / "rows.jsonl")]))
+
+
+def test_the_command_that_is_named_gives_it_rows(larger, tmp_path):
+    assert main(["add-tokens", "--model", str(larger), "--tokens", "[]", "--output", str(tmp_path / "mended")]) == 0
+    mended, source = load_causal_lm(tmp_path / "mended"), load_causal_lm(larger)
+    weight, before = mended.get_input_embeddings().weight, source.get_input_embeddings().weight
+    assert torch.equal(weight[:88], before)
+    torch.testing.assert_close(weight[88:], before.mean(0).expand(2, -1))
+    open_engine(
+        str(tmp_path / "mended"), EngineConfig(kind="transformers", dtype="float32", max_model_len=64)
+    ).close()
+
+
+def test_a_special_token_without_a_row_is_refused_only_where_rows_hold_it(
+    trainer, tmp_path, tiny_model_dir, tiny_tokenizer
+):
+    load_causal_lm(tiny_model_dir).save_pretrained(tmp_path / "base")
+    tokenizer = copy.deepcopy(tiny_tokenizer)
+    tokenizer.add_tokens([f"<{i}>" for i in range(len(tokenizer), 88)])
+    tokenizer.add_tokens(["<image>"], special_tokens=True)
+    tokenizer.save_pretrained(tmp_path / "base")
+    check_vocabulary(tmp_path / "base", load_tokenizer(tmp_path / "base"))
+    (tmp_path / "rows.jsonl").write_text('{"prompt": "<image>1=", "response": "1"}\n')
+    with pytest.raises(InputError, match=r"rows.jsonl: rows hold '<image>'"):
+        trainer(max_steps=1).fit(SFTModule(str(tmp_path / "base")), SFTDataModule([str(tmp_path / "rows.jsonl")]))
