@@ -11,8 +11,8 @@ def add_tokens(model: str, tokens: list[str], output: Path) -> None:
     """Write a checkpoint with further tokens; whatever opens checkpoints opens it, engines and trainers alike.
 
     A new token begins with the mean of all others in the embeddings and the output matrix. rStar-Math's released code
-    trains its policies from such a model (arXiv:2501.04519). A tokenizer that is larger than its model gets the rows that
-    the model lacks, also with `--tokens '[]'`.
+    trains its policies from such a model (arXiv:2501.04519). Tokens of the model's own that its
+    embedding has no rows for get rows too, also with `--tokens '[]'`.
 
     Args:
         model: directory or hub id of a causal language model.

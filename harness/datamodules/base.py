@@ -126,6 +126,7 @@ class JSONLDataModule(L.LightningDataModule):
         self.seed = seed
         self.num_workers = num_workers
         self._given_tokenizer = load_tokenizer(tokenizer) if isinstance(tokenizer, str) else tokenizer
+        self._texts: dict[tuple[str, ...], Any] = {}
         self._cache: dict[tuple[str, ...], Rows] = {}
         self._shown = False
         self.refresh: Callable[[int], list[str]] | None = None
@@ -133,8 +134,12 @@ class JSONLDataModule(L.LightningDataModule):
         epoch, with `reload_dataloaders_every_n_epochs: 1`), it returns the files to train on."""
 
     @abstractmethod
-    def load(self, files: Sequence[str]) -> tuple[Rows, Counts]:
-        """Read and tokenise files; raises `InputError` for malformed rows or none to learn from."""
+    def read(self, files: Sequence[str]) -> tuple[Any, Counts]:
+        """Read, check and tokenise files, without any model; raises `InputError` for malformed rows."""
+
+    def lay_out(self, texts: Any) -> Rows:
+        """What `read` returned as rows to be batched; those of a subclass may first ask the model something."""
+        return texts
 
     @property
     def tokenizer(self) -> Any:
@@ -164,24 +169,37 @@ class JSONLDataModule(L.LightningDataModule):
         if checkpoint is not None and ids.max(initial=0) >= embedding_rows(checkpoint):
             token = self.tokenizer.convert_ids_to_tokens(int(ids.max()))
             raise InputError(
-                f"{', '.join(files)}: rows hold {token!r}, which {checkpoint} has no row for in its embedding; remove it, "
-                "or add rows with `harness add-tokens`."
+                f"{', '.join(files)}: rows hold {token!r}, for which the embedding of {checkpoint} has no row; "
+                "remove it, or add rows with `harness add-tokens`."
             )
 
     def setup(self, stage: str) -> None:
-        """Check that the files exist, before any model is loaded."""
+        """Check that the files exist and what their rows hold, before any model is loaded."""
         existing([*self.train_files, *self.val_files])
+        if self.trainer is not None or self._given_tokenizer is not None:
+            for files in (self.val_files, self.train_files if stage == "fit" else []):
+                if files:
+                    self._checked(tuple(files))
 
     def rows(self, files: Sequence[str]) -> Rows:
         """Load files and report their counts; the files last read stay in memory."""
         key = tuple(existing(files))
         if key not in self._cache:
-            rows, counts = self.load(key)
-            rank_zero_info(f"{', '.join(key)}: {counts}")
-            if not rows.items:
-                raise InputError(f"{', '.join(key)}: nothing to train on ({counts}).")
-            self._cache = {k: v for k, v in self._cache.items() if k == tuple(self.val_files)} | {key: rows}
+            self._cache = self._kept(self._cache) | {key: self.lay_out(self._checked(key))}
         return self._cache[key]
+
+    def _checked(self, key: tuple[str, ...]) -> Any:
+        """What `read` returns of files that hold something to train on."""
+        if key not in self._texts:
+            texts, counts = self.read(key)
+            rank_zero_info(f"{', '.join(key)}: {counts}")
+            if not counts.kept:
+                raise InputError(f"{', '.join(key)}: nothing to train on ({counts}).")
+            self._texts = self._kept(self._texts) | {key: texts}
+        return self._texts[key]
+
+    def _kept(self, cache: dict[tuple[str, ...], Any]) -> dict[tuple[str, ...], Any]:
+        return {key: value for key, value in cache.items() if key == tuple(self.val_files)}
 
     def train_dataloader(self) -> BatchLoader:
         if self.refresh is not None:

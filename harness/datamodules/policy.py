@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, Literal, Protocol
 
 import numpy as np
@@ -12,7 +12,7 @@ import torch
 from harness.datamodules.base import Counts, JSONLDataModule, Rows, check_prompt_length
 from harness.datamodules.batches import Item, pack
 from harness.datamodules.sft import SFTRows
-from harness.datamodules.tokenize import Tokens, encode_rows, read_policy_rows
+from harness.datamodules.tokenize import Tokens, encode_rows, existing, read_policy_rows
 from harness.errors import InputError
 from harness.objectives.aggregation import aggregation_weights
 from harness.objectives.objective import Objective
@@ -98,10 +98,14 @@ class PolicyDataModule(JSONLDataModule):
     def attach_policy(self, objective: Objective, score: ScoreRows) -> None:
         """Weigh the tokens as the objective says, and have rows scored when files are read."""
         if objective != self._objective or score != self._score:
-            self._objective, self._score, self._cache = objective, score, {}
+            self._objective, self._score, self._texts, self._cache = objective, score, {}, {}
+        super().setup("fit")  # the objective says what rows must hold
 
-    def load(self, files: Sequence[str]) -> tuple[Rows, Counts]:
-        if self._objective is None or self._score is None:
+    def setup(self, stage: str) -> None:
+        existing(self.train_files)
+
+    def read(self, files: Sequence[str]) -> tuple[PolicyRowSet, Counts]:
+        if self._objective is None:
             raise InputError("PolicyDataModule feeds PolicyGradientModule, whose objective weighs its tokens.")
         read = list(read_policy_rows(files, self.template, self.tokenizer))
         ids: list[Tokens] = []
@@ -139,13 +143,17 @@ class PolicyDataModule(JSONLDataModule):
         rows = self._row_set([read[i][1] for i in kept], ids, starts, self._objective)
         if all(len(values) for values in engine):
             rows.logps["engine"] = engine
-        batches = PolicyBatches(rows, self.pad_token_id, self.packing)
-        groups = self._groups(rows)
-        if rows.ids:
-            rows.logps.update(self._score(rows, batches.rows(groups)))
         lengths = [len(row) for row in ids]
         counts = Counts(len(read), len(ids), sum(lengths), max(lengths, default=0), truncated, dropped)
-        return batches.rows(groups), counts
+        return rows, counts
+
+    def lay_out(self, texts: PolicyRowSet) -> Rows:
+        assert self._score is not None
+        rows = replace(texts, logps=dict(texts.logps))
+        batches = PolicyBatches(rows, self.pad_token_id, self.packing)
+        groups = self._groups(rows)
+        rows.logps.update(self._score(rows, batches.rows(groups)))
+        return batches.rows(groups)
 
     def _row_set(
         self, examples: Sequence[Any], ids: list[Tokens], starts: list[int], objective: Objective

@@ -69,7 +69,7 @@ class PreferenceDataModule(JSONLDataModule):
         if score != self._reference:
             self._reference, self._cache = score, {}
 
-    def load(self, files: Sequence[str]) -> tuple[Rows, Counts]:
+    def read(self, files: Sequence[str]) -> tuple[list[Pair], Counts]:
         table = self.table(files, read_preference_rows)
         pairs: list[Pair] = []
         dropped = dict.fromkeys(("empty side", "identical sides", "weight 0", "too long", "prompt too long"), 0)
@@ -93,13 +93,15 @@ class PreferenceDataModule(JSONLDataModule):
                     weight,
                 )
             )
-        if self._reference is not None:
-            pairs = with_reference(pairs, self._reference)
         lengths = [max(len(pair.chosen), len(pair.rejected)) for pair in pairs]
         tokens = sum(len(pair.chosen) + len(pair.rejected) for pair in pairs)
         counts = Counts(len(table), len(pairs), tokens, max(lengths, default=0), truncated, dropped)
+        return pairs, counts
+
+    def lay_out(self, texts: list[Pair]) -> Rows:
+        pairs = texts if self._reference is None else with_reference(texts, self._reference)
         groups = [[i] for i in range(len(pairs))] if self.group == "none" else prompt_groups(pairs, self.group_tokens)
-        return pair_rows(pairs, groups, self.pad_token_id), counts
+        return pair_rows(pairs, groups, self.pad_token_id)
 
     def _side(self, prompt: Tokens, response: Tokens, append_eos: bool) -> Tokens:
         eos = self.tokenizer.eos_token_id

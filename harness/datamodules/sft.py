@@ -13,7 +13,7 @@ from harness.datamodules.base import Counts, JSONLDataModule, Rows, check_prompt
 from harness.datamodules.batches import Item, pack
 from harness.datamodules.solutions import check_solutions
 from harness.datamodules.token_table import TokenTable
-from harness.datamodules.tokenize import Tokens, read_sft_rows
+from harness.datamodules.tokenize import Tokens, existing, read_sft_rows
 from harness.models.losses import IGNORED
 
 
@@ -52,11 +52,11 @@ class SFTDataModule(JSONLDataModule):
         self.check_solutions = check_solutions
 
     def setup(self, stage: str) -> None:
-        super().setup(stage)
         if self.check_solutions:
-            check_solutions([*self.train_files, *self.val_files], self.template)
+            check_solutions(existing([*self.train_files, *self.val_files]), self.template)
+        super().setup(stage)
 
-    def load(self, files: Sequence[str]) -> tuple[Rows, Counts]:
+    def read(self, files: Sequence[str]) -> tuple[Rows, Counts]:
         table = self.table(files, read_sft_rows)
         prompts, responses = table.lengths.T if len(table) else np.zeros((2, 0), np.int64)
         for row in np.flatnonzero(prompts >= self.max_length).tolist():

@@ -57,11 +57,13 @@ class StepDataModule(JSONLDataModule):
         super().__init__(train_files, val_files, **options)
         self.every_token, self.append_eos = every_token, append_eos
 
-    def load(self, files: Sequence[str]) -> tuple[Rows, Counts]:
+    def read(self, files: Sequence[str]) -> tuple[Rows, Counts]:
         rows: list[LabelledSteps] = []
         truncated, dropped = 0, {"nothing to learn from": 0, "prompt too long": 0}
         texts = list(self._read(files))
-        for (text, labels), (prompt, *steps) in zip(texts, self._encode([text for text, _ in texts]), strict=True):
+        encoded = self._encode([text for text, _ in texts])
+        self.check_ids(files, np.concatenate([ids for row in encoded for ids in row] or [np.zeros(0, np.int32)]))
+        for (text, labels), (prompt, *steps) in zip(texts, encoded, strict=True):
             if not check_prompt_length(text.where, len(prompt), self.max_length, self.long_prompts):
                 dropped["prompt too long"] += 1
                 continue

@@ -14,8 +14,8 @@ def add_tokens(model: Any, tokenizer: Any, tokens: Sequence[str]) -> list[int]:
     """Make each text one token, and give it the mean of all rows before it in the embeddings and the output matrix.
 
     They are plain tokens, not special ones, so that engines show them in the text they sample. Rows that a model keeps
-    in reserve behind its vocabulary are used before the matrices grow. Tokens that the tokenizer has and the model has no
-    rows for get rows too.
+    in reserve behind its vocabulary are used before the matrices grow. Tokens that the tokenizer has and the
+    model has no rows for get rows too.
 
     Args:
         model: causal language model; changed in place.

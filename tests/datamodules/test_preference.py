@@ -64,7 +64,7 @@ def test_useless_pairs_are_dropped_with_a_count(tmp_path, tiny_tokenizer):
         {"prompt": "1=", "chosen": "2", "rejected": "3" * 40},
         {"prompt": "1=", "chosen": "2", "rejected": "3"},
     )
-    _, counts = module_of(files, tiny_tokenizer).load(files)
+    _, counts = module_of(files, tiny_tokenizer).read(files)
     assert counts.dropped == {
         "empty side": 1,
         "identical sides": 1,
@@ -82,7 +82,8 @@ def test_truncation_keeps_eos_and_never_makes_the_sides_equal(tmp_path, tiny_tok
         {"prompt": "1=", "chosen": "4" * 10 + "5", "rejected": "4" * 10 + "6"},
     )
     module = module_of(files, tiny_tokenizer, max_length=8, long_pairs="truncate")
-    rows, counts = module.load(files)
+    pairs, counts = module.read(files)
+    rows = module.lay_out(pairs)
     assert (counts.kept, counts.truncated, counts.dropped["identical sides"]) == (1, 1, 1)
     assert sides(rows.collate([0]), tiny_tokenizer)[0] == ("<bos>1=2222<eos>", "2222<eos>")
 
@@ -176,7 +177,9 @@ def test_pairs_of_one_prompt_come_together_and_each_side_once(tmp_path, tiny_tok
 
 def test_a_large_group_is_dealt_to_several_that_keep_within_the_tokens(tmp_path, tiny_tokenizer):
     files = table(tmp_path / "a.jsonl", ["1="], right=9, wrong=7)
-    rows, counts = module_of(files, tiny_tokenizer, group="prompt", group_tokens=6 * 4).load(files)
+    module = module_of(files, tiny_tokenizer, group="prompt", group_tokens=6 * 4)
+    pairs, counts = module.read(files)
+    rows = module.lay_out(pairs)
     assert counts.kept == sum(len(item.rows) for item in rows.items) == 63
     assert sorted(i for item in rows.items for i in item.rows) == list(range(63))
     assert all(item.length <= 24 for item in rows.items)

@@ -84,7 +84,7 @@ def test_chat_rows_train_the_last_answer(tmp_path, tiny_tokenizer):
 def test_a_long_response_is_cut_without_an_invented_eos_and_counted(tmp_path, tiny_tokenizer):
     files = write(tmp_path / "a.jsonl", {"prompt": "1=", "response": "9" * 50}, {"prompt": "1=", "response": "9"})
     module = SFTDataModule(files, max_length=10, tokenizer=tiny_tokenizer)
-    _, counts = module.load(files)
+    _, counts = module.read(files)
     assert (counts.rows, counts.kept, counts.truncated, counts.longest) == (2, 2, 1, 10)
     assert counts.tokens == 10 + 5
     batch = batch_of(files, tiny_tokenizer, max_length=10)
@@ -98,7 +98,7 @@ def test_rows_with_nothing_to_learn_from_are_dropped_with_a_count(tmp_path, tiny
         {"prompt": "1=", "response": "2", "weight": 0},
         {"prompt": "1=", "response": "2"},
     )
-    _, counts = SFTDataModule(files, tokenizer=tiny_tokenizer).load(files)
+    _, counts = SFTDataModule(files, tokenizer=tiny_tokenizer).read(files)
     assert counts.kept == 1
     assert counts.dropped["nothing to learn from"] == 2
     assert "2 dropped (nothing to learn from)" in str(counts)
@@ -154,7 +154,7 @@ def test_bad_rows_are_named_by_file_and_line(tmp_path, tiny_tokenizer, line, mes
 def test_long_prompts_may_be_dropped_with_a_count(tmp_path, tiny_tokenizer):
     files = write(tmp_path / "a.jsonl", {"prompt": "1" * 70, "response": "2"}, {"prompt": "1", "response": "2"})
     module = SFTDataModule(files, max_length=64, long_prompts="drop", tokenizer=tiny_tokenizer)
-    _, counts = module.load(files)
+    _, counts = module.read(files)
     assert (counts.kept, counts.dropped["prompt too long"]) == (1, 1)
 
 

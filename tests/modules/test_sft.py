@@ -145,7 +145,7 @@ def test_fine_tuning_learns_the_data(trainer, tiny_model_dir, sum_files):
     fit.fit(module, data)
     assert before > 3.5
     assert fit.callback_metrics["val/loss"] < 1.5
-    assert module.num_tokens == 20 * data.load([sum_files[0]])[1].tokens
+    assert module.num_tokens == 20 * data.read([sum_files[0]])[1].tokens
 
 
 class Stop(L.Callback):
@@ -162,27 +162,56 @@ class Stop(L.Callback):
 STEPS, EPOCHS = {"every_n_train_steps": 2}, {"every_n_epochs": 1}
 
 
+EPOCH_LIMIT, STEP_LIMIT = {"max_epochs": 3}, {"max_epochs": -1, "max_steps": 16}
+VALIDATIONS = {"val_check_interval": 4}
+
+
 @pytest.mark.parametrize(
-    ("every", "interrupted_at", "reload"),
-    [(STEPS, 4, 0), (STEPS, 4, 1), (STEPS, 6, 0), (STEPS, 8, 1), (EPOCHS, 8, 0), (EPOCHS, 8, 1)],
+    ("every", "interrupted_at", "reload", "limit"),
+    [
+        *((STEPS, 4, 0, EPOCH_LIMIT), (STEPS, 4, 1, EPOCH_LIMIT), (STEPS, 6, 0, EPOCH_LIMIT)),
+        *((STEPS, 8, 1, EPOCH_LIMIT), (EPOCHS, 8, 0, EPOCH_LIMIT), (EPOCHS, 8, 1, EPOCH_LIMIT)),
+        *((STEPS, 4, 0, STEP_LIMIT), (STEPS, 6, 0, STEP_LIMIT), (STEPS, 8, 1, STEP_LIMIT)),
+        *((EPOCHS, 8, 0, STEP_LIMIT), (EPOCHS, 8, 1, STEP_LIMIT), ({}, 9, 0, STEP_LIMIT | VALIDATIONS)),
+    ],
 )
 def test_a_killed_and_resumed_run_has_the_weights_of_an_unbroken_one(
-    tmp_path, trainer, tiny_model_dir, sum_files, every, interrupted_at, reload
+    tmp_path, trainer, tiny_model_dir, sum_files, every, interrupted_at, reload, limit
 ):
     """Six steps an epoch (22 rows, 2 x 2 a step); interrupted inside, at the end of, and after the first epoch."""
+    fit = fitter(tmp_path, trainer, tiny_model_dir, sum_files, every, reload_dataloaders_every_n_epochs=reload, **limit)
+    unbroken = fit("unbroken")
+    fit("broken", Stop(interrupted_at))
+    assert_equal(unbroken, fit("broken", ckpt_path=tmp_path / "broken" / "checkpoints" / "last.ckpt"))
 
-    def fit(name, *callbacks, ckpt_path=None):
+
+@pytest.mark.parametrize("ended_at", [5, 6, 8])
+def test_a_run_with_a_higher_limit_of_steps_goes_on_as_if_it_had_had_it_before(
+    tmp_path, trainer, tiny_model_dir, sum_files, ended_at
+):
+    fit = fitter(tmp_path, trainer, tiny_model_dir, sum_files, EPOCHS, **STEP_LIMIT)
+    unbroken = fit("unbroken")
+    fit("broken", max_steps=ended_at)
+    assert_equal(unbroken, fit("broken", ckpt_path=tmp_path / "broken" / "checkpoints" / "last.ckpt"))
+
+
+def assert_equal(unbroken, resumed):
+    assert resumed.num_tokens == unbroken.num_tokens
+    for (name, one), (_, two) in zip(named_weights(unbroken.model), named_weights(resumed.model), strict=True):
+        assert torch.equal(one, two), name
+
+
+def fitter(tmp_path, trainer, tiny_model_dir, sum_files, every, **options):
+    """A function that fits under a name, with callbacks, from a checkpoint and with other options."""
+
+    def fit(name, *callbacks, ckpt_path=None, **others):
         module = SFTModule(
             str(tiny_model_dir), optimizer=OptimizerConfig(lr=1e-2, schedule="cosine", total_steps=18, warmup_steps=2)
         )
         data = SFTDataModule([sum_files[0]], [sum_files[1]], batch_size=2, max_length=64)
         saver = HFCheckpoint(dirpath=tmp_path / name / "checkpoints", save_top_k=1, **every)
         runner = trainer(
-            max_epochs=3,
-            accumulate_grad_batches=2,
-            callbacks=[saver, *callbacks],
-            enable_checkpointing=True,
-            reload_dataloaders_every_n_epochs=reload,
+            accumulate_grad_batches=2, callbacks=[saver, *callbacks], enable_checkpointing=True, **(options | others)
         )
         try:
             runner.fit(module, data, ckpt_path=ckpt_path)
@@ -190,12 +219,7 @@ def test_a_killed_and_resumed_run_has_the_weights_of_an_unbroken_one(
             assert callbacks
         return module
 
-    unbroken = fit("unbroken")
-    fit("broken", Stop(interrupted_at))
-    resumed = fit("broken", ckpt_path=tmp_path / "broken" / "checkpoints" / "last.ckpt")
-    assert resumed.num_tokens == unbroken.num_tokens
-    for (name, one), (_, two) in zip(named_weights(unbroken.model), named_weights(resumed.model), strict=True):
-        assert torch.equal(one, two), name
+    return fit
 
 
 def test_new_data_of_each_epoch_come_from_refresh(tmp_path, trainer, tiny_model_dir):
