@@ -23,6 +23,7 @@ from harness.datamodules.solutions import check_solutions
 from harness.engines import EngineConfig, SyncProof, open_engine, verify_sync
 from harness.errors import InputError
 from harness.models.weights import model_version, named_weights
+from harness.modules.base import epoch_is_whole
 from harness.objectives.objective import Objective
 from harness.problems import read_all_problems
 from harness.progress import track
@@ -141,9 +142,14 @@ class RolloutCallback(Callback):
         return {"manifest": self.manifest}
 
     def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Measure the policy after the last iteration; the epoch's checkpoint is saved already."""
+        """Measure the policy after the last iteration; the epoch's checkpoint is saved already.
+
+        Not after one that a limit on steps or time has cut short: a resumed run trains on the rest of it.
+        """
         iteration = _epochs_trained(trainer)
-        if self.evaluation and _missing(trainer, self._evaluation_file(iteration)):
+        if not epoch_is_whole(trainer):
+            rank_zero_info("the last iteration was cut short; the policy is measured when it is whole")
+        elif self.evaluation and _missing(trainer, self._evaluation_file(iteration)):
             with self._synced(trainer) as dispatcher:
                 if dispatcher is not None:
                     self._evaluate(trainer, dispatcher, iteration)

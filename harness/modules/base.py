@@ -133,6 +133,9 @@ class TrainingModule(L.LightningModule):
                 "GradientAccumulationScheduler is not supported, as batches are planned for whole optimizer steps; set "
                 "trainer.accumulate_grad_batches to one number."
             )
+        # Where steps are limited, Lightning takes every resumed epoch for an unfinished one, and would train on other
+        # batches than an unbroken run.
+        trainer.fit_loop._iteration_based_training = lambda: False
         check_vocabulary(self.checkpoint, getattr(trainer.datamodule, "tokenizer", None) or self.tokenizer)
 
     def configure_model(self) -> None:
@@ -307,6 +310,10 @@ class TrainingModule(L.LightningModule):
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         checkpoint["num_tokens"] = self.num_tokens
+        # An epoch ends early where a limit on steps or time ends the fit; the rest of it is still to be done.
+        current = checkpoint["loops"]["fit_loop"]["epoch_progress"]["current"]
+        if current["processed"] == current["started"] and not epoch_is_whole(self.trainer):
+            current["processed"] -= 1
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         self.num_tokens = checkpoint.get("num_tokens", 0)
@@ -318,6 +325,11 @@ class TrainingModule(L.LightningModule):
     def export(self, folder: str | Path) -> None:
         """Write the model and its tokenizer as a Hugging Face directory; all ranks must call it."""
         save_checkpoint(self.model, self.tokenizer, folder)
+
+
+def epoch_is_whole(trainer: Any) -> bool:
+    """Whether no batch of the present epoch is left to train on."""
+    return trainer.fit_loop.epoch_loop._num_ready_batches_reached()
 
 
 def _with_lora(model: Any, config: LoRAConfig) -> Any:

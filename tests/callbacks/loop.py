@@ -17,7 +17,7 @@ NUM_STEPS = 3
 """Optimizer steps in an iteration."""
 
 
-def run(folder, data, *extra, max_epochs=2, scheduler=None, resume=False, **options):
+def run(folder, data, *extra, max_epochs=2, max_steps=-1, scheduler=None, resume=False, **options):
     """Two iterations of three steps on a random model that keeps whatever it samples."""
     seed_everything(0)
     # Threshold -1: rewards are 0 or 1, so all responses are kept, right or wrong.
@@ -39,6 +39,7 @@ def run(folder, data, *extra, max_epochs=2, scheduler=None, resume=False, **opti
         accelerator="cpu",
         default_root_dir=folder,
         max_epochs=max_epochs,
+        max_steps=max_steps,
         reload_dataloaders_every_n_epochs=1,
         use_distributed_sampler=False,
         logger=False,

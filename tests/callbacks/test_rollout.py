@@ -79,6 +79,15 @@ def test_a_crash_and_a_resume_end_as_the_unbroken_run(tmp_path, data, unbroken, 
     assert all(torch.equal(value, expected[name]) for name, value in module.state_dict().items())
 
 
+def test_an_iteration_that_a_limit_of_steps_cut_short_is_trained_to_its_end_and_measured_then(tmp_path, data, unbroken):
+    run(tmp_path, data, max_steps=NUM_STEPS + 1)
+    assert not (tmp_path / "rollouts/eval_002.json").exists()
+    _, module = run(tmp_path, data, resume=True)
+    assert same_files(tmp_path, unbroken[0])
+    expected = unbroken[2].state_dict()
+    assert all(torch.equal(value, expected[name]) for name, value in module.state_dict().items())
+
+
 def test_a_crash_while_sampling_keeps_the_epoch_just_trained_and_the_chunks_done(tmp_path, data, unbroken, monkeypatch):
     from harness.rollouts import iteration as home
 

@@ -121,9 +121,7 @@ def test_the_command_that_is_named_gives_it_rows(larger, tmp_path):
     weight, before = mended.get_input_embeddings().weight, source.get_input_embeddings().weight
     assert torch.equal(weight[:88], before)
     torch.testing.assert_close(weight[88:], before.mean(0).expand(2, -1))
-    open_engine(
-        str(tmp_path / "mended"), EngineConfig(kind="transformers", dtype="float32", max_model_len=64)
-    ).close()
+    open_engine(str(tmp_path / "mended"), EngineConfig(kind="transformers", dtype="float32", max_model_len=64)).close()
 
 
 def test_a_special_token_without_a_row_is_refused_only_where_rows_hold_it(
