@@ -44,6 +44,8 @@ class Problem:
     source: str = ""
     level: str = ""
     subject: str = ""
+    cluster: str = ""
+    """What it has in common with other problems, such as the one they were made from; those are not independent."""
     choices: tuple[str, ...] = ()
     """Options of a multiple-choice question, in order."""
     accepted_answers: tuple[str, ...] = ()

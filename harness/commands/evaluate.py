@@ -14,7 +14,7 @@ from harness.errors import InputError
 from harness.evals.contamination import overlaps, training_texts
 from harness.evals.evaluation import Evaluation
 from harness.evals.rows import load_task
-from harness.evals.task import GROUPS, data_folder, find_tasks, shipped_tasks
+from harness.evals.task import data_folder, find_tasks, groups, shipped_tasks
 from harness.metrics.summary import MetricConfig
 from harness.prompts.find import find_template
 from harness.prompts.templates import PromptTemplate
@@ -53,8 +53,8 @@ def eval_tasks(
     """Evaluate a model on tasks; a run that was interrupted continues, a larger n adds only what is missing.
 
     Args:
-        task: names of tasks (see `harness tasks`), groups such as all-math, and paths of JSONL files of problems or
-            of YAML files that describe a task, separated by commas.
+        task: names of tasks (see `harness tasks`), groups such as competition and all-math, and paths of JSONL files
+            of problems or of YAML files that describe a task, separated by commas.
         model: checkpoint directory or hub name; for a server its tokenizer.
         engine: which engine draws the samples, and how much memory it may use.
         protocol: how problems are asked and answers are read: the name of a prompt template, a YAML file with its
@@ -308,7 +308,9 @@ def list_tasks(data_dir: Path | None = None) -> int:
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
     for row in rows:
         print("  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip())
-    print(f"\ngroups: {', '.join(GROUPS)}")
+    print()
+    for group, names in groups().items():
+        print(f"{group}: {', '.join(names)}" if group.partition("-")[0] != "all" else f"{group}: {len(names)} tasks")
     print("the path of a JSONL file (question, answer), or of a YAML file that describes a task, is a task as well.")
     return 0
 

@@ -16,6 +16,7 @@ NGRAM = 13
 """Words of a shared run that count as overlap (GPT-3, arXiv:2005.14165, appendix C)."""
 
 _WORD = re.compile(r"[^\W_]+")
+_WORD_OR_SIGN = re.compile(r"[^\W_]+|[-−+*/=<>^|±×÷·≤≥≠]")
 
 
 @dataclass(frozen=True)
@@ -49,6 +50,11 @@ def words(text: str) -> list[str]:
     return _WORD.findall(unicodedata.normalize("NFKC", text).casefold())
 
 
+def normalized(text: str) -> str:
+    """Words, numbers and the signs of formulas, without blanks: a problem with another sign is another problem."""
+    return "".join(_WORD_OR_SIGN.findall(unicodedata.normalize("NFKC", text).casefold()))
+
+
 def overlaps(tasks: Mapping[str, Sequence[Problem]], texts: Iterable[tuple[str, str]]) -> list[Overlap]:
     """Check training texts against the problems of tasks in one pass; memory grows with the tasks, not the texts.
 
@@ -64,14 +70,14 @@ def overlaps(tasks: Mapping[str, Sequence[Problem]], texts: Iterable[tuple[str, 
     for task, problems in tasks.items():
         for problem in problems:
             found = words(problem.question)
-            whole.setdefault("".join(found), []).append((task, problem.id))
+            whole.setdefault(normalized(problem.question), []).append((task, problem.id))
             for start in range(len(found) - NGRAM + 1):
                 runs.setdefault(tuple(found[start : start + NGRAM]), []).append((task, problem.id))
     same: dict[tuple[str, str], str] = {}
     shared: dict[tuple[str, str], str] = {}
     for place, text in texts:
         found = words(text)
-        for owner in whole.get("".join(found), ()):
+        for owner in whole.get(normalized(text), ()):
             same.setdefault(owner, place)
         for start in range(len(found) - NGRAM + 1):
             for owner in runs.get(tuple(found[start : start + NGRAM]), ()):

@@ -151,10 +151,11 @@ def to_problem(row: Mapping[str, Any], place: str, index: int, task: Task, colum
         id=text("id") or f"{task.name}/{index}",
         question=question,
         answer=answer,
-        solution=text("solution"),
+        solution=str(row.get(columns.get("solution", "solution")) or ""),  # as it is: code begins with blanks
         source=text("source") or task.name,
         level=text("level"),
         subject=text("subject"),
+        cluster=text("cluster"),
         choices=options,
         accepted_answers=tuple(map(str, row.get("accepted_answers") or ())),
         tests=tests,

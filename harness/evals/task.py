@@ -20,14 +20,16 @@ from harness.store import from_mapping, read_yaml
 DATA_DIR = "HARNESS_DATA_DIR"
 """Environment variable that names the folder of task files."""
 
-Kind = Literal["math", "choice", "code"]
+Kind = Literal["math", "choice", "code", "text"]
 TASK_FOLDER = Path(__file__).parent / "tasks"
 GROUPS: dict[str, tuple[Kind, ...]] = {
     "all-math": ("math",),
     "all-choice": ("choice",),
     "all-code": ("code",),
-    "all": ("math", "choice", "code"),
+    "all-text": ("text",),
+    "all": ("math", "choice", "code", "text"),
 }
+"""Groups by kind; others are named by the tasks that belong to them (`Task.groups`)."""
 
 
 @dataclass(frozen=True)
@@ -61,6 +63,8 @@ class Task:
     num_unanswered: int = 0
     """Rows without a gold answer, which are left out; another number is refused as well."""
     kind: Kind = "math"
+    groups: tuple[str, ...] = ()
+    """Further names under which it is found together with others, such as competition and robustness."""
     protocol: str | Mapping[str, Any] = "boxed"
     """The default prompt template, by name or by its fields; it names the answer protocol too."""
     grader: str = "strict"
@@ -122,6 +126,19 @@ def find_tasks(names: str) -> list[Task]:
     return list(found.values())
 
 
+@cache
+def groups() -> Mapping[str, tuple[str, ...]]:
+    """Names of tasks by group: of each kind, and those that tasks name."""
+    found = {
+        group: tuple(name for name, task in shipped_tasks().items() if task.kind in kinds)
+        for group, kinds in GROUPS.items()
+    }
+    named = sorted({group for task in shipped_tasks().values() for group in task.groups})
+    return found | {
+        group: tuple(name for name, task in shipped_tasks().items() if group in task.groups) for group in named
+    }
+
+
 def _is_path(name: str) -> bool:
     return name.endswith((".jsonl", ".jsonl.gz", ".yaml", ".yml"))
 
@@ -130,12 +147,13 @@ def _find(name: str) -> list[Task]:
     tasks = shipped_tasks()
     if name in tasks:
         return [tasks[name]]
-    if name in GROUPS:
-        return [task for task in tasks.values() if task.kind in GROUPS[name]]
+    if name in groups():
+        return [tasks[each] for each in groups()[name]]
     if _is_path(name):
         return [_read_task(Path(name)) if name.endswith((".yaml", ".yml")) else user_task(Path(name))]
-    near = difflib.get_close_matches(name, [*tasks, *GROUPS], n=1, cutoff=0.5)
-    hint = f"did you mean '{near[0]}'?" if near else f"known: {', '.join([*tasks, *GROUPS])}."
+    known = [*tasks, *groups()]
+    near = difflib.get_close_matches(name, known, n=1, cutoff=0.5)
+    hint = f"did you mean '{near[0]}'?" if near else f"known: {', '.join(known)}."
     raise InputError(f"unknown task '{name}'; {hint}")
 
 

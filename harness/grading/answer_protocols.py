@@ -129,6 +129,7 @@ PROTOCOLS: dict[str, AnswerProtocol] = {
         ),
         AnswerProtocol("minerva", (Rule("marker", r"(?i:final answer is)\s*:?\s*", scope="sentence"), Rule("boxed"))),
         AnswerProtocol("final_answer", (Rule("choice", r"(?i:final answer\s*:\s*)"),), skip_thinking=False),
+        AnswerProtocol("bbeh", (Rule("marker", r"(?i:the (?:final )?answer is)\s*:?\s*", scope="line"), Rule("boxed"))),
         AnswerProtocol("tag", (Rule("tag", "answer"),)),
         AnswerProtocol("number", (Rule("number"),)),
     )

@@ -6,6 +6,7 @@ evaluate nothing and, with a limit on length, cannot hang. Their versions go int
 
 from __future__ import annotations
 
+import ast
 import cmath
 import math
 import re
@@ -168,6 +169,49 @@ def _close_values(gold: str, answer: str) -> bool:
     return abs(x - y) <= 1e-4 * max(abs(x), abs(y))
 
 
+def _by_bbeh(gold: str, answer: str) -> Decision:
+    """The fuzzy rule of BIG-Bench Extra Hard (arXiv:2502.19187, google-deepmind/bbeh, evaluate.py).
+
+    In lower case: `(a)` is `a`; where neither has that form, numbers are compared as numbers, and quotes, brackets
+    around the whole, a question mark at the end and the blank behind a comma do not count. Nor does a box around the
+    answer, here also where more lines follow, which the authors' program does not see.
+    """
+    plain = answer.strip().removesuffix(".").replace("**", "").strip("$")
+    for command in ("boxed{", "text{", "texttt{"):
+        if command in plain and plain.endswith("}"):
+            plain = plain[:-1].split(command)[1]
+    left, right = (text.strip().lower().replace(", ", ",") for text in (gold, plain.strip().removesuffix(".")))
+    for one, other in ((right, left), (left, right)):
+        if len(one) == 3 and (one[0], one[2]) == ("(", ")"):
+            return Decision(other in (one, one[1]), "loose")
+    same = left.replace("'", "") == right.replace("'", "") or right == f"{left}?" or _same_float(left, right)
+    return Decision(same or right == f"[{left}]" or left == f"[{right}]", "loose")
+
+
+def _same_float(left: str, right: str) -> bool:
+    try:
+        return float(left) == float(right)
+    except ValueError:
+        return False
+
+
+def _by_value(gold: str, answer: str) -> Decision:
+    """Both are Python literals of equal values, as CRUXEval asks (arXiv:2401.03065), which runs `gold == answer`.
+
+    Where the gold is no literal, only the same text is right.
+    """
+    try:
+        value = ast.literal_eval(gold.strip())
+    except _NO_LITERAL:
+        return Decision("".join(gold.split()) == "".join(answer.split()), "exact")
+    try:
+        return Decision(value == ast.literal_eval(answer.strip()), "exact")
+    except _NO_LITERAL:
+        return Decision(False, "none", "parse_failure")
+
+
+_NO_LITERAL = (ValueError, SyntaxError, TypeError, MemoryError, RecursionError)
+
 GRADERS: dict[str, Grader] = {
     grader.name: grader
     for grader in (
@@ -176,6 +220,8 @@ GRADERS: dict[str, Grader] = {
         Grader("rstar", "2", _bounded(_by_rstar)),
         Grader("minerva", "2", _bounded(_by_minerva)),
         Grader("hendrycks", "2", _bounded(_by_hendrycks)),
+        Grader("bbeh", "1", _bounded(_by_bbeh)),
+        Grader("literal", "1", _bounded(_by_value)),
     )
 }
 """The graders by name."""

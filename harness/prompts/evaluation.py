@@ -75,6 +75,11 @@ _CODE_SHOTS = (
 )
 _CODE = "{question}\n\nSolve this in Python. Give the whole program, with its imports, in one ```python block."
 
+_CRUXEVAL = (
+    "```python\n{question}\n```\n\nWhat must stand in place of ?? for the assertion to hold? Reason step by step, then "
+    "write that Python literal alone, without the function, between <answer> and </answer>."
+)
+
 _ZERO_SHOT = "{question}\n\nReason step by step and put the final answer in \\boxed{}."
 _ZERO_SHOT_ZH = "{question}\n\n请逐步推理，并把最终答案放在 \\boxed{} 中。"
 
@@ -118,6 +123,20 @@ EVAL_TEMPLATES: dict[str, PromptTemplate] = {
             user="Problem: {question}\nSolution:",
             few_shot=_CODE_SHOTS,
             stop=("\n\nProblem:",),
+        ),
+        PromptTemplate(
+            "bbeh",
+            user="{question}\n\nThink step by step, and end your response with: The answer is: (your answer)",
+            chat=True,
+            steps=PARAGRAPHS,
+            answer_protocol="bbeh",
+        ),
+        PromptTemplate(
+            "cruxeval_output",
+            user=_CRUXEVAL,
+            chat=True,
+            steps=PARAGRAPHS,
+            answer_protocol="tag",
         ),
         PromptTemplate(
             "choice",

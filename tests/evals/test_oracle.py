@@ -23,6 +23,8 @@ ENDINGS = {
     "boxed": "\n\nThe answer is $\\boxed{{{}}}$.",
     "default": "\n\nThe answer is $\\boxed{{{}}}$.",
     "final_answer": "\nFinal answer: ({})",
+    "bbeh": "\nThe answer is: {}",
+    "tag": "\n<answer>{}</answer>",
 }
 
 NOT_SCORABLE = {

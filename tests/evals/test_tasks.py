@@ -12,6 +12,7 @@ from harness.prompts.evaluation import EVAL_TEMPLATES
 from harness.prompts.find import find_template
 from harness.prompts.templates import TEMPLATES
 from harness.store import read_jsonl
+from tests.paths import ROOT
 
 FILE_TASKS = [name for name, task in shipped_tasks().items() if task.file and task.kind != "code"]
 
@@ -53,6 +54,14 @@ def test_a_task_says_where_it_comes_from_and_how_it_is_asked(name):
         assert re.fullmatch(r"[0-9a-f]{40}", task.hub.revision)
 
 
+def test_the_page_of_tasks_names_each_with_its_rows_and_licence():
+    lines = (ROOT / "docs" / "tasks.md").read_text().splitlines()
+    found = {cells[1].strip(" `"): cells for line in lines if len(cells := line.split("|")) == 9}
+    for name, task in shipped_tasks().items():
+        assert found[name][2].strip().startswith(f"{task.num_rows:,}")
+        assert found[name][5].strip() == task.licence
+
+
 def test_a_file_with_another_row_count_is_refused(tmp_path):
     write(tmp_path / "gsm8k.jsonl", [{"question": "1 + 1", "answer": "2"}])
     with pytest.raises(InputError, match=r"1 rows, but 'gsm8k' is published with 1319"):
@@ -78,6 +87,32 @@ def test_names_groups_and_paths_can_be_mixed(tmp_path):
     assert load(path).problems[0].answer == "4"
     assert {task.kind for task in find_tasks("all-math")} == {"math"}
     assert len(find_tasks("all-choice")) == 4
+
+
+def test_tasks_are_found_by_the_groups_that_they_name():
+    assert {"aime2026", "hmmt_feb_2025", "olymmath_zh_hard", "amc23"} <= {
+        task.name for task in find_tasks("competition")
+    }
+    assert {"math_perturb_hard", "gsm_plus", "gsm_hard"} <= {task.name for task in find_tasks("robustness")}
+    assert "robustness" not in shipped_tasks()
+    with pytest.raises(InputError, match="did you mean 'robustness'"):
+        find_tasks("robustnes")
+
+
+@pytest.mark.parametrize(("name", "clusters"), [("gsm_plus", 300), ("gsm_symbolic_p2", 50), ("bbeh_mini", 23)])
+def test_rows_that_are_not_independent_know_their_cluster(name, clusters, data_dir):
+    found = {problem.cluster for problem in load_task(shipped_tasks()[name], data_dir).problems}
+    assert len(found) == clusters
+
+
+def test_both_variants_of_a_perturbed_problem_are_of_one_cluster(data_dir):
+    simple, hard = (load_task(shipped_tasks()[f"math_perturb_{v}"], data_dir).problems for v in ("simple", "hard"))
+    assert {problem.cluster for problem in simple} == {problem.cluster for problem in hard}
+
+
+def test_a_reference_solution_in_code_keeps_the_blanks_that_it_begins_with(data_dir):
+    problem = load_task(shipped_tasks()["humaneval"], data_dir, limit=1).problems[0]
+    compile(f"{problem.question}\n{problem.solution}", "humaneval", "exec")  # the solution continues the prompt
 
 
 def test_an_unknown_task_names_the_nearest_one():
@@ -191,7 +226,7 @@ def test_a_yaml_file_of_ones_own_is_a_task(tmp_path):
         ("fle: rows.jsonl", "sums.yaml: unknown key 'fle'; did you mean 'file'"),
         ("file: none.jsonl", "none.jsonl: no such file"),
         ("num_rows: 3", "give file .* or hub"),
-        ("{file: rows.jsonl, kind: maths}", "'kind': expected 'math' or 'choice' or 'code', found 'maths'"),
+        ("{file: rows.jsonl, kind: maths}", "'kind': expected 'math' or 'choice' or 'code' or 'text', found 'maths'"),
         ("hub: openai/gsm8k", "hub is 'openai/gsm8k'; give it dataset"),
         ("hub: {dataset: a/b}", "sums.yaml: hub: revision is missing"),
         ("- a", "expected a mapping"),

@@ -35,6 +35,23 @@ from harness.grading.graders import named
         ("minerva", "5 dollars", "5", True),
         ("minerva", r"\dfrac12", r"\frac{1}{2}", True),
         ("minerva", "5", "6", False),
+        # By google-deepmind/bbeh, evaluate.py, whose verdicts on 34,500 responses to its golds are these, one by one.
+        ("bbeh", "(B)", "b", True),
+        ("bbeh", "(B)", "(B)?", False),
+        ("bbeh", "25.0", "**25**.", True),
+        ("bbeh", "2, 3, 4", "2,3,4", True),
+        ("bbeh", "2, 3, 4", "[2, 3, 4]", True),
+        ("bbeh", "yes", "Yes?", True),
+        ("bbeh", "yes", r"$\boxed{\text{Yes}}$", True),
+        ("bbeh", "it's", "its", True),
+        ("bbeh", "2,3,4", "2,3,5", False),
+        # By CRUXEval: the same Python value.
+        ("literal", "{1: None, 2: 'a'}", '{2: "a",1:None}', True),
+        ("literal", "[1, 2]", "(1, 2)", False),
+        ("literal", "1.0", "1", True),
+        ("literal", "'ab'", "ab", False),
+        ("literal", "set()", "set()", True),
+        ("literal", "[1, 2]", "__import__('os').getcwd()", False),
     ],
 )
 def test_known_verdicts_of_each_grader(grader, gold, answer, same):
