@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+import math
 import os
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, is_dataclass, replace
@@ -34,12 +35,14 @@ def eval_tasks(
     n: int = 1,
     k: str = "",
     s: str = "",
+    tau: str = "",
     temperature: float | None = None,
     top_p: float = 1.0,
     top_k: int = 0,
     max_tokens: int | None = None,
     seed: int = 0,
     limit: int | None = None,
+    order: int | None = None,
     data_dir: Path | None = None,
     output: Path | None = None,
     grader: str = "",
@@ -62,6 +65,7 @@ def eval_tasks(
         n: samples per problem.
         k: values of k for pass@k, maj@k and best-of-k, separated by commas; default is 1 and n.
         s: numbers of distinct correct responses wanted, for pass@k-s and reward@k-s.
+        tau: shares of k draws that must be right, for gpass@k-tau and mgpass@k, separated by commas, such as 0.5,1.
         temperature: default is the task's: 0 for one sample, 0.8 for several and for a search, which needs candidates
             that differ.
         top_p: share of the probability that is sampled from.
@@ -69,6 +73,8 @@ def eval_tasks(
         max_tokens: longest response; default is the task's.
         seed: of the samples.
         limit: only the first so many problems of each task.
+        order: seed of a random order in which problems are taken instead of that of the file: a limit is then a fair
+            sample, and a larger limit only adds to it.
         data_dir: folder of task files; default is the environment variable HARNESS_DATA_DIR, then the hub.
         output: directory of the results; of several tasks each gets a folder in it. Default is a folder in runs/eval
             named after the model, its weights, the task, the protocol and the temperature, and by a hash of all else
@@ -90,7 +96,8 @@ def eval_tasks(
 
     options = {name: plain(value) for name, value in locals().items() if name in OPTIONS}
     writers = exporters(export)
-    plans = make_plans(task, protocol, numbers(k, "k") or tuple(sorted({1, n})), numbers(s, "s"), limit, data_dir)
+    metrics = MetricConfig(numbers(k, "k") or tuple(sorted({1, n})), numbers(s, "s"), shares(tau))
+    plans = make_plans(task, protocol, metrics, limit, order, data_dir)
     plans = with_contamination(plans, training_files or [])
     check_sandbox(plans, sandbox)
     tokenizer = load_tokenizer(model)
@@ -147,15 +154,16 @@ class Plan:
 def make_plans(
     tasks: str,
     protocol: str | dict[str, Any],
-    ks: tuple[int, ...],
-    ss: tuple[int, ...],
+    metrics: MetricConfig,
     limit: int | None,
+    order: int | None,
     data_dir: Path | None,
 ) -> list[Plan]:
     """Read all that can be wrong about the tasks before any model is loaded."""
-    metrics = MetricConfig(ks, ss)
     return [
-        Plan(Evaluation(task, load_task(task, data_dir, limit), metrics), find_template(protocol or task.protocol))
+        Plan(
+            Evaluation(task, load_task(task, data_dir, limit, order), metrics), find_template(protocol or task.protocol)
+        )
         for task in find_tasks(tasks)
     ]
 
@@ -252,6 +260,19 @@ def numbers(text: str, name: str) -> tuple[int, ...]:
     return tuple(sorted({int(part) for part in parts}))
 
 
+def shares(text: str) -> tuple[float, ...]:
+    """The shares above 0 and up to 1 of a comma-separated list; raises `InputError` for anything else."""
+    found = []
+    for part in filter(None, (part.strip() for part in text.split(","))):
+        try:
+            found.append(float(part))
+        except ValueError:
+            found.append(math.nan)
+        if not 0 < found[-1] <= 1:
+            raise InputError(f"--tau '{text}': '{part}' is no share above 0 and up to 1; write 0.5,0.75,1.")
+    return tuple(sorted(set(found)))
+
+
 def plain(value: Any) -> Any:
     """An option as JSON: of an object that is no dataclass its class and plain attributes."""
     if value is None or isinstance(value, bool | int | float | str):
@@ -315,28 +336,61 @@ def list_tasks(data_dir: Path | None = None) -> int:
     return 0
 
 
-def compare(first: Path, second: Path, metric: str = "accuracy", output: Path | None = None) -> int:
+def compare(
+    first: Path,
+    second: Path,
+    metric: str = "accuracy",
+    sequential: str = "",
+    looks: int = 5,
+    order: int = 0,
+    planned: int | None = None,
+    output: Path | None = None,
+) -> int:
     """Compare two evaluations problem by problem: McNemar's test for one sample each, a paired bootstrap otherwise.
+
+    Problems that share a cluster count together; of several tasks each p-value is adjusted for their number (Holm).
 
     Args:
         first: output folder of an evaluation, or a folder of several.
         second: the other one; its values minus the first one's are tested.
         metric: any metric of results.json that has a value for each problem.
+        sequential: look at a comparison before all problems were asked, with guaranteed error: obrien_fleming or pocock
+            (a plan of --looks looks, the estimate adjusted for having stopped), or e_process (at any time, finds less).
+        looks: looks of the plan, at equal shares of the problems.
+        order: seed of the random order of problems, the same as in `harness eval --limit N --order SEED`.
+        planned: problems of the whole comparison; default is all of the task.
         output: JSON file to write the tests to.
     """
-    from harness.evals.compare import as_json, compare_folders, evaluation_folders, limits, sentence
+    from harness.evals.compare import (
+        as_json,
+        compare_folders,
+        evaluation_folders,
+        limits,
+        sentence,
+        sequential_sentence,
+    )
+    from harness.metrics.sequential import holm
     from harness.store import write_json
 
     folders = evaluation_folders(first), evaluation_folders(second)
     if not (shared := [task for task in folders[0] if task in folders[1]]):
         raise InputError(f"{first} ({', '.join(folders[0])}) and {second} ({', '.join(folders[1])}) share no task.")
-    tests = {}
+    tests: dict[str, dict[str, Any]] = {}
     for task in shared:
         pair = folders[0][task], folders[1][task]
+        if sequential:
+            text, tests[task] = sequential_sentence(*pair, metric, sequential, looks, order, planned)
+            print(f"{task}: {text}")
+            continue
         test, count = compare_folders(*pair, metric)
         limited = limits(pair)
         tests[task] = {**as_json(test, count), "limits": list(limited)}
         print(sentence(task, metric, test, count, (str(first), str(second)), limited))
+    if not sequential and len(shared) > 1:
+        for task, p_value in zip(shared, holm([tests[task]["p_value"] for task in shared]), strict=True):
+            tests[task]["p_value_holm"] = p_value
+        found = ", ".join(f"{task} {tests[task]['p_value_holm']:.3g}" for task in shared)
+        print(f"p-values adjusted for {len(shared)} tasks (Holm): {found}.")
     if output is not None:
         write_json(output, {"first": str(first), "second": str(second), "metric": metric, "tests": tests})
     return 0

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import asdict
 from pathlib import Path
-from typing import Any
+from typing import Any, cast, get_args
 
 from harness.errors import InputError
 from harness.evals.samples import RESULTS, read_results, read_rollouts
 from harness.metrics.intervals import PairedTest, paired_test
-from harness.metrics.summary import ALL, MetricConfig, problem_metrics, rankings_of
+from harness.metrics.sequential import Boundary, e_process, group_sequential, random_order
+from harness.metrics.summary import ALL, MetricConfig, clusters_of, problem_metrics, rankings_of
 from harness.rollouts.dispatcher import INDEPENDENT
 
 
@@ -45,12 +47,16 @@ def problem_values(folder: Path, metric: str) -> dict[str, float]:
     name = metric.partition("/")[0]
     results = read_results(folder)
     known, searched = results["metrics"], results["search"] != INDEPENDENT
-    draws, _, distinct = name.partition("@")[2].partition("-")
+    draws, _, part = name.partition("@")[2].partition("-")
     ranked = rankings_of(results.get("answer_weight", 0.0)) if "/" in metric else None
     ks = () if draws == ALL and searched else (int(draws or 1),)
     try:
         config = MetricConfig(
-            ks, (int(distinct),) if distinct else (), votes="maj" in name or "answer" in name, searched=searched
+            ks,
+            (int(part),) if part and "gpass" not in name else (),
+            (float(part or 1),) if "gpass" in name else (),
+            votes="maj" in name or "answer" in name,
+            searched=searched,
         )
         rows = {rollout.problem.id: problem_metrics(rollout, config, ranked) for rollout in read_rollouts(folder)}
     except ValueError as error:
@@ -66,16 +72,84 @@ def compare_folders(first: Path, second: Path, metric: str = "accuracy") -> tupl
     Raises:
         InputError: they share no problem, or the problems of one id differ.
     """
+    pairs, clusters = shared_values(first, second, metric)
+    a, b = [pair[0] for pair in pairs.values()], [pair[1] for pair in pairs.values()]
+    return paired_test(a, b, clusters=clusters), len(pairs)
+
+
+def shared_values(first: Path, second: Path, metric: str) -> tuple[dict[str, tuple[float, float]], list[str] | None]:
+    """A metric of both evaluations for each problem that both have, and the problems' clusters where some share one.
+
+    Raises:
+        InputError: they share no problem, or the problems of one id differ.
+    """
     hashes = [read_results(folder)["hashes"]["data"] for folder in (first, second)]
     a, b = problem_values(first, metric), problem_values(second, metric)
+    problems = {rollout.problem.id: rollout.problem for rollout in read_rollouts(first)}
     shared = [key for key in a if key in b]
     if not shared:
         raise InputError(f"{first} and {second} share no problem; compare evaluations of one task.")
     if hashes[0] != hashes[1]:
-        questions = [{r.problem.id: r.problem.question for r in read_rollouts(f)} for f in (first, second)]
-        if changed := [key for key in shared if questions[0][key] != questions[1][key]]:
+        others = {rollout.problem.id: rollout.problem.question for rollout in read_rollouts(second)}
+        if changed := [key for key in shared if problems[key].question != others[key]]:
             raise InputError(f"{first} and {second}: problem '{changed[0]}' differs; evaluate both on the same file.")
-    return paired_test([a[key] for key in shared], [b[key] for key in shared]), len(shared)
+    return {key: (a[key], b[key]) for key in shared}, clusters_of([problems[key] for key in shared])
+
+
+def sequential_sentence(
+    first: Path, second: Path, metric: str, way: str, looks: int, seed: int, planned: int | None
+) -> tuple[str, dict[str, Any]]:
+    """What a comparison says that may be looked at before all problems were asked, in words and as JSON.
+
+    Args:
+        way: obrien_fleming, pocock or e_process.
+        looks: looks of the plan, at equal shares of the problems.
+        seed: of the random order in which problems are taken.
+        planned: problems of the whole comparison; None is all of the task.
+
+    Raises:
+        InputError: the problems known are no beginning of that order, some share a cluster, or the plan does not fit.
+    """
+    pairs, clusters = shared_values(first, second, metric)
+    if clusters is not None:
+        raise InputError(
+            f"{first}: problems share clusters, so their order says something about the answers; compare without "
+            "--sequential."
+        )
+    for folder in (first, second):
+        limit = read_results(folder)["limit"]
+        if limit and limit.get("order") != seed:
+            raise InputError(
+                f"{folder}: is of the first {limit['problems']} problems of the file, which are no random part of it; "
+                f"evaluate with --limit and --order {seed}, or all problems."
+            )
+    whole = max((limit["of"] for f in (first, second) if (limit := read_results(f)["limit"])), default=len(pairs))
+    total = planned or whole
+    order = random_order(list(pairs), seed)[:total]
+    differences = [pairs[key][1] - pairs[key][0] for key in order]
+    names = f"{metric} of {second} minus {first}"
+    if way == "e_process":
+        bet = e_process(differences)
+        verdict = f"rejected after {bet.stopped} problems" if bet.significant else "nothing is shown yet"
+        facts = f"{names}: evidence {bet.evidence:.3g}, at most {bet.largest:.3g} (20 rejects), p = {bet.p_value:.3g}"
+        return f"{facts} on {bet.problems} of {total} problems; {verdict}.", asdict(bet)
+    if way not in get_args(Boundary):
+        raise InputError(f"--sequential '{way}' is unknown; it is obrien_fleming, pocock or e_process.")
+    try:
+        test = group_sequential(differences, total, looks, cast(Boundary, way))
+    except ValueError as error:
+        raise InputError(f"{first} and {second}: {error}; correct --looks or --planned.") from None
+    if test is None:
+        return f"{names}: no look yet; the first is at {total // looks} problems, {len(order)} are known.", {}
+    where = f"look {test.taken} of {test.looks}, {test.problems} of {total} problems"
+    facts = f"{names} is {test.difference.value:+.4f} at {where}: |z| = {abs(test.z):.2f}, bound {test.bound:.2f}"
+    if not test.ended:
+        return f"{facts}; go on.", asdict(test)
+    adjusted = test.adjusted or test.difference  # there is none where all differences are the same
+    interval = f"{adjusted.value:+.4f} [{adjusted.low:+.4f}, {adjusted.high:+.4f}]"
+    verdict = f"{second if test.difference.value > 0 else first} is better" if test.significant else "no winner"
+    p_value = f"p = {1.0 if test.p_value is None else test.p_value:.3g}"
+    return f"{facts}; {verdict}. Adjusted for the looks {interval}, {p_value}.", asdict(test)
 
 
 def limits(folders: Sequence[Path]) -> tuple[str, ...]:
@@ -86,7 +160,10 @@ def limits(folders: Sequence[Path]) -> tuple[str, ...]:
 def describe_limit(results: Mapping[str, Any]) -> str:
     """Such as "only the first 8 of 1319 problems" of an evaluation that was limited; else ""."""
     limit = results.get("limit")
-    return f"only the first {limit['problems']} of {limit['of']} problems" if limit else ""
+    if not limit:
+        return ""
+    which = f"{limit['problems']} of {limit['of']} problems"
+    return f"only {which}, in random order" if "order" in limit else f"only the first {which}"
 
 
 def sentence(

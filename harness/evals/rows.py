@@ -11,6 +11,7 @@ from typing import Any
 from harness.errors import InputError, first_line
 from harness.evals.task import DATA_DIR, Task, data_folder
 from harness.evals.unit_tests import unit_tests
+from harness.metrics.sequential import random_order
 from harness.store import file_hash, read_jsonl, stable_hash
 from harness.types import Problem
 
@@ -30,19 +31,27 @@ class TaskData:
     """Hash of the file's bytes, or of the rows where there is no file."""
     total: int = 0
     """Problems before a limit; 0 where none was given."""
+    order: int | None = None
+    """Seed of the random order of which these are the first; None is the order of the rows."""
 
     @property
     def limit(self) -> dict[str, int] | None:
-        """How many of how many problems these are, if they are not all."""
-        return {"problems": len(self.problems), "of": self.total} if len(self.problems) < self.total else None
+        """How many of how many problems these are, and in which order, if they are not all."""
+        if len(self.problems) >= self.total:
+            return None
+        order = {} if self.order is None else {"order": self.order}
+        return {"problems": len(self.problems), "of": self.total, **order}
 
 
-def load_task(task: Task, data_dir: str | Path | None = None, limit: int | None = None) -> TaskData:
+def load_task(
+    task: Task, data_dir: str | Path | None = None, limit: int | None = None, order: int | None = None
+) -> TaskData:
     """The problems of a task, in the order of its rows, without the rows that have no gold answer.
 
     Args:
         data_dir: folder of task files; default the environment variable HARNESS_DATA_DIR.
         limit: keep the first so many.
+        order: seed of a random order of which the first are kept (`harness.metrics.sequential.random_order`).
 
     Raises:
         InputError: the rows cannot be found, or their number is not the published one, or a row is malformed.
@@ -51,7 +60,11 @@ def load_task(task: Task, data_dir: str | Path | None = None, limit: int | None 
     data = _generate(task, limit) if generated else _read(task, data_dir)
     if limit is not None and limit < 1:
         raise InputError(f"limit is {limit}; it must be at least 1.")
-    return TaskData(data.problems[:limit], data.origin, data.sha256, len(data.problems))
+    kept = data.problems
+    if order is not None:
+        by_id = {problem.id: problem for problem in kept}
+        kept = tuple(by_id[key] for key in random_order(list(by_id), order))
+    return TaskData(kept[:limit], data.origin, data.sha256, len(kept), order)
 
 
 def _generate(task: Task, limit: int | None) -> TaskData:

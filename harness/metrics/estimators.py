@@ -13,6 +13,7 @@ from __future__ import annotations
 import math
 from collections import Counter
 from collections.abc import Hashable, Sequence
+from fractions import Fraction
 from functools import cache
 
 import numpy as np
@@ -36,6 +37,31 @@ def pass_at_k(num_samples: np.ndarray | int, num_correct: np.ndarray | int, k: i
     for i in range(k):
         wrong *= np.maximum(n - c - i, 0) / (n - i)
     return 1 - wrong
+
+
+def g_pass_at_k(num_samples: int, num_correct: int, k: int, tau: float) -> float:
+    """The chance that at least the share tau of K of n samples is correct, one at least (G-Pass@k, arXiv:2412.13147).
+
+    tau towards 0 is pass@k, tau = 1 is the chance that all K are.
+    """
+    check_k(num_samples, k)
+    wanted = max(1, math.ceil(Fraction(str(tau)) * k))  # 0.07 * 100 > 7 in floats
+    return float(_at_least(num_samples, num_correct, k)[wanted])
+
+
+def mean_g_pass_at_k(num_samples: int, num_correct: int, k: int) -> float:
+    """mG-Pass@k, twice the mean of G-Pass@k over tau from one half to one (arXiv:2412.13147, section 3.2).
+
+    `2 / K sum_{i = ceil(K / 2) + 1}^{K} P(at least i of K are correct)`.
+    """
+    check_k(num_samples, k)
+    return float(2 / k * _at_least(num_samples, num_correct, k)[-(-k // 2) + 1 :].sum())
+
+
+def _at_least(n: int, c: int, k: int) -> np.ndarray:
+    """(K + 1,) the chance that at least i of K samples drawn from n with c correct ones are correct, for each i."""
+    exactly = [math.comb(c, i) * math.comb(n - c, k - i) / math.comb(n, k) for i in range(k + 1)]
+    return np.minimum(1.0, np.cumsum(exactly[::-1])[::-1])
 
 
 def pass_at_k_s(num_samples: int, copies: Sequence[int], k: int, s: int) -> float:

@@ -56,7 +56,9 @@ def clopper_pearson(successes: float, trials: float, confidence: float = CONFIDE
     return low, high
 
 
-def mean_interval(values: Sequence[float] | np.ndarray, bounded: bool = True) -> Estimate:
+def mean_interval(
+    values: Sequence[float] | np.ndarray, bounded: bool = True, clusters: Sequence[str] | None = None
+) -> Estimate:
     """The mean over problems and its 95 % interval.
 
     Shares (all values within 0 and 1) get the interval of a binomial with the effective number of problems that their
@@ -67,25 +69,42 @@ def mean_interval(values: Sequence[float] | np.ndarray, bounded: bool = True) ->
     Args:
         values: one value per problem, each already a mean over its samples.
         bounded: whether the quantity is a share by nature.
+        clusters: of each problem what it has in common with others; problems of one cluster count together, so the
+            interval is as wide as the clusters alone allow. None where all problems are independent.
     """
     values = np.asarray(values, dtype=float)
     count = len(values)
     if count == 0:
         return Estimate(math.nan, math.nan, math.nan, 0)
     mean = float(values.mean())
-    variance = float(values.var(ddof=1)) / count if count > 1 else math.inf
+    units = count if clusters is None else len(set(clusters))  # what is independent of each other
+    variance = clustered_variance(values, clusters) if units > 1 else math.inf
     if not bounded:
-        half = 0.0 if variance == 0 else _student(count) * math.sqrt(variance)
+        half = 0.0 if variance == 0 else _student(units) * math.sqrt(variance)
         return Estimate(mean, mean - half, mean + half, count)
     mean = min(max(mean, 0.0), 1.0)
-    binary = bool(np.isin(values, (0.0, 1.0)).all())
-    if binary or count == 1 or variance < NO_SPREAD:
-        trials = float(count)
+    binary = units == count and bool(np.isin(values, (0.0, 1.0)).all())
+    if binary or units == 1 or variance < NO_SPREAD:
+        trials = float(units)
     else:
-        correction = normal_quantile((1 + CONFIDENCE) / 2) / _student(count)
+        correction = normal_quantile((1 + CONFIDENCE) / 2) / _student(units)
         trials = mean * (1 - mean) / variance * correction**2
-    low, high = (clopper_pearson if count <= SMALL else wilson)(mean * trials, trials)
+    low, high = (clopper_pearson if units <= SMALL else wilson)(mean * trials, trials)
     return Estimate(mean, low, high, count)
+
+
+def clustered_variance(values: np.ndarray, clusters: Sequence[str] | None = None) -> float:
+    """The variance of a mean over problems of which those of one cluster are not independent.
+
+    `G / (G - 1) sum_g (sum_{i in g} (x_i - mean))^2 / P^2` over G clusters; with each problem a cluster of its own that
+    is the usual one.
+    """
+    count = len(values)
+    if clusters is None:
+        return float(values.var(ddof=1)) / count
+    _, members = np.unique(np.asarray(clusters), return_inverse=True)
+    totals = np.bincount(members, weights=values - values.mean())
+    return float((totals**2).sum()) / count**2 * len(totals) / (len(totals) - 1)
 
 
 def bootstrap_interval(
@@ -121,22 +140,38 @@ class PairedTest:
         return self.p_value < 1 - CONFIDENCE and abs(self.difference.value) >= self.detectable
 
 
-def paired_test(first: Sequence[float], second: Sequence[float], *, seed: int = 0) -> PairedTest:
+def paired_test(
+    first: Sequence[float], second: Sequence[float], *, clusters: Sequence[str] | None = None, seed: int = 0
+) -> PairedTest:
     """Compare two systems problem by problem: McNemar for one sample each, a paired bootstrap otherwise.
 
     Args:
         first, second: one value per problem, in the same order.
+        clusters: of each problem what it has in common with others. Where several share one, clusters are resampled,
+            and the interval is Student's over them.
     """
     a, b = np.asarray(first, dtype=float), np.asarray(second, dtype=float)
     if a.shape != b.shape or a.ndim != 1 or not len(a):
         raise ValueError(f"paired values of shapes {a.shape} and {b.shape} cannot be compared")
     differences = b - a
+    if clusters is not None and len(set(clusters)) < len(differences):
+        return _clustered_test(differences, clusters, seed)
     detectable = minimum_detectable_difference(differences)
     if np.isin(a, (0.0, 1.0)).all() and np.isin(b, (0.0, 1.0)).all():
         p_value = mcnemar(int((differences > 0).sum()), int((differences < 0).sum()))
         return PairedTest(mean_interval(differences, bounded=False), p_value, "McNemar, exact", detectable)
     interval = bootstrap_interval(lambda rows: float(differences[rows].mean()), len(differences), seed=seed)
     return PairedTest(interval, bootstrap_p_value(differences, seed=seed), "paired bootstrap", detectable)
+
+
+def _clustered_test(differences: np.ndarray, clusters: Sequence[str], seed: int) -> PairedTest:
+    names, members = np.unique(np.asarray(clusters), return_inverse=True)
+    interval = mean_interval(differences, bounded=False, clusters=clusters)
+    # A cluster's sum of deviations, times G / P, takes the place of a problem's difference.
+    scaled = np.bincount(members, weights=differences) * len(names) / len(differences)
+    detectable = minimum_detectable_difference(scaled)
+    p_value = bootstrap_p_value(scaled, seed=seed)
+    return PairedTest(interval, p_value, f"paired bootstrap of {len(names)} clusters", detectable)
 
 
 def mcnemar(wins: int, losses: int) -> float:
@@ -171,6 +206,67 @@ def minimum_detectable_difference(differences: np.ndarray, power: float = 0.8) -
     deviation = float(differences.std(ddof=1)) if count > 1 else 1.0
     reach = normal_quantile((1 + CONFIDENCE) / 2) + normal_quantile(power)
     return max(reach * deviation / math.sqrt(count), 1 / count)
+
+
+@dataclass(frozen=True)
+class VarianceSplit:
+    """Where the error of an accuracy comes from: which problems were asked, and which samples were drawn of them."""
+
+    problems: float
+    """Variance of the mean that more samples would leave."""
+    samples: float
+    """Variance of the mean that more samples would take away."""
+    enough: int
+    """Samples per problem at which theirs is a tenth of the problems' variance; more hardly narrow the interval."""
+
+
+def variance_split(num_samples: int, num_correct: Sequence[int]) -> VarianceSplit:
+    """Split the variance of the mean accuracy of n samples of each of P problems (Miller, arXiv:2411.00640).
+
+    With c_i of n right, `samples` is the mean of c (n - c) / (n (n - 1)) over n P, and `problems` what is left of the
+    variance of c / n, over P.
+
+    Raises:
+        ValueError: fewer than two samples or problems.
+    """
+    n, correct = num_samples, np.asarray(num_correct, dtype=float)
+    if n < 2 or len(correct) < 2:
+        raise ValueError(f"{n} samples of {len(correct)} problems; the variance of each needs two")
+    within = float((correct * (n - correct)).mean()) / (n * (n - 1))
+    between = max(0.0, float((correct / n).var(ddof=1)) - within / n)
+    enough = math.ceil(10 * within / between) if between > 0 else 0
+    return VarianceSplit(between / len(correct), within / (n * len(correct)), max(1, enough))
+
+
+def control_variate(new: Sequence[float], old: Sequence[float], known: Sequence[float]) -> Estimate:
+    """The mean of a new model that was asked a part of the problems, with an old model's values to sharpen it.
+
+    `mean(new) - c (mean(old) - mean(known))` with c = cov(new, old) / var(old), found on the other half of the problems
+    for each half, so that it stays unbiased. The variance shrinks by the squared correlation of the two, times the
+    share of the problems that the new model was not asked.
+
+    Args:
+        new, old: both models' values of the problems that the new one was asked, in a random order.
+        known: the old model's values of all problems.
+
+    Raises:
+        ValueError: fewer than four problems, or `new` and `old` of different lengths.
+    """
+    a, b, everything = (np.asarray(values, dtype=float) for values in (new, old, known))
+    if len(a) != len(b) or len(a) < 4:
+        raise ValueError(f"{len(a)} and {len(b)} values; a control variate needs four pairs")
+    parity = np.arange(len(a)) % 2 == 0
+    corrected, slopes = np.empty(len(a)), []
+    for part in (parity, ~parity):
+        spread = b[~part].var()
+        slope = float(np.cov(a[~part], b[~part], bias=True)[0, 1] / spread) if spread > 0 else 0.0
+        slopes.append(slope)
+        corrected[part] = a[part] - slope * (b[part] - everything.mean())
+    # The old model's mean over all problems is uncertain too, as one over a sample of the problems that there could be.
+    variance = float(corrected.var(ddof=1)) / len(a) + float(np.mean(slopes)) ** 2 * clustered_variance(everything)
+    half = _student(len(a)) * math.sqrt(variance)
+    mean = float(corrected.mean())
+    return Estimate(mean, mean - half, mean + half, len(a))
 
 
 def normal_quantile(probability: float) -> float:

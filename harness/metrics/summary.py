@@ -13,7 +13,7 @@ import numpy as np
 from harness.metrics import diversity, estimators
 from harness.metrics.answer_classes import answer_classes
 from harness.metrics.intervals import Estimate, mean_interval
-from harness.types import Rollout, ScoredResponse
+from harness.types import Problem, Rollout, ScoredResponse
 
 Ranking = Callable[[ScoredResponse], float]
 """The number by which responses are ranked."""
@@ -48,6 +48,8 @@ class MetricConfig:
     """Draws per problem, for pass@k and all others."""
     s: tuple[int, ...] = ()
     """Distinct correct responses wanted, for pass@k-s and reward@k-s."""
+    tau: tuple[float, ...] = ()
+    """Shares of k draws that must be correct, for gpass@k-tau; where there are any, mgpass@k is there too."""
     votes: bool = True
     """Whether answers are sorted into classes, which maj@k needs and which may take the grader's time."""
     searched: bool = False
@@ -74,8 +76,9 @@ def evaluate(
         rankings: by what to rank, by name (`rankings_of`). None leaves the metrics of rewards out.
 
     Returns:
-        By name: `accuracy`, `pass@k`, `maj@k`, `pass@k-s`; for each ranking r `reward@k/r` (best-of-k), `reward@k-s/r`,
-        `reward_distinct@k-s/r` (copies merged first), `weighted_maj@k/r`, `top4_maj@k/r` (of the four best),
+        By name: `accuracy`, `pass@k`, `gpass@k-tau`, `mgpass@k`, `maj@k`, `pass@k-s`; for each ranking r `reward@k/r`
+        (best-of-k), `reward@k-s/r`, `reward_distinct@k-s/r` (copies merged first), `weighted_maj@k/r`, `top4_maj@k/r`
+        (of the four best),
         `selection_loss@k/r` (pass@k - reward@k), `gv_gap/r`, `relative_gv_gap/r`; the means `distinct_answers`,
         `distinct_solutions`, `distinct_correct_answers`, `distinct_correct_solutions`, `distinct_equation_ratio` (over
         correct responses), `duplicates` (share of responses that repeat an earlier one), `answer_entropy` (nats),
@@ -89,27 +92,35 @@ def evaluate(
         ValueError: some k is more than the number of responses of some problem.
     """
     rows = [problem_metrics(rollout, config, rankings or {}) for rollout in rollouts]
-    return summarize(rows)
+    return summarize(rows, clusters_of([rollout.problem for rollout in rollouts]))
 
 
-def summarize(rows: Iterable[Mapping[str, float | None]]) -> dict[str, Estimate]:
-    """Mean and interval of each metric over the problems that have it."""
-    columns: dict[str, list[float]] = {}
-    for row in rows:
+def clusters_of(problems: Sequence[Problem]) -> list[str] | None:
+    """Of each problem the cluster whose problems are not independent of it; None where each is one of its own."""
+    clusters = [problem.cluster or problem.id for problem in problems]
+    return clusters if len(set(clusters)) < len(clusters) else None
+
+
+def summarize(rows: Iterable[Mapping[str, float | None]], clusters: Sequence[str] | None = None) -> dict[str, Estimate]:
+    """Mean and interval of each metric over the problems that have it, which go together by `clusters`."""
+    columns: dict[str, tuple[list[float], list[str]]] = {}
+    for i, row in enumerate(rows):
         for name, value in row.items():
-            columns.setdefault(name, [])
+            values, among = columns.setdefault(name, ([], []))
             if value is not None:
-                columns[name].append(value)
-    return {name: _mean(name, values) for name, values in columns.items()}
+                values.append(value)
+                if clusters is not None:
+                    among.append(clusters[i])
+    return {name: _mean(name, values, among or None) for name, (values, among) in columns.items()}
 
 
-def _mean(name: str, values: Sequence[float]) -> Estimate:
+def _mean(name: str, values: Sequence[float], clusters: Sequence[str] | None) -> Estimate:
     if name.startswith(SIGNED):
-        return mean_interval(values, bounded=False)
+        return mean_interval(values, False, clusters)
     if name.startswith(AMOUNTS) and name != "distinct_equation_ratio":
-        estimate = mean_interval(values, bounded=False)
+        estimate = mean_interval(values, False, clusters)
         return replace(estimate, low=max(0.0, estimate.low))
-    return mean_interval(values)
+    return mean_interval(values, True, clusters)
 
 
 def problem_metrics(
@@ -125,6 +136,9 @@ def problem_metrics(
     found: dict[str, float | None] = {"accuracy": num_correct / n}
     for k in config.k:
         found[f"pass@{k}"] = float(estimators.pass_at_k(n, num_correct, k))
+        found |= {f"gpass@{k}-{tau:g}": estimators.g_pass_at_k(n, num_correct, k, tau) for tau in config.tau}
+        if config.tau and k > 1:
+            found[f"mgpass@{k}"] = estimators.mean_g_pass_at_k(n, num_correct, k)
     copies = list(Counter(row.response.text for row in rows if row.correct).values())
     for k, s in _pairs(config):
         found[f"pass@{k}-{s}"] = estimators.pass_at_k_s(n, copies, k, s)
@@ -163,7 +177,9 @@ def _choices(label: str, config: MetricConfig, rankings: Mapping[str, Ranking]) 
     ss = [s for s in config.s if label == ALL or s <= int(label)]
     several = [] if label == "1" else [f"maj@{label}", *(f"{m}@{label}/{r}" for m in BEST for r in rankings)]
     pairs = [f"{m}@{label}-{s}/{r}" for m in BEST_OF_PAIRS for s in ss for r in rankings]
-    return [f"pass@{label}", *several, *(f"pass@{label}-{s}" for s in ss), *pairs]
+    shares = [f"gpass@{label}-{tau:g}" for tau in config.tau]
+    shares += [f"mgpass@{label}"] if config.tau and label != "1" else []
+    return [f"pass@{label}", *shares, *several, *(f"pass@{label}-{s}" for s in ss), *pairs]
 
 
 def _pairs(config: MetricConfig) -> list[tuple[int, int]]:

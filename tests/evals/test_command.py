@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from harness.commands.evaluate import eval_tasks, list_tasks, model_name, numbers, output_folder
+from harness.commands.evaluate import eval_tasks, list_tasks, model_name, numbers, output_folder, shares
 from harness.engines import EngineConfig
 from harness.errors import InputError
 from harness.evals.samples import read_samples
@@ -198,6 +198,13 @@ def test_lists_of_numbers_are_sorted_and_checked():
     assert numbers("8, 1,32", "k") == (1, 8, 32)
     with pytest.raises(InputError, match="'0' is not a whole number of at least 1"):
         numbers("0", "k")
+
+
+def test_shares_are_read_from_the_command_line():
+    assert shares("1, 0.5,.75") == (0.5, 0.75, 1.0)
+    for bad in ("0", "1.5", "half"):
+        with pytest.raises(InputError, match=f"'{bad}' is no share above 0 and up to 1"):
+            shares(bad)
 
 
 def test_the_list_of_tasks_says_what_is_here(tmp_path, capsys):

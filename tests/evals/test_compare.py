@@ -1,4 +1,6 @@
 import json
+import shutil
+from dataclasses import replace
 
 import pytest
 from scipy.stats import binomtest
@@ -7,6 +9,7 @@ from harness.commands.evaluate import compare
 from harness.errors import InputError
 from harness.evals.compare import compare_folders, evaluation_folders, sentence
 from harness.evals.run import run
+from harness.metrics.sequential import random_order
 from harness.store import sealed, write_json
 from harness.types import Problem
 from tests.evals.conftest import ScriptedEngine
@@ -83,6 +86,64 @@ def test_the_command_prints_and_writes_each_shared_task(evaluated, tmp_path, cap
     assert compare(first, second, output=tmp_path / "tests.json") == 0
     assert "sums: accuracy of" in capsys.readouterr().out
     assert json.loads((tmp_path / "tests.json").read_text())["tests"]["sums"]["significant"]
+
+
+def in_order(count, seed=0):
+    by_id = {problem.id: problem for problem in MANY}
+    return tuple(by_id[key] for key in random_order(list(by_id), seed)[:count])
+
+
+def test_a_comparison_may_be_looked_at_before_its_end(byte_tokenizer, tmp_path, capsys):
+    def evaluate(name, numbers, count):
+        task = evaluation(in_order(count))
+        data = replace(task.data, total=60, order=0)
+        engine = served(knows(byte_tokenizer, numbers, name), byte_tokenizer)
+        run(replace(task, data=data), engine, tmp_path / f"{name}{count}", {})
+        return tmp_path / f"{name}{count}"
+
+    whole, partial = evaluate("a", range(0), 60), evaluate("b", range(60), 36)
+    assert compare(whole, partial, sequential="obrien_fleming", output=tmp_path / "tests.json") == 0
+    # 12 of 12 won have p = 2^-11, above the first bound's level of 5e-6; 24 of 24 have 2^-23, below the second's .0013.
+    assert "look 2 of 5, 24 of 60 problems" in (text := capsys.readouterr().out)
+    assert f"{partial} is better" in text
+    assert json.loads((tmp_path / "tests.json").read_text())["tests"]["sums"]["taken"] == 2
+    compare(whole, partial, sequential="e_process")
+    assert "rejected after" in capsys.readouterr().out
+    same = evaluate("c", range(0), 36)
+    compare(whole, same, sequential="pocock")
+    assert "look 3 of 5, 36 of 60 problems: |z| = 0.00, bound 2.41; go on." in capsys.readouterr().out
+    compare(whole, evaluate("b", range(60), 6), sequential="pocock")
+    assert "no look yet; the first is at 12 problems, 6 are known" in capsys.readouterr().out
+    with pytest.raises(InputError, match=r"--sequential 'bayes' is unknown; it is obrien_fleming"):
+        compare(whole, same, sequential="bayes")
+    with pytest.raises(InputError, match=r"evaluate with --limit and --order 1"):
+        compare(whole, same, sequential="pocock", order=1)
+
+
+def test_several_tasks_are_adjusted_for_their_number(evaluated, tmp_path, capsys):
+    for name, numbers in (("a", range(20)), ("b", range(10, 50))):
+        folder = evaluated(name, numbers)
+        (tmp_path / "both" / name).mkdir(parents=True)
+        for task in ("one", "two"):
+            shutil.copytree(folder, tmp_path / "both" / name / task)
+            path = tmp_path / "both" / name / task / "results.json"
+            write_json(path, sealed({**json.loads(path.read_text()), "task": task}))
+    compare(tmp_path / "both" / "a", tmp_path / "both" / "b", output=tmp_path / "tests.json")
+    tests = json.loads((tmp_path / "tests.json").read_text())["tests"]
+    assert [test["p_value_holm"] for test in tests.values()] == pytest.approx([2 * tests["one"]["p_value"]] * 2)
+    assert "adjusted for 2 tasks (Holm)" in capsys.readouterr().out
+
+
+def test_problems_of_one_cluster_count_together(evaluated):
+    def of_five(name, numbers):
+        return evaluated(name, numbers, tuple(replace(p, cluster=f"c{i // 12}") for i, p in enumerate(MANY)))
+
+    first, second = of_five("a", range(12)), of_five("b", range(12, 36))
+    test, _ = compare_folders(first, second)
+    assert test.method == "paired bootstrap of 5 clusters"
+    assert not test.significant
+    with pytest.raises(InputError, match="problems share clusters"):
+        compare(first, second, sequential="pocock")
 
 
 def test_a_folder_without_results_is_one_sentence(tmp_path):

@@ -486,3 +486,13 @@ def test_searches_that_return_different_numbers_are_all_counted(byte_tokenizer, 
     # Two samples of three: both right, or one of each, which the reward decides.
     assert found["reward@2/prm"].value == pytest.approx(3 / 5)
     assert "maj@1" not in found
+
+
+def test_shares_of_right_draws_are_reported(byte_tokenizer, tmp_path):
+    task = replace(evaluation(n=4, k=(1, 4)), metrics=MetricConfig((1, 4), tau=(0.5, 1.0)))
+    metrics = run(task, served(half_right(byte_tokenizer), byte_tokenizer), tmp_path, {})["metrics"]
+    assert metrics["gpass@4-1"]["value"] <= metrics["gpass@4-0.5"]["value"] <= metrics["pass@4"]["value"]
+    assert metrics["gpass@1-0.5"]["value"] == metrics["pass@1"]["value"]
+    assert "mgpass@4" in metrics
+    assert "mgpass@1" not in metrics
+    assert problem_values(tmp_path, "gpass@4-0.5").keys() == problem_values(tmp_path, "accuracy").keys()

@@ -79,6 +79,15 @@ def test_the_built_in_task_is_the_same_every_time_and_disjoint_from_training():
     assert not trained & {problem.question for problem in first.problems}
 
 
+def test_a_limit_of_a_random_order_is_a_part_of_every_larger_one(data_dir):
+    task = shipped_tasks()["math500"]
+    few, more = (load_task(task, data_dir, limit=limit, order=3) for limit in (20, 50))
+    assert more.problems[:20] == few.problems
+    assert few.problems != load_task(task, data_dir, limit=20).problems
+    assert few.limit == {"problems": 20, "of": 500, "order": 3}
+    assert len({problem.subject for problem in few.problems}) > 4
+
+
 def test_names_groups_and_paths_can_be_mixed(tmp_path):
     path = write(tmp_path / "mine.jsonl.gz", [])
     path.write_bytes(gzip.compress(b'{"question": "2 + 2", "answer": 4}\n'))

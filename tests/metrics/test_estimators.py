@@ -212,3 +212,29 @@ def test_the_generation_verification_gap_by_hand():
     assert estimators.relative_gv_gap(correct, [True, True, False, False]) == 1.0  # all that was to be gained
     assert estimators.gv_gap(correct, [False] * 4) == 0.0
     assert estimators.relative_gv_gap([True, True], [True, False]) is None
+
+
+@pytest.mark.parametrize(
+    ("n", "c", "k", "by_tau", "mean"),
+    [
+        (16, 11, 8, (0.9999999999999, 0.9871794872, 0.5, 0.0128205128), 0.3782051282),
+        (8, 3, 4, (0.9285714286, 0.5, 0.0714285714, 0.0), 0.0357142857),
+        (48, 20, 16, (0.9773441666, 0.3012883510, 0.0012631806, 2.1e-9), 0.0221345397),
+        (16, 16, 8, (1.0, 1.0, 1.0, 1.0), 1.0),
+    ],
+)
+def test_g_pass_at_k_has_the_values_of_the_authors_program(n, c, k, by_tau, mean):
+    found = [estimators.g_pass_at_k(n, c, k, tau) for tau in (0.25, 0.5, 0.75, 1.0)]
+    assert found == pytest.approx(by_tau, abs=1e-9)
+    assert estimators.mean_g_pass_at_k(n, c, k) == pytest.approx(mean, abs=1e-9)
+
+
+@pytest.mark.parametrize("tau", [0.01, 0.07, 0.3, 0.5, 0.9, 1.0])
+def test_g_pass_at_k_equals_enumeration(tau):
+    n, c = 7, 4
+    for k in range(1, n + 1):
+        subsets = list(itertools.combinations([1] * c + [0] * (n - c), k))
+        wanted = max(1, -(-round(tau * 100) * k // 100))
+        share = sum(sum(subset) >= wanted for subset in subsets) / len(subsets)
+        assert estimators.g_pass_at_k(n, c, k, tau) == pytest.approx(share, abs=1e-12)
+    assert estimators.g_pass_at_k(n, c, 3, 1e-9) == pytest.approx(float(estimators.pass_at_k(n, c, 3)))

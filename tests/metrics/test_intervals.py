@@ -119,3 +119,79 @@ def test_a_large_difference_is_called():
     assert test.significant
     assert test.method == "McNemar, exact"
     assert intervals.paired_test([0.5] * 100, [0.75] * 60 + [0.5] * 40).method == "paired bootstrap"
+
+
+def clustered_values(seed: int, clusters: int, size: int) -> tuple[np.ndarray, list[str]]:
+    """Answers of 0 and 1 to variants of a few problems, where variants of one problem go together; mean one half."""
+    rng = np.random.default_rng(seed)
+    rates = np.repeat(rng.beta(1, 1, clusters), size)
+    return (rng.random(clusters * size) < rates).astype(float), [f"c{i // size}" for i in range(clusters * size)]
+
+
+@pytest.mark.parametrize("bounded", [True, False])
+def test_intervals_over_clusters_cover_where_plain_ones_do_not(bounded):
+    def cover(with_clusters: bool) -> float:
+        hits = 0
+        for seed in range(400):
+            values, clusters = clustered_values(seed, clusters=40, size=20)
+            found = intervals.mean_interval(values, bounded, clusters if with_clusters else None)
+            hits += found.low <= 0.5 <= found.high
+        return hits / 400
+
+    assert cover(True) >= 0.94
+    assert cover(False) < 0.7
+
+
+def test_clusters_of_one_change_nothing_and_their_variance_is_written_out():
+    values = np.array([1.0, 0.0, 1.0, 1.0, 0.0, 0.5])
+    alone = [str(i) for i in range(6)]
+    assert intervals.mean_interval(values, True, alone) == intervals.mean_interval(values)
+    assert intervals.mean_interval(values, False, alone) == intervals.mean_interval(values, False)
+    deviations = values - values.mean()
+    by_hand = (deviations[:3].sum() ** 2 + deviations[3:5].sum() ** 2 + deviations[5] ** 2) / 36 * 3 / 2
+    assert intervals.clustered_variance(values, ["a", "a", "a", "b", "b", "c"]) == pytest.approx(by_hand)
+
+
+def test_a_paired_test_over_clusters_does_not_take_variants_for_problems():
+    def tested(with_clusters: bool, seed: int) -> bool:
+        rng = np.random.default_rng(seed)
+        # Each of 25 seed problems moves all of its 20 variants the same way: no difference on average.
+        shift = np.repeat(rng.choice([-1, 1], 25), 20) * 0.3
+        first = rng.random(500) < 0.5
+        second = np.where(rng.random(500) < abs(shift), shift > 0, first)
+        clusters = [f"c{i // 20}" for i in range(500)] if with_clusters else None
+        return intervals.paired_test(first, second, clusters=clusters, seed=seed).p_value < 0.05
+
+    assert np.mean([tested(True, seed) for seed in range(60)]) <= 0.12
+    assert np.mean([tested(False, seed) for seed in range(60)]) > 0.3
+
+
+def test_the_variance_of_an_accuracy_splits_into_problems_and_samples():
+    rng = np.random.default_rng(0)
+    rates, n, count = rng.beta(2, 2, 200_000), 4, 200_000
+    correct = rng.binomial(n, rates)
+    split = intervals.variance_split(n, correct)
+    assert split.problems == pytest.approx(rates.var() / count, rel=0.02)
+    assert split.samples == pytest.approx((rates * (1 - rates)).mean() / n / count, rel=0.02)
+    assert split.problems + split.samples == pytest.approx((correct / n).var(ddof=1) / count)
+    assert split.enough == math.ceil(10 * split.samples * n / split.problems)
+    with pytest.raises(ValueError, match="needs two"):
+        intervals.variance_split(1, [1, 0])
+
+
+def test_an_earlier_models_values_sharpen_a_part_of_the_new_ones():
+    errors, plain, covered = [], [], 0
+    for seed in range(300):
+        rng = np.random.default_rng(seed)
+        skill = rng.normal(0, 1, 1000)
+        old = (skill + rng.normal(0, 0.5, 1000) > 0.2).astype(float)
+        new = (skill + rng.normal(0, 0.5, 1000) > 0).astype(float)
+        found = intervals.control_variate(new[:200], old[:200], old)
+        errors.append(found.value - 0.5)
+        plain.append(new[:200].mean() - 0.5)
+        covered += found.low <= 0.5 <= found.high
+    assert abs(np.mean(errors)) < 0.004
+    assert np.std(errors) <= 0.87 * np.std(plain)
+    assert covered / 300 >= 0.93
+    with pytest.raises(ValueError, match="four pairs"):
+        intervals.control_variate([1, 0], [1, 0], [1, 0])
