@@ -19,7 +19,7 @@ from harness.errors import InputError
 from harness.evals.evaluation import Evaluation
 from harness.evals.samples import RESULTS, SAMPLES, SampleStore, read_results
 from harness.grading.graders import named as find_grader
-from harness.metrics.intervals import Estimate, mean_interval
+from harness.metrics.intervals import Estimate, mean_interval, variance_split
 from harness.metrics.summary import evaluate, rankings_of
 from harness.progress import track
 from harness.protocols import answer_weight
@@ -199,6 +199,7 @@ def summarize_run(
         "task": evaluation.task.name,
         "limit": evaluation.data.limit,
         "metrics": {name: as_json(value) for name, value in metrics.items()},
+        "variance": variance(rollouts) if evaluation.search is None else None,
         "by": {field: by for field in GROUPS if (by := breakdown(rollouts, field))},
         "counts": {
             "problems": len(rollouts),
@@ -228,6 +229,15 @@ def summarize_run(
         "data": {"origin": evaluation.data.origin, "licence": evaluation.task.licence},
     }
     return json.loads(json.dumps(document))
+
+
+def variance(rollouts: Sequence[Rollout]) -> dict[str, float] | None:
+    """Where the error of the accuracy comes from (`variance_split`), if several samples of several problems tell."""
+    n = len(rollouts[0].responses) if rollouts else 0
+    if n < 2 or len(rollouts) < 2:
+        return None
+    split = variance_split(n, [sum(row.correct for row in rollout.responses) for rollout in rollouts])
+    return {name: round(value, 2 * DIGITS) for name, value in asdict(split).items()}
 
 
 def breakdown(rollouts: Sequence[Rollout], field: str) -> dict[str, Any]:

@@ -9,6 +9,7 @@ import random
 import time
 from dataclasses import replace
 
+import numpy as np
 import pytest
 
 from harness.commands.evaluate import compare, table
@@ -496,3 +497,13 @@ def test_shares_of_right_draws_are_reported(byte_tokenizer, tmp_path):
     assert "mgpass@4" in metrics
     assert "mgpass@1" not in metrics
     assert problem_values(tmp_path, "gpass@4-0.5").keys() == problem_values(tmp_path, "accuracy").keys()
+
+
+def test_the_variance_is_split_into_that_of_problems_and_of_samples(byte_tokenizer, tmp_path):
+    results = run(evaluation(n=4, k=(1, 4)), served(half_right(byte_tokenizer), byte_tokenizer), tmp_path / "a", {})
+    correct = [sum(row.correct for row in rollout.responses) for rollout in read_rollouts(tmp_path / "a")]
+    within = np.mean([c * (4 - c) / 12 for c in correct])
+    assert results["variance"]["samples"] == pytest.approx(within / 4 / len(correct), abs=1e-9)
+    assert "is from drawing samples" in table(results, tmp_path)
+    alone = run(evaluation(), served(half_right(byte_tokenizer), byte_tokenizer), tmp_path / "b", {})
+    assert alone["variance"] is None
