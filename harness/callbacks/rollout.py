@@ -232,7 +232,10 @@ class RolloutCallback(Callback):
             f"iteration {iteration}: temperature {temperature:g}, threshold {threshold:g}, "
             f"accuracy {monitors['accuracy']:.3f}, {monitors['num_rows']} rows, {time.perf_counter() - started:.1f} s"
         )
-        self._log(trainer, iteration, _rollout_metrics(manifest, temperature, threshold))
+        assert self._proof is not None
+        # How far vLLM and the training model are apart: their kernels, number formats and, of experts, their routing.
+        measured = {"rollout/sync_error": self._proof.max_error}
+        self._log(trainer, iteration, _rollout_metrics(manifest, temperature, threshold) | measured)
 
     def _evaluate(self, trainer: Trainer, dispatcher: Dispatcher, iteration: int) -> None:
         assert self.evaluation is not None

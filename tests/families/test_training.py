@@ -14,10 +14,10 @@ from harness.models.token_stats import token_stats
 from harness.models.weights import load_causal_lm, load_reward_model, model_version, named_weights, save_checkpoint
 from harness.modules.base import LoRAConfig, _with_lora
 from tests.engines.conftest import build_tokenizer
-from tests.families.zoo import FAMILIES, build
+from tests.families.zoo import build, families
 from tests.models.test_shared_prefix import PAIRS, batch_of, bradley_terry, dpo, side_logps
 
-pytestmark = pytest.mark.parametrize("family", FAMILIES)
+pytestmark = pytest.mark.parametrize("family", families(in_vllm=False))
 
 
 @pytest.fixture

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Any
 
+import pytest
 import torch
 from transformers import AutoConfig, AutoModelForCausalLM
 
@@ -45,7 +46,7 @@ class Family:
     not_in_vllm: str = ""
     """Why the engine's tests leave the family out."""
     quick: bool = False
-    """Whether the engine's tests of the default suite take it."""
+    """Whether the default suite takes it; the others are behind the marker `families`."""
 
 
 FAMILIES: dict[str, Family] = {
@@ -125,3 +126,12 @@ def build(name: str, seed: int = 0) -> Any:
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         return AutoModelForCausalLM.from_config(config).float().eval()
+
+
+def families(*, in_vllm: bool) -> list[Any]:
+    """The families' names as parameters of a test, of those that vLLM runs alone or of all."""
+    return [
+        pytest.param(name, marks=() if family.quick else pytest.mark.families)
+        for name, family in FAMILIES.items()
+        if not (in_vllm and family.not_in_vllm)
+    ]
