@@ -126,6 +126,7 @@ class RolloutCallback(Callback):
             pooled = self.problems if isinstance(self.select, TopK) and self.select.with_gold else []
             check_solutions([*self.replay_files, *pooled], self._template)
         self._plan = self._load(pl_module)
+        self._check_tokenizers(pl_module.tokenizer, trainer.datamodule.tokenizer)  # type: ignore[attr-defined]
         self.folder = Path(trainer.default_root_dir) / "rollouts"
         if trainer.is_global_zero:
             remove_leftovers(self.folder)
@@ -191,6 +192,16 @@ class RolloutCallback(Callback):
         measured = self.evaluation.load() if self.evaluation else []
         check_held_out(plan, measured, replay, lambda problem: self._template.render(problem, module.tokenizer))
         return plan
+
+    def _check_tokenizers(self, engine: Any, datamodule: Any) -> None:
+        """Raise `InputError` if a prompt that is sampled from would be trained on as other tokens."""
+        for problem in self._plan.problems[:NUM_SYNC_PROMPTS]:
+            sampled, trained = (self._template.encode(problem, tokenizer) for tokenizer in (engine, datamodule))
+            if sampled != trained:
+                raise InputError(
+                    f"the prompt of problem '{problem.id}' is {len(sampled)} tokens to the policy and its engine and "
+                    f"{len(trained)} others to the datamodule's tokenizer; leave out the datamodule's `tokenizer`."
+                )
 
     def _check_evaluations(self) -> None:
         """Raise `InputError` if the policies before were measured otherwise than the next ones will be."""

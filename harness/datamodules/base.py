@@ -23,6 +23,7 @@ from harness.datamodules.tokenize import existing
 from harness.errors import InputError
 from harness.models.checkpoints import embedding_rows, load_tokenizer
 from harness.models.losses import IGNORED
+from harness.prompts.chats import end_of_turn
 from harness.prompts.find import find_template
 
 
@@ -154,6 +155,10 @@ class JSONLDataModule(L.LightningDataModule):
     def pad_token_id(self) -> int:
         """EOS where the tokenizer has no padding token; labels go by position, so it may be any."""
         return self.tokenizer.eos_token_id if self.tokenizer.pad_token_id is None else self.tokenizer.pad_token_id
+
+    def end_token_id(self, chat: bool) -> int:
+        """The token that ends a response, of a chat the one that ends a turn there."""
+        return end_of_turn(self.tokenizer) if chat else self.tokenizer.eos_token_id
 
     def table(self, files: Sequence[str], read: Read) -> TokenTable:
         """Files as token ids; large ones are kept in the user's cache folder, where later starts find them."""

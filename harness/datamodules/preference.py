@@ -71,24 +71,28 @@ class PreferenceDataModule(JSONLDataModule):
 
     def read(self, files: Sequence[str]) -> tuple[list[Pair], Counts]:
         table = self.table(files, read_preference_rows)
+        ends = {chat: self.end_token_id(chat) for chat in (False, True)}
         pairs: list[Pair] = []
         dropped = dict.fromkeys(("empty side", "identical sides", "weight 0", "too long", "prompt too long"), 0)
         truncated = 0
         for row, (weight, (file, line)) in enumerate(zip(table.weights.tolist(), table.places.tolist(), strict=True)):
             prompt, chosen, rejected = table.texts(row)
+            eos = ends[bool(table.chat[row])]
             if not check_prompt_length(f"{files[file]}:{line}", len(prompt), self.max_length, self.long_prompts):
                 dropped["prompt too long"] += 1
                 continue
-            long = self._too_long(prompt, chosen, rejected)
-            reason = "empty side" if table.empty[row] else self._reason_to_drop(weight, long, prompt, chosen, rejected)
+            long = self._too_long(prompt, chosen, rejected, eos)
+            reason = "empty side"
+            if not table.empty[row]:
+                reason = self._reason_to_drop(weight, long, prompt, chosen, rejected, eos)
             if reason:
                 dropped[reason] += 1
                 continue
             truncated += long
             pairs.append(
                 Pair(
-                    self._side(prompt, chosen, self.append_eos.chosen),
-                    self._side(prompt, rejected, self.append_eos.rejected),
+                    self._side(prompt, chosen, self.append_eos.chosen, eos),
+                    self._side(prompt, rejected, self.append_eos.rejected, eos),
                     max(1, len(prompt)),
                     weight,
                 )
@@ -103,8 +107,7 @@ class PreferenceDataModule(JSONLDataModule):
         groups = [[i] for i in range(len(pairs))] if self.group == "none" else prompt_groups(pairs, self.group_tokens)
         return pair_rows(pairs, groups, self.pad_token_id)
 
-    def _side(self, prompt: Tokens, response: Tokens, append_eos: bool) -> Tokens:
-        eos = self.tokenizer.eos_token_id
+    def _side(self, prompt: Tokens, response: Tokens, append_eos: bool, eos: int) -> Tokens:
         if append_eos and response[-1] != eos:
             response = np.append(response, np.int32(eos))
         room = self.max_length - len(prompt)
@@ -112,15 +115,16 @@ class PreferenceDataModule(JSONLDataModule):
             response = np.append(response[: room - 1], response[-1]) if append_eos else response[:room]
         return np.concatenate([prompt, response])
 
-    def _too_long(self, prompt: Tokens, chosen: Tokens, rejected: Tokens) -> bool:
-        eos = self.tokenizer.eos_token_id
+    def _too_long(self, prompt: Tokens, chosen: Tokens, rejected: Tokens, eos: int) -> bool:
         sides = ((chosen, self.append_eos.chosen), (rejected, self.append_eos.rejected))
         return any(
             len(side) and len(prompt) + len(side) + (append and side[-1] != eos) > self.max_length
             for side, append in sides
         )
 
-    def _reason_to_drop(self, weight: float, long: bool, prompt: Tokens, chosen: Tokens, rejected: Tokens) -> str:
+    def _reason_to_drop(
+        self, weight: float, long: bool, prompt: Tokens, chosen: Tokens, rejected: Tokens, eos: int
+    ) -> str:
         if not len(chosen) or not len(rejected):
             return "empty side"
         if not weight:
@@ -129,6 +133,6 @@ class PreferenceDataModule(JSONLDataModule):
             return "identical sides"
         if long and self.long_pairs == "drop":
             return "too long"
-        cut_chosen = self._side(prompt, chosen, self.append_eos.chosen)
-        cut_rejected = self._side(prompt, rejected, self.append_eos.rejected)
+        cut_chosen = self._side(prompt, chosen, self.append_eos.chosen, eos)
+        cut_rejected = self._side(prompt, rejected, self.append_eos.rejected, eos)
         return "identical sides" if np.array_equal(cut_chosen, cut_rejected) else ""

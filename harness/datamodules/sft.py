@@ -63,7 +63,8 @@ class SFTDataModule(JSONLDataModule):
             where = f"{files[table.places[row, 0]]}:{table.places[row, 1]}"
             check_prompt_length(where, int(prompts[row]), self.max_length, self.long_prompts)
         fits = prompts < self.max_length
-        eos = self.append_eos & (table.last[:, -1] != self.tokenizer.eos_token_id)
+        tokens = np.array([self.end_token_id(chat) for chat in (False, True)], np.int32)[table.chat.astype(int)]
+        eos = self.append_eos & (table.last[:, -1] != tokens)
         lengths = prompts + responses + eos
         # A first token has nothing before it to be predicted from.
         learned = ~table.empty & (responses > 0) & (table.weights > 0) & (lengths > 1)
@@ -73,7 +74,7 @@ class SFTDataModule(JSONLDataModule):
             kept,
             np.minimum(lengths, self.max_length)[kept].tolist(),
             (eos & (lengths <= self.max_length))[kept],
-            self.tokenizer.eos_token_id,
+            tokens[kept],
         )
         starts, weights = np.maximum(prompts, 1)[kept].tolist(), table.weights[kept].tolist()
         rows = SFTRows(ids, starts, weights, self.pad_token_id, ids.lengths)
@@ -97,13 +98,13 @@ class KeptRows(Sequence[Tokens]):
         kept: (K,) their numbers in the table.
         lengths: (K,) tokens of each, EOS included.
         eos: (K,) whether EOS is appended.
-        eos_token_id: that EOS.
+        eos_token_ids: (K,) that EOS.
     """
 
     def __init__(
-        self, table: TokenTable, kept: np.ndarray, lengths: list[int], eos: np.ndarray, eos_token_id: int
+        self, table: TokenTable, kept: np.ndarray, lengths: list[int], eos: np.ndarray, eos_token_ids: np.ndarray
     ) -> None:
-        self._table, self._kept, self.lengths, self._eos, self._eos_token_id = table, kept, lengths, eos, eos_token_id
+        self._table, self._kept, self.lengths, self._eos, self._eos_token_ids = table, kept, lengths, eos, eos_token_ids
 
     def __len__(self) -> int:
         return len(self._kept)
@@ -112,7 +113,7 @@ class KeptRows(Sequence[Tokens]):
         number = self._kept[row]
         first = self._table.ends[number - 1, -1] if number else 0
         ids = self._table.ids[first : first + self.lengths[row] - self._eos[row]]
-        return np.append(ids, np.int32(self._eos_token_id)) if self._eos[row] else ids
+        return np.append(ids, self._eos_token_ids[row]) if self._eos[row] else ids
 
 
 class SFTRows:

@@ -67,7 +67,7 @@ class StepDataModule(JSONLDataModule):
             if not check_prompt_length(text.where, len(prompt), self.max_length, self.long_prompts):
                 dropped["prompt too long"] += 1
                 continue
-            row = self._labelled(prompt, steps, labels, text.weight)
+            row = self._labelled(prompt, steps, labels, text)
             truncated += len(row.ids) > self.max_length
             row = LabelledSteps(row.ids[: self.max_length], row.labels[: self.max_length], row.weight)
             if not row.weight or not (row.labels != IGNORED).any():
@@ -103,9 +103,9 @@ class StepDataModule(JSONLDataModule):
             yield text, [float(value) for value in labels]
 
     def _labelled(
-        self, prompt: Tokens, steps: Sequence[Tokens], labels: Sequence[float], weight: float
+        self, prompt: Tokens, steps: Sequence[Tokens], labels: Sequence[float], text: TextRow
     ) -> LabelledSteps:
-        eos = np.array([self.tokenizer.eos_token_id], dtype=np.int32)
+        eos = np.array([self.end_token_id(text.chat)], dtype=np.int32)
         parts, marks = [prompt], [np.full(len(prompt), IGNORED, dtype=np.float32)]
         for number, (ids, label) in enumerate(zip(steps, labels, strict=True), 1):
             if self.append_eos and number == len(steps):
@@ -114,7 +114,7 @@ class StepDataModule(JSONLDataModule):
             mark[-1:] = label
             parts.append(ids)
             marks.append(mark)
-        return LabelledSteps(np.concatenate(parts), np.concatenate(marks), weight)
+        return LabelledSteps(np.concatenate(parts), np.concatenate(marks), text.weight)
 
     def _pad(self, rows: Sequence[LabelledSteps], placeholder: LabelledSteps) -> dict[str, Tensor]:
         supervised = bool(rows)

@@ -27,9 +27,9 @@ from harness.prompts.templates import PromptTemplate
 
 PIECE = 1000
 """Rows that are tokenised at a time."""
-FORMAT = 1
+FORMAT = 2
 """To be raised when the meaning of the files changes."""
-COLUMNS = ("ends", "last", "weights", "places", "empty")
+COLUMNS = ("ends", "last", "weights", "places", "empty", "chat")
 
 Read = Callable[[Sequence[str], PromptTemplate, Any], Iterator[TextRow]]
 """A reader of rows that all have the same number of responses."""
@@ -51,6 +51,8 @@ class TokenTable:
     """(R, 2) int64: number of the file and line that a row was read from."""
     empty: np.ndarray
     """(R,) bool: whether the text of a response was empty."""
+    chat: np.ndarray
+    """(R,) bool: whether a chat template wrote the prompt."""
 
     def __len__(self) -> int:
         return len(self.ends)
@@ -152,6 +154,7 @@ def _pieces(rows: Iterable[TextRow], files: Sequence[str], tokenizer: Any) -> It
                 "weights": np.array([row.weight for row in piece]),
                 "places": np.array([(numbers[file], int(line)) for file, _, line in places], np.int64),
                 "empty": np.array([not all(row.responses) for row in piece]),
+                "chat": np.array([row.chat for row in piece]),
             },
         )
 
@@ -164,5 +167,6 @@ def _columns(pieces: Sequence[Column]) -> Column:
             "weights": np.zeros(0),
             "places": np.zeros((0, 2), np.int64),
             "empty": np.zeros(0, bool),
+            "chat": np.zeros(0, bool),
         }
     return {name: np.concatenate([piece[name] for piece in pieces]) for name in COLUMNS}

@@ -6,6 +6,7 @@ continues from.
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,12 +15,16 @@ from typing import Any
 import numpy as np
 
 from harness.errors import InputError
+from harness.prompts.chats import check_bos, encode_continuations, render_chat, written_answer
 from harness.prompts.templates import PromptTemplate, encode_prompt
 from harness.store import from_dict, read_jsonl
 from harness.types import PolicyExample, Problem
 
 Tokens = np.ndarray
 """int32 token ids, one-dimensional."""
+
+NUM_ROUND_TRIPS = 4
+"""Rows of each piece whose tokens are turned back into text."""
 
 
 @dataclass(frozen=True)
@@ -39,7 +44,8 @@ def read_sft_rows(files: Sequence[str], template: PromptTemplate, tokenizer: Any
     """Read rows of supervised data.
 
     A row is {"prompt", "response" or "completion"}, a problem {"question" or "problem", "solution" or "answer"} that
-    the template renders, or {"messages"}, of which the last, the assistant's, is trained. "weight" is optional.
+    the template renders, or {"messages"}, of which the last, the assistant's, is trained; "tools" beside them are shown
+    to the chat template. "weight" is optional.
 
     Raises:
         InputError: as `read_jsonl`, or a row has none of these forms.
@@ -48,13 +54,15 @@ def read_sft_rows(files: Sequence[str], template: PromptTemplate, tokenizer: Any
         weight = _weight(row, where)
         if "prompt" in row:
             prompt, chat = _prompt(row["prompt"], template, tokenizer, where)
-            response = _content(_column(row, ("response", "completion"), where), where)
+            answer = _column(row, ("response", "completion"), where)
+            response = _answer(answer, row["prompt"], prompt, template, tokenizer, where)
         elif "messages" in row:
             messages = _messages(row["messages"], where)
             if messages[-1]["role"] != "assistant":
                 raise InputError(f"{where}: the last of `messages` must be the assistant's, to be trained on.")
-            prompt, chat = _render_chat(messages[:-1], tokenizer, where), True
-            response = messages[-1]["content"]
+            shown = _shown(row, template)
+            prompt, chat = _render_chat(messages[:-1], tokenizer, shown, where), True
+            response = _written(prompt, messages, tokenizer, shown, where)
         elif "question" in row or "problem" in row:
             prompt, chat = _render_problem(row, template, tokenizer), template.chat
             response = _content(_column(row, ("solution", "response", "answer"), where), where)
@@ -86,16 +94,19 @@ def read_preference_rows(files: Sequence[str], template: PromptTemplate, tokeniz
                 text = _conversation(text, _messages(chosen, where)[:-1], _messages(rejected, where)[:-1], where)
             prompt, chat = _prompt(text, template, tokenizer, where)
         elif "question" in row or "problem" in row:
+            text = ""
             prompt, chat = _render_problem(row, template, tokenizer), template.chat
         elif isinstance(chosen, list) and isinstance(rejected, list):
             if chosen[:-1] != rejected[:-1]:
                 raise InputError(
                     f"{where}: without a 'prompt', chosen and rejected must share all but the last message."
                 )
-            prompt, chat = _render_chat(_messages(chosen, where)[:-1], tokenizer, where), True
+            text = _messages(chosen, where)[:-1]
+            prompt, chat = _render_chat(text, tokenizer, template.chat_options, where), True
         else:
             raise InputError(f"{where}: missing column 'prompt' (or 'question', 'problem'); found {sorted(row)}.")
-        yield TextRow(prompt, (_content(chosen, where), _content(rejected, where)), chat, weight, where)
+        sides = (_answer(side, text, prompt, template, tokenizer, where) for side in (chosen, rejected))
+        yield TextRow(prompt, tuple(sides), chat, weight, where)
 
 
 def read_rows_of(
@@ -168,7 +179,12 @@ def _column(row: Mapping[str, Any], names: tuple[str, ...], where: str) -> Any:
 def _prompt(value: Any, template: PromptTemplate, tokenizer: Any, where: str) -> tuple[str, bool]:
     if isinstance(value, str):
         return value, template.chat
-    return _render_chat(_messages(value, where), tokenizer, where), True
+    return _render_chat(_messages(value, where), tokenizer, template.chat_options, where), True
+
+
+def _shown(row: Mapping[str, Any], template: PromptTemplate) -> dict[str, Any]:
+    """Variables of the chat template for a row."""
+    return {**template.chat_options, **({"tools": row["tools"]} if row.get("tools") else {})}
 
 
 def _conversation(
@@ -193,17 +209,40 @@ def _content(value: Any, where: str) -> str:
     return _messages(value, where)[-1]["content"]
 
 
+def _answer(value: Any, before: Any, prompt: str, template: PromptTemplate, tokenizer: Any, where: str) -> str:
+    """The text of a response to `prompt`: as it stands, or of messages that answer messages as the template does."""
+    content = _content(value, where)
+    if isinstance(value, str) or not isinstance(before, list):
+        return content
+    return _written(prompt, [*before, _messages(value, where)[-1]], tokenizer, template.chat_options, where)
+
+
+def _written(
+    prompt: str, messages: list[dict[str, str]], tokenizer: Any, options: Mapping[str, Any], where: str
+) -> str:
+    if not isinstance(messages[-1]["content"], str):
+        raise InputError(f"{where}: the content of the answer must be a text, found {messages[-1]['content']!r:.80}.")
+    try:
+        return written_answer(prompt, messages, tokenizer, options)
+    except InputError as error:
+        raise InputError(f"{where}: {error}") from error
+
+
 def _messages(value: Any, where: str) -> list[dict[str, str]]:
     fits = isinstance(value, list) and value
-    if not fits or not all(isinstance(m, dict) and {"role", "content"} <= m.keys() for m in value):
+    # A call of a tool may have no content.
+    if not fits or not all(
+        isinstance(m, dict) and "role" in m and ("content" in m or "tool_calls" in m) for m in value
+    ):
         raise InputError(f"{where}: expected text or a list of {{'role', 'content'}} messages, found {value!r:.80}.")
     return value
 
 
-def _render_chat(messages: list[dict[str, str]], tokenizer: Any, where: str) -> str:
-    if not getattr(tokenizer, "chat_template", None):
-        raise InputError(f"{where}: the row is a chat, but the model's tokenizer has no chat template.")
-    return tokenizer.apply_chat_template(messages, tokenize=False, add_generation_prompt=True)
+def _render_chat(messages: list[dict[str, str]], tokenizer: Any, options: Mapping[str, Any], where: str) -> str:
+    try:
+        return render_chat(messages, tokenizer, options)
+    except InputError as error:
+        raise InputError(f"{where}: the row is a chat, but {error}") from error
 
 
 def _render_problem(row: Mapping[str, Any], template: PromptTemplate, tokenizer: Any) -> str:
@@ -213,26 +252,53 @@ def _render_problem(row: Mapping[str, Any], template: PromptTemplate, tokenizer:
 
 
 def encode_rows(rows: Sequence[TextRow], tokenizer: Any) -> list[tuple[Tokens, ...]]:
-    """Token ids of each row: the prompt, then its responses, without any EOS appended."""
+    """Token ids of each row: the prompt, then its responses, without any EOS appended.
+
+    Warns where the first rows' tokens are another text.
+
+    Raises:
+        InputError: a prompt begins with BOS twice.
+    """
     columns: list[list[str]] = [[row.responses[i] for row in rows] for i in range(len(rows[0].responses))]
-    responses = [_encode_texts(texts, tokenizer, special=False) for texts in columns]
+    responses = [_arrays(encode_continuations(texts, tokenizer)) for texts in columns]
     plain = [i for i, row in enumerate(rows) if not row.chat]
     chats = [i for i, row in enumerate(rows) if row.chat]
     prompts: dict[int, Tokens] = {}
     for indices, special in ((plain, True), (chats, False)):
         texts = [rows[i].prompt for i in indices]
-        prompts.update(zip(indices, _encode_texts(texts, tokenizer, special), strict=True))
-    return [(prompts[i], *(side[i] for side in responses)) for i in range(len(rows))]
+        encoded = tokenizer(texts, add_special_tokens=special)["input_ids"] if texts else []
+        for i, ids in zip(indices, encoded, strict=True):
+            check_bos(ids, tokenizer, rows[i].where)
+        # A tokenizer that treats one text and many differently would break the equality with the engine's prompt.
+        assert not texts or tuple(encoded[0]) == encode_prompt(texts[0], tokenizer, chat=not special)
+        prompts.update(zip(indices, _arrays(encoded), strict=True))
+    encoded_rows = [(prompts[i], *(side[i] for side in responses)) for i in range(len(rows))]
+    for row, (prompt, *parts) in list(zip(rows, encoded_rows, strict=True))[:NUM_ROUND_TRIPS]:
+        _check_round_trip(row, np.concatenate([prompt, *parts[:1]]), tokenizer)
+    return encoded_rows
 
 
-def _encode_texts(texts: list[str], tokenizer: Any, special: bool) -> list[Tokens]:
-    """As `encode_prompt` does for one text, in batches."""
-    if not texts:
-        return []
-    encoded = tokenizer(texts, add_special_tokens=special)["input_ids"]
-    # A tokenizer that treats one text and many differently would break the equality with the engine's prompt.
-    assert tuple(encoded[0]) == encode_prompt(texts[0], tokenizer, chat=not special)
+def _arrays(encoded: Iterable[Sequence[int]]) -> list[Tokens]:
     return [np.asarray(ids, dtype=np.int32) for ids in encoded]
+
+
+def _check_round_trip(row: TextRow, ids: Tokens, tokenizer: Any) -> None:
+    """Warn if the tokens of a prompt and its first response are not their text: what is lost cannot be learnt."""
+    text = row.prompt + "".join(row.responses[:1])
+    if not row.chat:  # BOS, which the tokenizer puts before a plain prompt
+        before = len(tokenizer(row.prompt)["input_ids"]) - len(
+            tokenizer(row.prompt, add_special_tokens=False)["input_ids"]
+        )
+        ids = ids[before:]
+    back = tokenizer.decode(ids, skip_special_tokens=False, clean_up_tokenization_spaces=False)
+    if back != text:
+        at = next((i for i, (a, b) in enumerate(zip(text, back, strict=False)) if a != b), min(len(text), len(back)))
+        start = max(0, at - 10)
+        warnings.warn(
+            f"{row.where}: the tokens of the row are another text: {text[start : at + 10]!r} has become "
+            f"{back[start : at + 10]!r}; the tokenizer has no tokens for it, or normalises it.",
+            stacklevel=2,
+        )
 
 
 def existing(files: Iterable[str]) -> list[str]:

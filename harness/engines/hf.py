@@ -28,6 +28,7 @@ from harness.models.checkpoints import (
     resolve_checkpoint,
     stored_dtype,
 )
+from harness.prompts.chats import end_of_turn
 from harness.types import Completion, GenerationRequest, GenerationResult
 
 BATCH_SIZE = 64
@@ -113,7 +114,7 @@ class HFEngine:
         self._owned = owned
         self._vocab_size: int = model.config.get_text_config().vocab_size
         self._batch_size = config.max_num_seqs or BATCH_SIZE
-        self._decoder = Decoder(tokenizer, eos_token_ids(tokenizer, model.generation_config))
+        self._decoder = Decoder(tokenizer, eos_token_ids(tokenizer, model.generation_config) | {end_of_turn(tokenizer)})
         self._failure = ""
         self._waiting: list[_Row] = []
         self._batch: _Batch | None = None

@@ -20,6 +20,7 @@ from harness.engines.config import EngineConfig, EngineError
 from harness.engines.deadline import DeadlineTransport, deadline
 from harness.errors import InputError
 from harness.models.checkpoints import load_tokenizer, resolve_checkpoint
+from harness.prompts.chats import end_of_turn
 from harness.types import Completion, GenerationRequest, GenerationResult
 
 CONNECTIONS = 32
@@ -62,7 +63,7 @@ class ServerEngine:
 
     def __init__(self, checkpoint: str | Path, config: EngineConfig, version: str = "") -> None:
         tokenizer = load_tokenizer(resolve_checkpoint(checkpoint, weights=False))
-        self._decoder = Decoder(tokenizer, frozenset([tokenizer.eos_token_id]))
+        self._decoder = Decoder(tokenizer, frozenset([tokenizer.eos_token_id, end_of_turn(tokenizer)]))
         self._vocab_size = len(tokenizer)
         self._url = config.kind.rstrip("/").removesuffix("/v1") + "/v1"
         self._host = urlsplit(self._url).netloc.rpartition("@")[2]

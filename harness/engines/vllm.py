@@ -24,6 +24,7 @@ from harness.engines.vllm_model import (
     after_reload,
     before_reload,
     config_overrides,
+    forget_rotary_tables,
     keep_transformers_classes,
     make_expert_group,
 )
@@ -37,6 +38,7 @@ from harness.models.checkpoints import (
     resolve_checkpoint,
     stored_dtype,
 )
+from harness.prompts.chats import end_of_turn
 from harness.types import GenerationRequest, GenerationResult
 
 MIB = 2**20
@@ -88,7 +90,7 @@ class VLLMEngine:
         defaults = None
         if (self._path / "generation_config.json").is_file():
             defaults = GenerationConfig.from_pretrained(self._path)
-        self._decoder = Decoder(tokenizer, eos_token_ids(tokenizer, defaults))
+        self._decoder = Decoder(tokenizer, eos_token_ids(tokenizer, defaults) | {end_of_turn(tokenizer)})
 
     def _start(self, config: EngineConfig) -> None:
         import torch
@@ -131,6 +133,7 @@ class VLLMEngine:
             disable_log_stats=True,
             use_tqdm_on_load=False,
         )
+        forget_rotary_tables()
         with keep_transformers_classes() as adopt:
             vllm_config = arguments.create_engine_config()
             executor = Executor.get_class(vllm_config)

@@ -50,6 +50,16 @@ def keep_transformers_classes() -> Iterator[Callable[[Any], None]]:
             cls.__bases__ = bases
 
 
+def forget_rotary_tables() -> None:
+    """Have the next engine make its own tables of rotary embeddings, which vLLM shares among all models of a process.
+
+    A reload empties them until it has all weights, so one that fails would leave every other engine without.
+    """
+    from vllm.model_executor.layers import rotary_embedding
+
+    rotary_embedding._ROPE_DICT.clear()
+
+
 def make_expert_group(vllm_config: Any) -> None:
     """Make the group of experts, which vLLM leaves out where the first open engine of the process has a dense model."""
     import torch

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import itertools
 import re
-from collections.abc import Sequence
-from dataclasses import dataclass, fields
-from typing import Any, ClassVar
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
 
 from harness.errors import InputError
 from harness.grading.answer_protocols import AnswerProtocol
+from harness.prompts.chats import check_bos, render_chat
 from harness.prompts.math_steps import MathSteps
 from harness.types import Problem
 
@@ -50,13 +51,18 @@ class PromptTemplate:
     steps: StepFormat | MathSteps = StepFormat()
     answer_protocol: str | AnswerProtocol = "default"
     """How the grader finds the final answer: the name of one of `harness.grading.PROTOCOLS`, or its rules."""
+    chat_options: Mapping[str, Any] = field(default_factory=dict, hash=False)
+    """Variables of the tokenizer's chat template, such as `enable_thinking: false` of Qwen 3."""
 
-    prompting: ClassVar[tuple[str, ...]] = ("user", "system", "chat", "few_shot", "shot_separator", "stop")
-    """The fields that decide what a model is asked and where its response ends."""
+    @property
+    def prompting(self) -> tuple[str, ...]:
+        """The fields that decide what a model is asked and where its response ends."""
+        given = ("chat_options",) if self.chat_options else ()
+        return ("user", "system", "chat", "few_shot", "shot_separator", "stop", *given)
 
     def identity(self) -> dict[str, Any]:
         """The content: under another name it is the same template."""
-        return {f.name: getattr(self, f.name) for f in fields(self) if f.name != "name"}
+        return {name: getattr(self, name) for name in (*self.prompting, "steps", "answer_protocol")}
 
     def _fill(self, question: str, choices: Sequence[str], answer: str = "") -> str:
         filled = {"{choices}": "\n".join(choices), "{question}": question, "{answer}": answer}
@@ -66,23 +72,21 @@ class PromptTemplate:
         """The prompt as text. A chat needs the tokenizer.
 
         Raises:
-            InputError: `chat` is set and the tokenizer has no chat template.
+            InputError: `chat` is set and the tokenizer has no chat template, or one that refuses the messages.
         """
         turns = [(self._fill(question, ()), response) for question, response in self.few_shot]
         last = self._fill(problem.question, problem.choices, problem.answer)
         if not self.chat:
             head = self.system + self.shot_separator if self.system else ""
             return head + "".join(prompt + response + self.shot_separator for prompt, response in turns) + last
-        if not getattr(tokenizer, "chat_template", None):
-            raise InputError(
-                f"prompt template '{self.name}' is a chat, but the model's tokenizer has no chat template; "
-                "choose another template or a chat model."
-            )
         messages = [{"role": "system", "content": self.system}] if self.system else []
         for prompt, response in turns:
             messages += [{"role": "user", "content": prompt}, {"role": "assistant", "content": response}]
         messages.append({"role": "user", "content": last})
-        return tokenizer.apply_chat_template(messages, tokenize=False, add_generation_prompt=True)
+        try:
+            return render_chat(messages, tokenizer, self.chat_options)
+        except InputError as error:
+            raise InputError(f"prompt template '{self.name}' is a chat, but {error}") from error
 
     def encode(self, problem: Problem, tokenizer: Any) -> tuple[int, ...]:
         """The prompt as token ids, the same for every engine and for training."""
@@ -90,8 +94,14 @@ class PromptTemplate:
 
 
 def encode_prompt(text: str, tokenizer: Any, chat: bool = False) -> tuple[int, ...]:
-    """Token ids of a prompt's text; a chat template has written its special tokens into the text already."""
-    return tuple(tokenizer(text, add_special_tokens=not chat)["input_ids"])
+    """Token ids of a prompt's text; a chat template has written its special tokens into the text already.
+
+    Raises:
+        InputError: they begin with BOS twice.
+    """
+    ids = tuple(tokenizer(text, add_special_tokens=not chat)["input_ids"])
+    check_bos(ids, tokenizer)
+    return ids
 
 
 LINES = StepFormat(r"\n")

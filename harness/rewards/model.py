@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from typing import Any, ClassVar, Literal
 
 from harness.errors import InputError
+from harness.prompts.chats import encode_continuations, end_of_turn
 from harness.prompts.find import find_template
 from harness.types import Problem, Response, Score
 
@@ -205,11 +206,11 @@ class RewardModel:
     def _encode(self, problem: Problem, response: Response, tokenizer: Any) -> _Encoded:
         ids = list(self.template.encode(problem, tokenizer))
         start, ends = len(ids), []
-        for step in response.steps if self.per_step else (response.text,):
-            ids += tokenizer(step, add_special_tokens=False)["input_ids"]
+        for step in encode_continuations(response.steps if self.per_step else (response.text,), tokenizer):
+            ids += step
             ends.append(len(ids) - 1)
         if self.append_eos and response.finish_reason == "stop":
-            ids.append(tokenizer.eos_token_id)
+            ids.append(end_of_turn(tokenizer) if self.template.chat else tokenizer.eos_token_id)
             ends = [*ends[:-1], len(ids) - 1]
         return _Encoded(ids, start, ends or [len(ids) - 1])
 

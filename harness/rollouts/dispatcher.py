@@ -12,6 +12,7 @@ from harness.errors import InputError
 from harness.grading.answer_protocols import find_answer_protocol
 from harness.grading.graders import named as find_grader
 from harness.models.checkpoints import tokenizer_fingerprint
+from harness.prompts.chats import encode_continuations
 from harness.prompts.templates import PromptTemplate
 from harness.protocols import Engine, Reward
 from harness.provenance import UNKNOWN, Provenance, identity
@@ -204,7 +205,7 @@ class Dispatcher:
         done = 0
         for position, text in response.inserted:
             ids += response.token_ids[done:position]
-            ids += self.tokenizer(text, add_special_tokens=False)["input_ids"]
+            ids += encode_continuations([text], self.tokenizer)[0]
             done = position
         return (*ids, *response.token_ids[done:])
 

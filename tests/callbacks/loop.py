@@ -17,7 +17,7 @@ NUM_STEPS = 3
 """Optimizer steps in an iteration."""
 
 
-def run(folder, data, *extra, max_epochs=2, max_steps=-1, scheduler=None, resume=False, **options):
+def run(folder, data, *extra, max_epochs=2, max_steps=-1, scheduler=None, resume=False, tokenizer=None, **options):
     """Two iterations of three steps on a random model that keeps whatever it samples."""
     seed_everything(0)
     # Threshold -1: rewards are 0 or 1, so all responses are kept, right or wrong.
@@ -48,7 +48,9 @@ def run(folder, data, *extra, max_epochs=2, max_steps=-1, scheduler=None, resume
         callbacks=[*extra, HFCheckpoint(dirpath=Path(folder) / "checkpoints"), rollout],
     )
     module = SFTModule(str(data / "base"), attn_implementation="eager", optimizer=OptimizerConfig(lr=1e-3))
-    datamodule = SFTDataModule([], template="arithmetic", batch_size=2, max_length=64, batches_per_epoch=NUM_STEPS)
+    datamodule = SFTDataModule(
+        [], template="arithmetic", batch_size=2, max_length=64, batches_per_epoch=NUM_STEPS, tokenizer=tokenizer
+    )
     last = Path(folder) / "checkpoints/last.ckpt"
     trainer.fit(module, datamodule, ckpt_path=last if resume else None)
     return trainer, module

@@ -13,6 +13,7 @@ from harness.selection import BalancedSampling, FixedSampling, TopK
 from harness.store import write_rows
 from harness.types import SamplingConfig
 from tests.callbacks.loop import NUM_STEPS, run
+from tests.engines.conftest import build_tokenizer
 
 
 class Crash(Exception):
@@ -234,3 +235,11 @@ def test_nothing_kept_is_one_clear_sentence(tmp_path, data):
     match = r"no response was kept of 12 responses with rewards from 0 to 0.*lower the reward threshold \(5\)"
     with pytest.raises(InputError, match=match):
         run(tmp_path, data, scheduler=FixedSampling(SamplingConfig(n=1, max_tokens=4), 5.0))
+
+
+def test_prompts_that_the_datamodule_tokenises_otherwise_are_refused_before_anything_is_sampled(tmp_path, data):
+    with pytest.raises(
+        InputError, match=r"the prompt of problem .* tokens to the policy .* the datamodule's tokenizer"
+    ):
+        run(tmp_path, data, tokenizer=build_tokenizer())
+    assert not (tmp_path / "rollouts").exists()

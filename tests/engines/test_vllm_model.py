@@ -21,6 +21,7 @@ def _vllm():
 def test_the_parts_of_vllm_that_are_used_have_the_names_and_arguments_used():
     from vllm.compilation import decorators
     from vllm.distributed import parallel_state
+    from vllm.model_executor.layers import rotary_embedding
     from vllm.model_executor.layers.fused_moe.unquantized_fused_moe_method import UnquantizedFusedMoEMethod
     from vllm.model_executor.layers.vocab_parallel_embedding import ParallelLMHead, UnquantizedEmbeddingMethod
     from vllm.model_executor.model_loader.reload import layerwise, meta
@@ -32,6 +33,7 @@ def test_the_parts_of_vllm_that_are_used_have_the_names_and_arguments_used():
     def binds(function, *arguments, **options):
         inspect.signature(function).bind(*arguments, **options)
 
+    assert isinstance(rotary_embedding._ROPE_DICT, dict)
     assert parallel_state._EP is None or isinstance(parallel_state._EP, parallel_state.GroupCoordinator)
     binds(parallel_state.init_model_parallel_group, [[0]], 0, "gloo", group_name="ep", use_all2all=False)
     binds(decorators._support_torch_compile, object, {}, enable_if=None, is_encoder=False)
