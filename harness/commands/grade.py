@@ -7,7 +7,10 @@ from collections import Counter
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from harness.types import Problem
 
 _TEXTS = ("text", "pred", "response", "completion", "output")
 _GOLDS = ("gold", "answer")
@@ -17,9 +20,11 @@ _GOLDS = ("gold", "answer")
 class _Sample:
     place: str
     text: str
-    gold: str
+    problem: Problem
     correct: bool | None
     """The verdict on file, if any."""
+    finished: bool = True
+    """Whether the response ended by itself and not by length."""
 
 
 def grade(
@@ -35,11 +40,12 @@ def grade(
     Reads an evaluation's `samples.jsonl.gz`, a rollouts file, rows with a text and a gold answer, and the samples that
     lm-evaluation-harness (`samples_*.jsonl`), lighteval (details, `.parquet`) and Inspect (logs, `.json`) write. Where
     verdicts are on file, every one that differs is counted under a code such as `refused:no_answer` (right on file,
-    refused here, by that rule) or `accepted:numeric` (wrong on file, accepted here).
+    refused here, by that rule) or `accepted:numeric` (wrong on file, accepted here). Of a choice task what the right
+    option says is right too, and of a response that ended by length only an answer that it marked counts.
 
     Args:
         file: A .jsonl, .jsonl.gz, .json or .parquet file. Flat rows hold the response under text, pred, response,
-            completion or output, and the gold answer under gold or answer.
+            completion or output, the gold answer under gold or answer, and options, if any, under choices.
         grader: Name of the grader: strict, prm800k, rstar, minerva or hendrycks.
         protocol: Name of the answer protocol by which the final answer is found, or a YAML file with its rules.
         explain: Print for every sample the answer found, the rule that decided, and both normal forms.
@@ -50,9 +56,9 @@ def grade(
         0; bad input raises InputError.
     """
     from harness.errors import InputError
-    from harness.grading import grade_many
     from harness.grading.answer_protocols import find_answer_protocol
     from harness.grading.graders import named
+    from harness.rollouts.verdicts import grade_pairs
     from harness.store import read_yaml
 
     reading = find_answer_protocol(read_yaml(protocol) if protocol.endswith((".yaml", ".yml")) else protocol)
@@ -60,8 +66,8 @@ def grade(
     samples = list(_samples(Path(file)))
     if not samples:
         raise InputError(f"{file}: holds no samples.")
-    texts, golds = [s.text for s in samples], [s.gold for s in samples]
-    verdicts = [grade_many(texts, golds, grader=g.name, protocol=reading, num_workers=num_workers) for g in graders]
+    pairs, finished = [(s.problem, s.text) for s in samples], [s.finished for s in samples]
+    verdicts = [grade_pairs(pairs, reading, g.name, finished, num_workers) for g in graders]
     if explain:
         for sample, verdict in zip(samples, verdicts[0], strict=True):
             print(_explanation(sample, verdict))
@@ -110,13 +116,18 @@ def _rows(path: Path) -> Iterator[tuple[str, dict[str, Any]]]:
 
 
 def _from_row(place: str, row: dict[str, Any]) -> Iterator[_Sample]:
+    from harness.store import to_row
+    from harness.types import Problem
+
     problem = row.get("problem")
     if isinstance(problem, dict):
+        asked = to_row(Problem, {"id": "", "question": "", **problem}, place)
         scored = row.get("responses", [row] if "response" in row else [])
         for index, item in enumerate(scored):
-            steps = item.get("response", {}).get("steps", ())
+            response = item.get("response", {})
             name = f"{place}#{index}" if "responses" in row else place
-            yield _Sample(name, "".join(steps), str(problem.get("answer", "")), item.get("correct", False))
+            ended = response.get("finish_reason") != "length"
+            yield _Sample(name, "".join(response.get("steps", ())), asked, item.get("correct", False), ended)
     elif isinstance(row.get("resps"), list) and "target" in row:
         yield from _from_lm_eval(place, row)
     elif isinstance(row.get("output"), dict) and "target" in row:
@@ -127,29 +138,37 @@ def _from_row(place: str, row: dict[str, Any]) -> Iterator[_Sample]:
         text = next((row[key] for key in _TEXTS if isinstance(row.get(key), str)), None)
         gold = next((row[key] for key in _GOLDS if isinstance(row.get(key), str | int | float)), None)
         if text is not None and gold is not None:
-            verdict = row.get("correct", row.get("label"))
-            yield _Sample(place, text, str(gold), verdict if isinstance(verdict, bool) else None)
+            verdict, options = row.get("correct", row.get("label")), row.get("choices")
+            choices = tuple(map(str, options)) if isinstance(options, list) else ()
+            asked = Problem("", "", str(gold), choices=choices)
+            yield _Sample(place, text, asked, verdict if isinstance(verdict, bool) else None)
 
 
 def _from_lm_eval(place: str, row: dict[str, Any]) -> Iterator[_Sample]:
     """One problem of lm-evaluation-harness: the samples in `resps`, one verdict if its metric is all or nothing."""
+    from harness.types import Problem
+
     texts = [text for group in row["resps"] for text in (group if isinstance(group, list) else [group])]
     score = _first_score(row, row.get("metrics") or ("exact_match", "acc"))
     for index, text in enumerate(texts):
         name = f"{place}#{index}" if len(texts) > 1 else place
-        yield _Sample(name, str(text), str(row["target"]), _all_or_nothing(score))
+        yield _Sample(name, str(text), Problem("", "", str(row["target"])), _all_or_nothing(score))
 
 
 def _from_inspect(place: str, row: dict[str, Any]) -> Iterator[_Sample]:
     """One sample of an Inspect log: its scores are C and I, or numbers."""
+    from harness.types import Problem
+
     target = row["target"][0] if isinstance(row["target"], list) else row["target"]
     values = [score.get("value") for score in (row.get("scores") or {}).values()]
     value = {"C": 1.0, "I": 0.0}.get(str(values[0]), values[0]) if values else None
-    yield _Sample(place, str(row["output"].get("completion", "")), str(target), _all_or_nothing(value))
+    yield _Sample(place, str(row["output"].get("completion", "")), Problem("", "", str(target)), _all_or_nothing(value))
 
 
 def _from_lighteval(place: str, row: dict[str, Any]) -> Iterator[_Sample]:
     """One document of lighteval's details: the gold is a choice by its index, the responses are in `model_response`."""
+    from harness.types import Problem
+
     doc, texts = row["doc"], row["model_response"].get("text") or []
     index = doc.get("gold_index", 0)
     gold = doc["choices"][index[0] if isinstance(index, list) else index]
@@ -157,7 +176,7 @@ def _from_lighteval(place: str, row: dict[str, Any]) -> Iterator[_Sample]:
     score = _first_score(metric, tuple(metric))
     for number, text in enumerate(texts):
         name = f"{place}#{number}" if len(texts) > 1 else place
-        yield _Sample(name, str(text), str(gold), _all_or_nothing(score))
+        yield _Sample(name, str(text), Problem("", "", str(gold)), _all_or_nothing(score))
 
 
 def _first_score(row: dict[str, Any], names: Iterable[str]) -> Any:
@@ -170,11 +189,15 @@ def _all_or_nothing(score: Any) -> bool | None:
 
 
 def _explanation(sample: _Sample, verdict: Any) -> str:
+    from harness.grading import option_text
     from harness.grading.normalize import normalize
 
     mark = "right" if verdict.correct else "wrong" if verdict.status == "ok" else verdict.status
     read = "none" if verdict.answer is None else f"{verdict.answer!r} read as {normalize(verdict.answer)!r}"
-    gold = f"{sample.gold!r} read as {normalize(sample.gold)!r}"
+    problem = sample.problem
+    gold = f"{problem.answer!r} read as {normalize(problem.answer)!r}"
+    option = option_text(problem.answer, problem.choices) if problem.choices else None
+    gold += "" if option is None else f", the option {option!r}"
     return f"{sample.place}: {mark} by {verdict.rule}; gold {gold}; answer {read}"
 
 
@@ -190,8 +213,8 @@ def _print_disagreements(samples: list[_Sample], verdicts: list[list[Any]], name
     print(f"{names[0]} and {names[1]} disagree on {len(differing)} samples")
     for sample, first, second in differing:
         yes, no = names if first.correct else reversed(names)
-        rule = first.rule if first.correct else second.rule
-        print(f"{sample.place}: right by {yes} ({rule}), wrong by {no}; gold {sample.gold!r}, answer {first.answer!r}")
+        rule, gold = first.rule if first.correct else second.rule, sample.problem.answer
+        print(f"{sample.place}: right by {yes} ({rule}), wrong by {no}; gold {gold!r}, answer {first.answer!r}")
 
 
 def _print_changes(samples: list[_Sample], verdicts: list[Any]) -> None:

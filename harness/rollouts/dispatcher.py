@@ -247,7 +247,8 @@ class Dispatcher:
         finished = [i for i, (_, response) in enumerate(pairs) if response.finished]
         texts = [(pairs[i][0], pairs[i][1].text) for i in finished]
         correct = [False] * len(pairs)
-        verdicts = grade_pairs(texts, self.template.answer_protocol, self.grader)
+        ended = [pairs[i][1].finish_reason != "length" for i in finished]
+        verdicts = grade_pairs(texts, self.template.answer_protocol, self.grader, ended)
         for i, verdict in zip(finished, verdicts, strict=True):
             correct[i] = verdict.correct
         scores = iter(self.reward([problem for problem, _ in pairs], [response for _, response in pairs], correct))

@@ -42,9 +42,9 @@ def graded(tree: SearchTree, dispatcher: Dispatcher, grader: str = "strict") -> 
     pairs = [(tree.problem, tree.text(index)) for index in answered]
     nodes = list(tree.nodes)
     if pairs:
-        for index, verdict in zip(
-            answered, grade_pairs(pairs, dispatcher.template.answer_protocol, grader), strict=True
-        ):
+        ended = [nodes[index].finish_reason != "length" for index in answered]
+        verdicts = grade_pairs(pairs, dispatcher.template.answer_protocol, grader, ended)
+        for index, verdict in zip(answered, verdicts, strict=True):
             nodes[index] = replace(nodes[index], correct=verdict.correct, answer=verdict.answer)
     return replace(tree, nodes=tuple(nodes))
 

@@ -17,15 +17,18 @@ def grade_pairs(
     answer_protocol: str | AnswerProtocol,
     grader: str,
     finished: Sequence[bool] | None = None,
+    num_workers: int | None = None,
 ) -> list[Verdict]:
     """Verdicts on responses: by the unit tests of problems that have some, else by the grader.
 
-    `finished[i]` is false where a response ended by length, so that only an answer it marked counts.
+    `finished[i]` is false where a response ended by length, so that only an answer it marked counts; `num_workers` is
+    at most how many processes compare answers, by default one for each core.
     """
     ended = [True] * len(pairs) if finished is None else finished
     tested = [index for index, (problem, _) in enumerate(pairs) if problem.tests]
     others = [index for index, (problem, _) in enumerate(pairs) if not problem.tests]
-    found = dict(zip(others, _grade([(*pairs[i], ended[i]) for i in others], answer_protocol, grader), strict=True))
+    graded = _grade([(*pairs[i], ended[i]) for i in others], answer_protocol, grader, num_workers)
+    found = dict(zip(others, graded, strict=True))
     found |= zip(tested, _run_tests([pairs[i] for i in tested]), strict=True)
     return [found[index] for index in range(len(pairs))]
 
@@ -43,7 +46,10 @@ def _run_tests(pairs: Sequence[tuple[Problem, str]]) -> list[Verdict]:
 
 
 def _grade(
-    rows: Sequence[tuple[Problem, str, bool]], answer_protocol: str | AnswerProtocol, grader: str
+    rows: Sequence[tuple[Problem, str, bool]],
+    answer_protocol: str | AnswerProtocol,
+    grader: str,
+    num_workers: int | None,
 ) -> list[Verdict]:
     """The grader's verdicts; where a problem accepts several answers, any one of them makes a response right.
 
@@ -59,6 +65,7 @@ def _grade(
         grader=grader,
         protocol=find_answer_protocol(answer_protocol),
         finished=[finished for several in golds for finished in several.values()],
+        num_workers=num_workers,
     )
     verdicts = iter(found)
     groups = [[next(verdicts) for _ in several] for several in golds]

@@ -63,7 +63,9 @@ def _classify(trace: Trace, completion: Completion, steps: Steps) -> Trace:
     response = trace.response.extend(completion)
     state: State = "open"
     if steps.answered(response):
-        state, response = "answered", replace(response, finish_reason="stop")
+        state = "answered"
+        if response.finish_reason != "length":  # what is cut is graded as cut
+            response = replace(response, finish_reason="stop")
     elif response.finished and steps.goes_on(response):
         # As text, since the tokens may end with an EOS that the next step must not see.
         response = response.prefix(len(response.steps))

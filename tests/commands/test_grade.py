@@ -55,6 +55,24 @@ def test_explain_names_the_rule_and_against_lists_disagreements(tmp_path, capsys
     assert "right by rstar" in out
 
 
+def test_options_of_a_choice_task_and_cut_responses_are_read_as_in_an_evaluation(tmp_path, capsys):
+    choices = ["A) 10", "B) 12", "C) 14"]
+    cut = {"steps": ["First 3 + 4 = 7. Then"], "finish_reason": "length"}
+    rows = [
+        {"text": r"It is \boxed{12}.", "gold": "B", "choices": choices},
+        {"text": r"It is \boxed{14}.", "gold": "B", "choices": choices},
+        {
+            "problem": {"id": "a", "question": "?", "answer": "B", "choices": choices},
+            "response": {"steps": ["#### 12"]},
+        },
+        {"problem": {"id": "b", "question": "?", "answer": "7"}, "response": cut},
+    ]
+    grade(_write(tmp_path / "s.jsonl", rows), explain=True)
+    out = capsys.readouterr().out
+    assert "2 of 4 right (50.00 %); 1 no_answer" in out
+    assert "s.jsonl:1: right by exact; gold 'B' read as 'B', the option '12'" in out
+
+
 @pytest.mark.parametrize(
     ("kwargs", "message"), [({"grader": "x"}, "Unknown grader 'x'"), ({"protocol": "x"}, "unknown answer protocol 'x'")]
 )

@@ -18,6 +18,7 @@ from harness.types import (
     Generate,
     GenerationRequest,
     GenerationResult,
+    Judge,
     Problem,
     Response,
     SamplingConfig,
@@ -116,6 +117,15 @@ def test_judgements_wait_for_one_another_while_the_engine_is_busy(tiny_tokenizer
     # A quarter of those that the engine still works on are waited for: 4 wait beside 12, then 3 beside 9, ...
     assert reward.sizes == [4, 3, 2, 2, 1, 1, 1, 1, 1]
     assert sum(reward.sizes) == 16
+
+
+def test_a_response_that_was_cut_is_judged_by_what_it_marked(tiny_tokenizer):
+    server = make_server(tiny_tokenizer, lambda question, response: [])
+    problem, guess, marked = Problem("p", "1 + 1 =", "2"), "First, 1 + 1 = 2", r"So \boxed{2}, since 1 + 1"
+    responses = [Response((text,), reason) for text in (guess, marked) for reason in ("stop", "length")]
+    server.submit("key", Judge(problem, tuple(responses)))
+    _, scores = server.next()
+    assert [score.value for score in scores] == [1.0, 0.0, 1.0, 1.0]
 
 
 HOSTILE = {

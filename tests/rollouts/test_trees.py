@@ -13,9 +13,9 @@ from harness.errors import InputError
 from harness.prompts.templates import PromptTemplate
 from harness.rewards import Likelihood
 from harness.rollouts.dispatcher import Dispatcher
-from harness.rollouts.trees import collect_trees, read_trees
+from harness.rollouts.trees import collect_trees, graded, read_trees
 from harness.search import MCTS, PlainSteps
-from harness.search.tree import SearchTree
+from harness.search.tree import SearchTree, TreeNode
 from harness.types import Problem, SamplingConfig
 
 PROBLEMS = [Problem(f"p{i}", f"{i} + 1 =", str(i + 1)) for i in range(5)]
@@ -49,6 +49,14 @@ def test_trees_come_back_from_disk_as_they_were_grown(server, tmp_path):
     assert read_trees(tmp_path / "trees.jsonl") == grown
     assert grown[0].nodes != grown[1].nodes
     assert all(len(tree.nodes) > 3 for tree in grown)
+
+
+def test_an_answer_that_was_cut_counts_only_where_it_is_marked(server):
+    nodes = [TreeNode()]
+    for text in ("First, 0 + 1 = 1", r"So \boxed{1}, since 0 + 1"):
+        nodes += [TreeNode(0, text, "answered", finish_reason=reason) for reason in ("stop", "length")]
+    tree = graded(SearchTree(PROBLEMS[0], tuple(nodes)), server)
+    assert [node.correct for node in tree.nodes[1:]] == [True, False, True, True]
 
 
 def test_hard_problems_get_more_trees_once_for_each_number(server, tmp_path):
