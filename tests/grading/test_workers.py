@@ -12,11 +12,19 @@ import pytest
 
 from harness.grading import Verdict, equivalence, grade, grade_many, is_equivalent
 from harness.grading import grader as grader_module
+from harness.grading.equivalence import decide
 from harness.grading.normalize import normalize
 from harness.grading.parse import parse
 from harness.grading.workers import JobTimeout, Pool
+from tests.grading.hostile import BOMBS, INJECTIONS
+from tests.grading.probes import PAIRS_SAME
 
 SLOW = (parse(normalize(r"\int \frac{\sin(x^x)}{\ln(1+x^{17})} dx")), parse("x"))
+ALGEBRA = [
+    (r"\sum_{k=1}^n k^3", r"\frac{n^2(n+1)^2}{4}"),
+    (r"\int x e^x dx", r"(x-1)e^x"),
+    (r"\lim_{x\to 0}\frac{\sin ax}{x}", "a"),
+]
 EASY = (parse(normalize(r"\int_0^1 x^2 dx")), parse(normalize(r"\frac{1}{3}")))
 
 
@@ -112,3 +120,38 @@ def test_importing_the_grader_loads_neither_torch_nor_computer_algebra():
     assert (
         subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout.strip() == "[]"
     )
+
+
+LOADED = [*((gold, answer) for kind in PAIRS_SAME for gold, answer in PAIRS_SAME[kind][:8]), *ALGEBRA]
+
+
+def _verdicts() -> list[tuple[bool, str]]:
+    """Verdicts on probes, on pairs that need algebra, and on hostile answers, with nothing remembered."""
+    equivalence._decide.cache_clear()
+    hostile = [("x+1", text) for text in (*BOMBS, *INJECTIONS)]
+    decisions = [decide(*pair) for pair in (*LOADED, *hostile)]
+    return [(decision.same, decision.rule) for decision in decisions]
+
+
+def test_verdicts_do_not_depend_on_the_load_of_the_machine(monkeypatch):
+    monkeypatch.setattr(equivalence, "ALGEBRA_SECONDS", 1.0)  # of processor time, which a load does not use up
+    alone = _verdicts()
+    busy = [subprocess.Popen([sys.executable, "-c", "while True: pass"]) for _ in range(os.cpu_count() or 1)]
+    try:
+        assert _verdicts() == alone
+    finally:
+        for process in busy:
+            process.kill()
+            process.wait()
+    assert [pair for pair, (same, _) in zip(LOADED, alone, strict=False) if not same] == []
+    assert not any(same for same, _ in alone[len(LOADED) :])
+
+
+def test_the_first_algebra_finds_a_worker_that_has_loaded_sympy():
+    pool = Pool()
+    try:
+        pool.start_ahead()
+        pool.run("algebra", (EASY,), 20.0)
+        assert len(pool.idle) == 1  # the one that was started ahead, and no second
+    finally:
+        pool.close()
