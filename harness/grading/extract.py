@@ -19,7 +19,7 @@ MAX_MARKERS = 50
 
 _NUMBER = r"(?:\d{1,3}(?:,\d{3})+|\d+)(?:\.\d+)?|\.\d+"
 _EXPRESSION = re.compile(
-    r"\s?\d{1,5}(?::\d{1,5}){1,3}(?![\d:]|\.\d)|[-−]?\s?(?:[$€£¥]\s?)?(?:\\[dt]?frac\s*\{[^{}]*\}\s*\{[^{}]*\}"
+    r"[-−]?\s?(?:[$€£¥]\s?)?(?:\\[dt]?frac\s*\{[^{}]*\}\s*\{[^{}]*\}"
     rf"|(?:\\sqrt\s*\{{[^{{}}]*\}})|(?:{_NUMBER})?\s?(?:√\s?\d+|π)(?:\s?/\s?\d+)?|(?:{_NUMBER})(?:\s?/\s?(?:{_NUMBER}))?(?:[eE][-+]?\d+)?)\s?(?:\\?%)?"
 )
 _MATH = re.compile(
@@ -41,6 +41,7 @@ _END_OF_TURN = re.compile(r"(?:<\|[a-z_]{1,20}\|>|</s>|<eos>|<end_of_turn>)\Z")
 _GUESSES = {"whole", "math", "number"}
 """Kinds of rules that take for the answer what nothing marks as one."""
 _STATED = re.compile(rf"(?:\b(?:is|are|was|were|equals?|totals?|gets?|has|have|left)\b|=)\s*(?:[$€£¥]\s?)?({_NUMBER})")
+_RATIO = re.compile(r"(?<![\d.:])\d{1,5}(?::\d{1,5}){1,3}(?![\d:]|\.\d)")
 _WORKING = re.compile(r"(?<=[a-z%] )\(\s?[$\d.]+(?:\s?[-+*/×·]\s?[$\d.]+)+\s?\)(?=\W*\Z)")
 """How a number came about, in brackets at the end: `(10 + 20)`."""
 _ASIDE = re.compile(r"\b(?:than|because|since|when|after|for|per|in|with|within|until|before|if)\b")
@@ -221,8 +222,12 @@ def _stated(text: str, last: re.Match[str]) -> re.Match[str]:
 
     `2 items sold for less than 5 units`, `30 minutes in total (10 + 20)`.
     """
-    working = next((m for m in _WORKING.finditer(text) if m.start() < last.start() < m.end()), None)
-    if working is not None and (before := list(_EXPRESSION.finditer(text, 0, working.start()))):
+    working = _WORKING.search(text, max(0, last.start() - 100)) if ")" in text[last.end() :] else None
+    if (
+        working is not None
+        and working.start() < last.start()
+        and (before := list(_EXPRESSION.finditer(text, 0, working.start())))
+    ):
         return before[-1]
     begin = max((m.end() for m in re.finditer(r"[.!?。！？]\s|\n", text[: last.start()])), default=0)
     found = list(_STATED.finditer(text, begin, last.start()))
@@ -234,6 +239,11 @@ def _stated(text: str, last: re.Match[str]) -> re.Match[str]:
     return _EXPRESSION.match(text, found[-1].start(1)) or last
 
 
+def _ratio_of(text: str, part: re.Match[str]) -> re.Match[str] | None:
+    """The ratio or time of day, such as `2:3`, of which a number is the last part."""
+    return next((m for m in _RATIO.finditer(text, max(0, part.start() - 24)) if m.end() == part.end()), None)
+
+
 def _number(text: str, rule: Rule) -> tuple[int, str] | None:
     found = [m for m in _EXPRESSION.finditer(text) if re.search(r"[\dπ]", m[0])]
     if not found:
@@ -241,6 +251,8 @@ def _number(text: str, rule: Rule) -> tuple[int, str] | None:
     match = found[-1] if rule.which == "last" else found[0]
     if rule.which == "last":
         match = _stated(text, match)
+    if text[match.start() - 1 : match.start()] == ":" and (ratio := _ratio_of(text, match)) is not None:
+        match = ratio
     if (
         _NEGATED.search(text[: match.start()])
         or _box_is_cut_off(text)

@@ -194,7 +194,11 @@ def read_unit(phrase: str) -> tuple[Fraction, tuple[tuple[str, int], ...], froze
 
 def conversion(gold: str, answer: str) -> Fraction | None:
     """One unit of `answer` in units of `gold`; a unit missing on one side is the other's. None if they differ."""
-    if len({power for phrase in (gold, answer) for power in _generic_power(phrase)}) > 1:
+    if (
+        "unit" in gold
+        and "unit" in answer
+        and len({power for phrase in (gold, answer) for power in _generic_power(phrase)}) > 1
+    ):
         return None
     (size_g, dim_g, words_g), (size_a, dim_a, words_a) = read_unit(gold), read_unit(answer)
     multiplier_g = size_g if not dim_g else Fraction(1)
