@@ -95,7 +95,7 @@ class AppendingWriter(ExperimentWriter):
     def _check_log_dir_exists(self) -> None:
         if not os.path.isfile(self.metrics_file_path):
             return
-        with open(self.metrics_file_path, encoding="utf-8", newline="") as file:
+        with open(self.metrics_file_path, encoding="utf-8", errors="replace", newline="") as file:
             text = file.read()
         if not text.endswith("\n"):  # a kill in the middle of a line
             text = text[: text.rfind("\n") + 1]
@@ -109,10 +109,10 @@ class AppendingWriter(ExperimentWriter):
             self._rewrite_with_new_header(self.metrics_keys)
 
     def _rewrite_with_new_header(self, fieldnames: list[str]) -> None:
-        with open(self.metrics_file_path, encoding="utf-8", newline="") as file:
+        with open(self.metrics_file_path, encoding="utf-8", errors="replace", newline="") as file:
             rows = list(csv.DictReader(file))
         text = io.StringIO()
-        writer = csv.DictWriter(text, fieldnames=fieldnames)
+        writer = csv.DictWriter(text, fieldnames=fieldnames, extrasaction="ignore")  # where a line is damaged
         writer.writeheader()
         writer.writerows(rows)
         write_bytes(self.metrics_file_path, text.getvalue().encode())

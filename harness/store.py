@@ -192,7 +192,9 @@ def read_yaml(path: str | Path) -> dict[str, Any]:
     except yaml.YAMLError as error:
         mark = getattr(error, "problem_mark", None)
         line = f":{mark.line + 1}" if mark else ""
-        raise InputError(f"{path}{line}: not valid YAML ({getattr(error, 'problem', error)}).") from None
+        raise InputError(
+            f"{path}{line}: not valid YAML ({getattr(error, 'problem', None) or first_line(error)})."
+        ) from None
     if not isinstance(content, dict):
         raise InputError(f"{path}: expected a mapping of keys to values, found {type(content).__name__}.")
     return content

@@ -3,9 +3,13 @@
 from __future__ import annotations
 
 from datetime import timedelta
+from pathlib import Path
+from typing import Any
 
 from lightning.fabric.plugins.collectives.torch_collective import default_pg_timeout
 from lightning.pytorch.strategies import ModelParallelStrategy
+
+from harness.store import check_sums, write_sums
 
 
 class FSDP2Strategy(ModelParallelStrategy):
@@ -37,3 +41,17 @@ class FSDP2Strategy(ModelParallelStrategy):
     def setup_environment(self) -> None:
         self._data_parallel_size = self.num_nodes * self.num_processes
         super().setup_environment()
+
+    def save_checkpoint(self, checkpoint: dict[str, Any], filepath: Any, storage_options: Any = None) -> None:
+        """As Lightning does, and a folder of shards gets the hashes of its files."""
+        super().save_checkpoint(checkpoint, filepath, storage_options)
+        self.barrier()
+        if self.is_global_zero and Path(filepath).is_dir():
+            write_sums(filepath)
+
+    def load_checkpoint(self, checkpoint_path: Any, weights_only: bool | None = None) -> dict[str, Any]:
+        """As Lightning does; raises `InputError` for a folder of shards in which a file is not as it was saved."""
+        path = Path(self.broadcast(checkpoint_path))
+        if path.is_dir():
+            check_sums(path)
+        return super().load_checkpoint(path, weights_only)

@@ -22,20 +22,25 @@ from harness.engines import EngineConfig
 from harness.errors import InputError
 from harness.evals.run import run
 from harness.evals.samples import read_results, read_rollouts
+from harness.loggers import MetricsFile
 from harness.models.checkpoints import load_tokenizer
 from harness.models.weights import fingerprint, load_causal_lm, named_weights
 from harness.modules import SFTModule
-from harness.report.runs import training
+from harness.provenance import Provenance, ProvenanceFile
+from harness.report.runs import curves, training
+from harness.rollouts.explorations import Explored
 from harness.rollouts.iteration import read_manifest
 from harness.rollouts.trees import read_trees
-from harness.selection import FixedSampling, TopK
+from harness.search.step_explore import Continuation, Exploration, ExploredStep
+from harness.selection import BalancedSampling, TopK
 from harness.store import AppendLog, read_rows
-from harness.types import Problem, Response, Rollout, SamplingConfig, ScoredResponse
+from harness.types import Completion, Problem, Response, Rollout, SamplingConfig, ScoredResponse
 from tests.evals.conftest import build_byte_tokenizer
 from tests.evals.test_run import evaluation, half_right, served
 from tests.report.conftest import write_trees
 
 NUM_CASES = 200
+LOGS = ("log.jsonl", "trees.jsonl", "explorations.jsonl")
 ROLLOUT = Rollout(Problem("p", "1 + 1", "2"), (ScoredResponse(Response(("a\n", "2"), "stop", (3, 4)), "2", True, 2.0),))
 
 
@@ -54,8 +59,18 @@ def left(tmp_path_factory, tiny_model_dir):
         RunRecord(run_dir, "model: tiny\nseed: 0\n"),
         RolloutCallback(
             [str(problems)],
-            FixedSampling(SamplingConfig(n=2, max_tokens=6), reward_threshold=-1.0),
+            BalancedSampling(
+                SamplingConfig(n=2, max_tokens=6),
+                (0.5, 1.5),
+                (-1.0, 0.5),
+                rows_per_problem=None,
+                n_star=1,
+                keep_cut=True,
+                keep_unanswered=True,
+            ),
             template="plain",
+            probe_problems=[str(probe)],
+            hint="{question} {answer}",
             select=TopK(keep_cut=True, keep_unanswered=True),
             evaluation=HeldOutAccuracy([str(test)], max_tokens=6),
             engine=EngineConfig("transformers"),
@@ -65,14 +80,21 @@ def left(tmp_path_factory, tiny_model_dir):
     ]
     trainer = L.Trainer(
         accelerator="cpu", max_epochs=2, reload_dataloaders_every_n_epochs=1, default_root_dir=run_dir,
-        callbacks=callbacks, logger=False, enable_progress_bar=False, enable_model_summary=False,
+        callbacks=callbacks, logger=MetricsFile(run_dir), log_every_n_steps=1,
+        enable_progress_bar=False, enable_model_summary=False,
     )  # fmt: skip
     trainer.fit(SFTModule(str(tiny_model_dir)), SFTDataModule([], batch_size=4, max_length=32))
     byte_tokenizer = build_byte_tokenizer()
     run(evaluation(n=2), served(half_right(byte_tokenizer), byte_tokenizer), folder / "eval", {})
     with AppendLog(folder / "log.jsonl") as log:
         log.extend([ROLLOUT] * 5)
-    write_trees(folder / "trees.jsonl")
+    write_trees(folder / "written.jsonl")
+    with AppendLog(folder / "trees.jsonl") as log:
+        log.extend(read_trees(folder / "written.jsonl") * 3)
+    right = ExploredStep(1, (Continuation(Completion("3", (3,), -0.5), True),))
+    explored = Exploration(Response(("a\n", "2"), "stop", (3, 4)), (right,), 1)
+    with AppendLog(folder / "explorations.jsonl") as log:
+        log.extend([Explored(ROLLOUT.problem, ("a\n2",), (explored,), "f" * 16, "0" * 16)] * 5)
     return folder
 
 
@@ -91,6 +113,21 @@ def checkpoint_of(path):
 def iteration_of(folder, path):
     read_manifest(path)
     return training(folder, "run", 5)["iterations"]
+
+
+def provenance_of(path):
+    """Whatever the account says, rows that were made otherwise are refused."""
+    rows = path.with_name(path.name.removesuffix(".provenance"))
+    made_by = ProvenanceFile(rows, Provenance({"weights": "another"}, {}, ()))
+    with pytest.raises(InputError, match="made with another"):
+        made_by.check(1, read_rows(rows, Rollout)[0].provenance)
+    return "refused"
+
+
+def metrics_of(folder, name):
+    """The metrics are shown, and nothing is computed from them: a run that goes on adds to whatever is there."""
+    MetricsFile(folder).log_metrics({"train/loss": 1.5}, step=99)
+    return curves(folder / name)["train/loss"][-1]
 
 
 def record_of(folder, name):
@@ -112,6 +149,12 @@ def read_back(folder: Path, name: str):
             return read_rows(path, Rollout)
     if name == "trees.jsonl":
         return read_trees(path)
+    if name == "explorations.jsonl":
+        return read_rows(path, Explored)
+    if name == "run/metrics.csv":
+        return metrics_of(path.parent, path.name)
+    if path.suffix == ".provenance":
+        return provenance_of(path)
     if path.suffix == ".ckpt":
         return checkpoint_of(path)
     if name in ("run/config.yaml", "run/environment.json"):
@@ -126,6 +169,8 @@ KINDS = {
     "eval/results.json": 24,
     "eval/samples.jsonl.gz": 24,
     "log.jsonl": 24,
+    "trees.jsonl": 12,
+    "explorations.jsonl": 12,
     "run/checkpoints/last.ckpt": 32,
     "run/hf/model.safetensors": 12,
     "run/hf/config.json": 8,
@@ -136,7 +181,12 @@ KINDS = {
     "run/rollouts/iter_001.train.jsonl": 8,
     "run/rollouts/eval_000.json": 12,
     "run/rollouts/eval_000.jsonl": 8,
+    "run/rollouts/iter_001.probe.jsonl": 8,
+    "run/rollouts/iter_001.hinted.jsonl": 8,
+    "run/rollouts/iter_001.jsonl.provenance": 12,
     "run/environment.json": 8,
+    "run/config.yaml": 8,
+    "run/metrics.csv": 12,
 }
 CASES = [(name, number) for name, count in KINDS.items() for number in range(count)]
 
@@ -182,10 +232,11 @@ def test_damage_is_told_by_the_files_name_or_changes_nothing(left, tmp_path, nam
             assert path.name in message
             assert "\n" not in message
         else:
-            is_torn_log = name == "log.jsonl" and found == intact[: len(found)]
-            assert found == intact or is_torn_log, (name, number)
+            is_torn_log = name in LOGS and found == intact[: len(found)]
+            is_told = name == "run/config.yaml" and found[1]
+            assert found == intact or is_torn_log or is_told, (name, number)
         shutil.rmtree(folder)
-    assert noticed, "nothing was noticed in this file"
+    assert noticed or name == "run/metrics.csv", "nothing was noticed in this file"
 
 
 def copy(left: Path, folder: Path, name: str) -> Path:

@@ -44,7 +44,7 @@ MAY_IMPORT: dict[str, tuple[str, ...]] = {
     "datamodules": (*WORDS, *TEXT, *TENSORS),
     "evals": (*WORDS, *TEXT, *TENSORS, *POWERS, "search", "arithmetic", "metrics", "rollouts"),
     "report": (*WORDS, *TEXT, "metrics", "rollouts", "evals"),
-    "strategies": (),
+    "strategies": (*WORDS, *TEXT),
     "imports": (),
     "rundir": (*WORDS, *TEXT),
     "stages": (*WORDS, *TEXT),

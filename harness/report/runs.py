@@ -225,11 +225,13 @@ def curves(path: Path) -> dict[str, list[list[float]]]:
     found: dict[str, list[list[float]]] = {}
     if not path.is_file():
         return found
-    with open(path, newline="", encoding="utf-8") as file:
+    with open(path, newline="", encoding="utf-8", errors="replace") as file:
         for row in csv.DictReader(file):
             for name, text in row.items():
+                if "/" not in (name or "") or not text:
+                    continue
                 axis = row.get("iteration") if name.startswith(("rollout/", "eval/")) else row.get("step")
-                if "/" not in (name or "") or not text or not axis:
+                if not axis:
                     continue
                 try:
                     x, y = float(axis), float(text)

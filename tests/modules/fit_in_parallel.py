@@ -13,7 +13,6 @@ from pathlib import Path
 import lightning as L
 import torch
 from lightning.pytorch.loggers import CSVLogger
-from lightning.pytorch.strategies import ModelParallelStrategy
 
 from harness.callbacks.checkpoint import HFCheckpoint
 from harness.commands.fit import end_parallel_process
@@ -22,6 +21,7 @@ from harness.models import token_stats
 from harness.models.weights import named_weights
 from harness.modules import DPOModule, RewardModule, SFTModule
 from harness.modules.optimizer import OptimizerConfig
+from harness.strategies import FSDP2Strategy
 
 MODULES = {
     "sft": SFTModule,
@@ -50,7 +50,7 @@ def fit(strategy, kind, model, data, out, stop=False, resume=None):
     devices = 1 if strategy == "one" else 2
     strategies = {"one": "auto", "ddp": "ddp"}
     if strategy == "fsdp":
-        strategies["fsdp"] = ModelParallelStrategy(data_parallel_size=2, tensor_parallel_size=1)
+        strategies["fsdp"] = FSDP2Strategy()
     module = MODULES[kind](model, optimizer=OptimizerConfig(lr=1e-3, schedule="linear", total_steps=12))
     options = {"group": "prompt"} if kind == "hybrid" else {}
     datamodule = (SFTDataModule if kind == "sft" else PreferenceDataModule)(

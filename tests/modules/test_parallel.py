@@ -1,4 +1,4 @@
-"""Two processes on the CPU (gloo) train as one process does: DDP, and FSDP2 through ModelParallelStrategy."""
+"""Two processes on the CPU (gloo) train as one process does: DDP, and FSDP2."""
 
 from __future__ import annotations
 
@@ -12,8 +12,11 @@ from pathlib import Path
 import pytest
 import torch
 
+from harness.errors import InputError
 from harness.models.reward_head import load_likelihood_reward
 from harness.models.weights import fingerprint, load_causal_lm, load_reward_model, named_weights
+from harness.store import SUMS, check_sums, write_sums
+from harness.strategies import FSDP2Strategy
 
 SCRIPT = Path(__file__).with_name("fit_in_parallel.py")
 KINDS = ("sft", "reward", "hybrid", "dpo")
@@ -70,6 +73,21 @@ def one_rank(tmp_path_factory, tiny_model_dir, files):
     return folder
 
 
+def sums_in(folder):
+    return [line.split()[1] for line in (folder / SUMS).read_text().splitlines()]
+
+
+def test_a_damaged_shard_is_refused_by_its_hash(tmp_path):
+    folder = tmp_path / "last.ckpt"
+    folder.mkdir()
+    for rank in range(2):
+        (folder / f"__{rank}_0.distcp").write_bytes(bytes([rank]) * 100)
+    write_sums(folder)
+    (folder / "__1_0.distcp").write_bytes(bytes([1]) * 50 + bytes([3]) + bytes([1]) * 49)
+    with pytest.raises(InputError, match=r"__1_0.distcp: damaged, changed or gone"):
+        FSDP2Strategy().load_checkpoint(folder)
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("strategy", ["ddp", "fsdp"])
 def test_two_ranks_train_as_one_and_resume_to_the_same_weights(tmp_path, tiny_model_dir, files, one_rank, strategy):
@@ -92,6 +110,11 @@ def test_two_ranks_train_as_one_and_resume_to_the_same_weights(tmp_path, tiny_mo
             assert two["metrics"][name] == pytest.approx(one["metrics"][name], rel=1e-4), (kind, name)
         exported = LOAD.get(kind, load_causal_lm)(tmp_path / kind / "hf")
         assert fingerprint(named_weights(exported)) == fingerprint(two["weights"].items())
+    if strategy == "fsdp":
+        shards = tmp_path / "broken" / "checkpoints" / "last.ckpt"
+        check_sums(shards)
+        assert {path.name for path in shards.iterdir()} == {*sums_in(shards), SUMS}
+        assert sum(name.endswith(".distcp") for name in sums_in(shards)) == 2
     unbroken, resumed = (torch.load(tmp_path / name / "result.pt") for name in ("sft", "broken"))
     assert len(resumed["steps"]) == 3
     for name, expected in unbroken["weights"].items():
