@@ -29,4 +29,4 @@ def add_tokens(model: str, tokens: list[str], output: Path) -> None:
     tokenizer, policy = load_tokenizer(folder), load_causal_lm(folder, dtype=stored_dtype(folder))
     ids = vocabulary.add_tokens(policy, tokenizer, tokens)
     save_checkpoint(policy, tokenizer, output)
-    print(f"{output}: {len(ids)} tokens added, {min(ids)} to {max(ids)}")
+    print(f"{output}: rows for {len(ids)} tokens added, {min(ids)} to {max(ids)}")

@@ -9,8 +9,10 @@ from typing import Any
 import pytest
 import torch
 
+from harness.commands.add_tokens import add_tokens
 from harness.engines import EngineError, VLLMEngine, generate, open_engine
-from harness.models.weights import named_weights
+from harness.models.checkpoints import load_tokenizer
+from harness.models.weights import load_causal_lm, named_weights
 from harness.protocols import Engine
 from harness.types import GenerationRequest, SamplingConfig
 from tests.engines.conftest import (
@@ -108,6 +110,30 @@ def test_a_model_of_experts_opens_beside_a_dense_one(vllm_engine: VLLMEngine, tm
         engine = open_engine(save(model, tmp_path), CONFIG)
         assert_samples_from(engine, model)
         engine.close()
+    assert_samples_from(vllm_engine, build_model(tied=True))
+
+
+def test_tokens_added_by_the_command_are_sampled_and_synced(
+    vllm_engine: VLLMEngine, untied_checkpoint: Path, tmp_path: Path
+):
+    tokens = ["<code>", "<end_of_step>"]
+    add_tokens(str(untied_checkpoint), tokens, tmp_path / "more")
+    engine, model = open_engine(tmp_path / "more", CONFIG), load_causal_lm(tmp_path / "more").eval()
+    first, marker = load_tokenizer(tmp_path / "more").convert_tokens_to_ids(tokens)
+    assert model.get_output_embeddings().weight.shape[0] == marker + 1 > len(build_tokenizer())
+    assert_samples_from(engine, model)
+    model = perturbed(model, 5)
+    with torch.no_grad():  # after this prompt the marker is the likeliest token
+        state = model.model(torch.tensor([prompt(LENGTHS[0])])).last_hidden_state[0, -1]
+        model.get_output_embeddings().weight[marker] = 30 * state / state.norm()
+    engine.sync(named_weights(model), "new")
+    assert_samples_from(engine, model)
+    [found] = sample(engine, prompt(LENGTHS[0]), temperature=0.0, max_tokens=3)
+    assert (found.token_ids[0], found.text[: len(tokens[1])]) == (marker, tokens[1])
+    given = (*prompt(9), first)  # an added token in the prompt
+    [found] = sample(engine, given, temperature=0.0, max_tokens=3)
+    assert found.token_ids == reference_greedy(model, given, 3, build_tokenizer().eos_token_id)
+    engine.close()
     assert_samples_from(vllm_engine, build_model(tied=True))
 
 
