@@ -59,12 +59,14 @@ def load_reward_model(
     dtype: str = "float32",
     attn_implementation: str | None = None,
     gradient_checkpointing: bool = False,
+    head_start: tuple[float, float] | None = None,
 ) -> PreTrainedModel:
     """Load a one-label sequence classifier in train mode; a causal LM's directory gets a new head.
 
     Where transformers has no such class for the architecture, `harness.models.classifier` makes one.
 
-    A new head is drawn with a fixed seed so small that first rewards are about 0.01 in size: the loss starts at ln 2.
+    A new head is drawn with a fixed seed from a normal distribution of mean and standard deviation `head_start`; if not
+    given, so small that first rewards are about 0.01 in size: the loss starts at ln 2.
 
     Raises:
         InputError: the checkpoint cannot be found or opened, or has another number of labels.
@@ -77,8 +79,9 @@ def load_reward_model(
     if missing == ["score.weight"]:
         generator = torch.Generator().manual_seed(0)
         size = head.weight.shape
+        mean, deviation = head_start or (0.0, 0.01 / size[-1] ** 0.5)
         with torch.no_grad():
-            head.weight.copy_(torch.randn(size, generator=generator) * 0.01 / size[-1] ** 0.5)
+            head.weight.copy_(mean + deviation * torch.randn(size, generator=generator))
     elif missing:
         raise InputError(f"{checkpoint}: the checkpoint lacks weights of a reward model ({missing[0]}, ...).")
     model.config.get_text_config().pad_token_id = load_tokenizer(checkpoint, distinct_pad=True).pad_token_id

@@ -42,6 +42,7 @@ class RewardModule(PairModule):
         likelihood: Literal["none", "sum", "mean"] = "none",
         alpha: float = 0.5,
         head_dropout: float = 0.0,
+        head_start: tuple[float, float] | None = None,
         **options: Any,
     ) -> None:
         """
@@ -54,6 +55,8 @@ class RewardModule(PairModule):
             alpha: start value of that factor.
             head_dropout: share of the hidden state's entries that training drops before the head (0.1 in rStar-Math's
                 released code).
+            head_start: mean and standard deviation of a new head's weights ((5e-7, 1e-6) in that code, whose bias
+                cancels in every pair); 0 and 0.01 / sqrt(width) if not given.
             options: those of `SharedPrefixModule` and `TrainingModule`.
         """
         super().__init__(checkpoint, **options)
@@ -61,9 +64,13 @@ class RewardModule(PairModule):
         self.likelihood, self.alpha = likelihood, alpha
         if not 0 <= head_dropout < 1:
             raise InputError(f"head_dropout is {head_dropout}; it must be at least 0 and below 1.")
-        if head_dropout and likelihood != "none":
-            raise InputError("head_dropout is for a head alone; set `likelihood: none`, or head_dropout to 0.")
-        self.head_dropout = head_dropout
+        if likelihood != "none" and (head_dropout or head_start):
+            raise InputError(
+                "head_dropout and head_start are for a head alone; set `likelihood: none`, or leave them out."
+            )
+        if head_start is not None and head_start[1] < 0:
+            raise InputError(f"head_start is {head_start}; its second number, a deviation, must not be negative.")
+        self.head_dropout, self.head_start = head_dropout, head_start
 
     @cached_property
     def tokenizer(self) -> Any:
@@ -76,7 +83,7 @@ class RewardModule(PairModule):
 
     def build_model(self) -> Any:
         if self.likelihood == "none":
-            model = load_reward_model(self.checkpoint, **self.load_options())
+            model = load_reward_model(self.checkpoint, head_start=self.head_start, **self.load_options())
             if self.head_dropout:
                 reward_head(model).register_forward_pre_hook(self._drop)
             return model

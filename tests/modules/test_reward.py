@@ -15,7 +15,7 @@ from harness.datamodules import PreferenceDataModule
 from harness.errors import InputError
 from harness.models.checkpoints import load_tokenizer
 from harness.models.reward_head import load_likelihood_reward
-from harness.models.weights import load_causal_lm, load_reward_model, rewards_at, save_checkpoint
+from harness.models.weights import load_causal_lm, load_reward_model, reward_head, rewards_at, save_checkpoint
 from harness.modules import RewardModule
 from harness.modules.base import LoRAConfig
 from harness.modules.optimizer import OptimizerConfig
@@ -65,9 +65,27 @@ def test_dropout_before_the_head_acts_in_training_alone_and_keeps_the_mean(tiny_
     assert drawn.mean().item() == pytest.approx(wanted.item(), abs=4 * drawn.std().item() / 20)
 
 
-@pytest.mark.parametrize("options", [{"head_dropout": 1.0}, {"head_dropout": 0.1, "likelihood": "sum"}])
+def test_a_new_head_starts_as_asked_and_a_trained_one_as_it_is(tiny_model_dir, tmp_path):
+    head = reward_head(RewardModule(str(tiny_model_dir), head_start=(0.5, 0.1)).build_model()).weight
+    assert head.mean().item() == pytest.approx(0.5, abs=0.06)
+    assert head.std().item() == pytest.approx(0.1, rel=0.4)
+    trained = load_reward_model(tiny_model_dir)
+    save_checkpoint(trained, load_tokenizer(tiny_model_dir, distinct_pad=True), tmp_path / "rm")
+    again = RewardModule(str(tmp_path / "rm"), head_start=(0.5, 0.1)).build_model()
+    assert torch.equal(reward_head(again).weight, reward_head(trained).weight)
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"head_dropout": 1.0},
+        {"head_dropout": 0.1, "likelihood": "sum"},
+        {"head_start": (0.0, 1.0), "likelihood": "sum"},
+        {"head_start": (0.0, -1.0)},
+    ],
+)
 def test_dropout_that_cannot_be_is_refused(tiny_model_dir, options):
-    with pytest.raises(InputError, match="head_dropout"):
+    with pytest.raises(InputError, match="head_"):
         RewardModule(str(tiny_model_dir), **options)
 
 
