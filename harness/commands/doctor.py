@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import Literal
 
 import harness
+from harness.errors import InputError
 
 State = Literal["ok", "missing", "broken"]
 
@@ -44,13 +45,29 @@ class Finding:
     """Whether nothing works without it."""
 
 
-def doctor(quick: bool = False, timeout: float = 180.0) -> int:
+def doctor(quick: bool = False, timeout: float = 180.0, model: str | None = None, layers: int | None = None) -> int:
     """Say what works on this machine and what is missing; the exit status is 1 when something essential is broken.
+
+    With a model it says instead whether the whole loop works with that one, and the exit status is 1 where a part of it
+    does not.
 
     Args:
         quick: only look for the engines, which otherwise are started on a tiny model, and do not attack the sandbox.
         timeout: seconds that an engine may take to start and to answer.
+        model: directory or hub id of a causal language model to train and to sample from, in float32.
+        layers: try a random model with so many layers and the configuration of `model` in its place.
     """
+    if layers is not None and model is None:
+        raise InputError("layers is of a model; give --model too.")
+    if model is not None:
+        from harness.commands.doctor_model import examine_model
+
+        fails = 0
+        for name, holds, text in examine_model(model, layers):
+            fails += not holds
+            print(f"{'ok' if holds else 'fails':8} {name:20} {text}", flush=True)
+        print(f"\n{fails} of these fail." if fails else "\nEverything works with this model.")
+        return int(fails > 0)
     broken = False
     for finding in examine(quick, timeout):
         broken |= finding.core and finding.state == "broken"

@@ -3,6 +3,9 @@ import importlib.util
 import pytest
 
 from harness.commands.doctor import doctor, engine, examine, package, sandbox
+from harness.commands.doctor_model import examine_model
+from harness.errors import InputError
+from tests.engines.conftest import build_model, save
 
 
 def test_what_works_is_listed_and_the_status_says_so(capsys):
@@ -62,3 +65,46 @@ def test_an_engine_that_does_not_answer_in_time_is_broken_and_is_ended():
     finding = engine("transformers", timeout=0.2, start=True)
     assert finding.state == "broken"
     assert "no answer within 0.2 s" in finding.text
+
+
+def test_a_model_is_tried_through_the_loop(tiny_model_dir, monkeypatch, capsys):
+    monkeypatch.setattr("harness.commands.doctor_model.importlib.util.find_spec", lambda name: None)  # without vLLM
+    assert doctor(model=str(tiny_model_dir), layers=1) == 0
+    lines = capsys.readouterr().out.splitlines()
+    names = ["load", "loss", "packing", "shared prefixes", "reward head", "export", "vLLM"]
+    assert [line.split("  ")[0] for line in lines[: len(names)]] == ["ok"] * len(names)
+    assert [line[9:29].strip() for line in lines[: len(names)]] == names
+    assert "LlamaForCausalLM, 1 layers" in lines[0]
+    assert lines[-1] == "Everything works with this model."
+
+
+def test_what_fails_with_a_model_is_said_and_the_rest_is_tried(tiny_model_dir, monkeypatch, capsys):
+    import harness.models.weights as weights
+
+    def cannot(*args, **options):
+        raise ValueError("no such head\nand more")
+
+    monkeypatch.setattr("harness.commands.doctor_model.importlib.util.find_spec", lambda name: None)
+    monkeypatch.setattr(weights, "load_reward_model", cannot)
+    assert doctor(model=str(tiny_model_dir)) == 1
+    text = capsys.readouterr().out
+    assert "fails    reward head          no such head\nok       export " in text
+    assert text.endswith("1 of these fail.\n")
+
+
+def test_layers_without_a_model_and_no_layers_are_refused(tiny_model_dir):
+    with pytest.raises(InputError, match="give --model too"):
+        doctor(layers=2)
+    with pytest.raises(InputError, match="layers is 0; it must be at least 1"):
+        doctor(model=str(tiny_model_dir), layers=0)
+
+
+@pytest.mark.slow
+@pytest.mark.vllm
+@pytest.mark.skipif(importlib.util.find_spec("vllm") is None, reason="vLLM is not installed")
+def test_vllm_takes_a_models_weights(tmp_path):
+    save(build_model(tied=True), tmp_path)
+    found = {name: (holds, text) for name, holds, text in examine_model(str(tmp_path))}
+    holds, text = found["sync to vLLM"]
+    assert holds
+    assert "samples from the weights after a step" in text
