@@ -111,6 +111,9 @@ def _decide_normal(left: str, right: str) -> Decision:
         return Decision(False, "none", "no_answer" if not right else "parse_failure")
     if (decided := _by_choice(left, right)) is not None:
         return Decision(decided, "choice")
+    signs = [sorted(re.findall(r"\\(wedge|vee)\b", text)) for text in (left, right)]
+    if all(signs) and signs[0] != signs[1]:
+        return Decision(False, "text")  # "and" and "or" between statements
     times = words.time_of_day(left), words.time_of_day(right)
     if times[0] and times[1]:
         return Decision(words.same_time(times[0], times[1]), "time")

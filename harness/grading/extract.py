@@ -26,7 +26,10 @@ _MATH = re.compile(
     r"\$\$(.{1,2000}?)\$\$|\\\[(.{1,2000}?)\\\]|\\\((.{1,2000}?)\\\)|(?<![\\$])\$(?!\$)([^$\n]{1,2000}?)(?<!\\)\$",
     re.DOTALL,
 )
-_NEGATED = re.compile(r"(?:\bnot|n't)(?:\s+(?:equal to|be))?\s*\$?$", re.IGNORECASE)
+_NEGATED = re.compile(
+    r"(?:(?:\bnot|n't)(?:\s+(?:equal to|be))?|\b(?:more|less|greater|fewer|larger|smaller|other) than)\s*\$?$",
+    re.IGNORECASE,
+)
 _CONNECTOR = re.compile(
     r"(?:\s|\\[()\[\],;:!]|\\q?quad|[$,;&*.]|\\text\s*\{[^{}]{0,40}\}|\b(?:and|or|for part \(\w\))\b"
     r"|[A-Za-z](?:_\{?\w+\}?)?\s*=|\\\\)*"

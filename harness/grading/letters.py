@@ -43,7 +43,7 @@ _MARKED = re.compile(
 _PRAISED = re.compile(
     rf"(?:(?i:\b(?:options?|choices?|answers?|statements?))\s{{0,3}}|选项\s{{0,3}}|(?<![\w'’]))(?P<group>{_GROUP}){_TAIL}"
     r"(?i:(?:is|are)\s+(?:both\s+|all\s+|therefore\s+)?(?:the\s+)?(?:only\s+)?(?:correct|right|best|true|answer)\b|"
-    r"(?:项|选项)?(?:是)?正确)"
+    r"(?:项|选项)?\s?(?:是)?(?:正确|符合(?:题意|要求)))"
 )
 _LABEL = re.compile(rf"{_OPEN}(?P<group>{_GROUP}){_TAIL}(?=[).:：。、\]]|\Z|\n|[^\x00-\x7f])")
 _OTHER_LABEL = re.compile(r"(?:^|[\s(])([A-J])[).:：]\s")
@@ -57,6 +57,7 @@ UNCERTAIN = re.compile(
     r"|neither|(?:can|could|do|does|did|would)(?:\s?not|n['’]t)\s+(?:be\s+|possibly\s+)?"
     r"(?:answer|answered|solve|solved|determine|determined|provide|help|know|compute|computed|decide|assist|say|tell|choose)"
     r"|insufficient|not enough information|impossible to (?:say|tell|know|determine|decide|compute|answer)"
+    r"|(?:did|do|does|have|has)(?: not|n['’]t) (?:give|given|provide|provided|specify|specified|include|included)"
     r"|please (?:provide|specify|clarify|share|upload|give|send))\b|无法|不能确定|不知道|不确定|抱歉",
     re.IGNORECASE,
 )

@@ -167,6 +167,9 @@ class Members:
             lists = [_signs_apart(n) if free else n for n in (gold, answer)]
             if free and lists == [gold, answer]:
                 return False
+            # `[-2, 2]`, as programs print what solves an equation, unless it stands beside another pair
+            if "paren" not in {lists[0].op} & {lists[1].op}:
+                lists = [Node("list", n.args, ",") if n.op == "paren" and n.value == ("[", "]") else n for n in lists]
             members = [self.items(n if n.op in {"list", "set"} else Node("list", (n,), ",")) for n in lists]
             if self.named_items(*members):
                 return True

@@ -87,6 +87,7 @@ _CALLS: dict[str, Callable[..., str | None]] = {
     "Interval.open": lambda a, b: f"({a},{b})",
     "Interval.Lopen": lambda a, b: f"({a},{b}]",
     "Interval.Ropen": lambda a, b: f"[{a},{b})",
+    "set": lambda a: rf"\{{{a.strip()[1:-1]}\}}" if a.strip()[:1] in {"[", "("} else None,
     "FiniteSet": lambda *a: rf"\{{{','.join(a)}\}}",
     "Union": lambda *a: r"\cup ".join(a),
     "Intersection": lambda *a: r"\cap ".join(a),
@@ -95,12 +96,18 @@ _CALLS: dict[str, Callable[..., str | None]] = {
 """How each call is written; a function that returns None, or that these arguments do not fit, stays as it stands."""
 _CALL = re.compile(rf"(?<![A-Za-z\\_.])({'|'.join(sorted(map(re.escape, _CALLS), key=len, reverse=True))})\(")
 _HINT = re.compile(r"[(*]|\bI\b|\b(?:math|sympy|sp|np|numpy)\.")
+_SOLUTION = re.compile(r"\[?\{([A-Za-z]\w*\s?: [^{}:,<>=]+(?:, [A-Za-z]\w*\s?: [^{}:,<>=]+)*)\}\]?")
+"""A solution as a dictionary: `{x: 1, y: 2}`."""
 _SIGNS = re.compile(r"\*\*|\*\s*I\b|\bI\s*\*|[+-]\s*I\b|\bE\s*\*\*|\bzoo\b|\boo\b")
 
 
 def from_program(text: str) -> str:
     """LaTeX for an answer in the notation of a program; any other text as it is."""
-    if "\\" in text or not _HINT.search(text):
+    if "\\" in text:
+        return text
+    if solution := _SOLUTION.fullmatch(text.strip()):
+        return solution[1].replace(":", "=")
+    if not _HINT.search(text):
         return text
     bare = _MODULE.sub("", text)
     rewritten = _calls(bare)
