@@ -6,6 +6,8 @@ import contextlib
 import logging
 import os
 import random
+import signal
+import threading
 import warnings
 from collections.abc import Iterator
 from typing import Any
@@ -74,12 +76,41 @@ def quiet() -> Iterator[None]:
         yield
 
 
+HELD_SIGNALS = (signal.SIGTERM, signal.SIGUSR1, signal.SIGUSR2)
+"""Signals by which launchers and queues end a run or have it saved."""
+
+
+@contextlib.contextmanager
+def signals_held() -> Iterator[None]:
+    """Have the signals that this process handles in Python handled after the block instead of within it.
+
+    Lightning's handlers call collective operations on the default process group: SIGTERM a broadcast, SLURM's signal
+    all that saving a checkpoint needs. Where a signal has no handler it acts at once, as ever.
+    """
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    caught: list[int] = []
+    handlers = {number: signal.getsignal(number) for number in HELD_SIGNALS}
+    handlers = {number: handler for number, handler in handlers.items() if callable(handler)}
+    for number in handlers:
+        signal.signal(number, lambda number, _: caught.append(number))
+    try:
+        yield
+    finally:
+        for number, handler in handlers.items():
+            signal.signal(number, handler)
+        for each in caught:
+            signal.raise_signal(each)
+
+
 class PrivateProcessGroup:
     """A default process group for vLLM alone, beside the one the trainer has or will make.
 
     vLLM takes the default group of torch.distributed for its own, makes one if there is none, and destroys every group
     of the process when it ends. Inside `entered` the default group is vLLM's, outside it is the trainer's (or none, so
-    that a trainer started later still makes its own). Collectives of the trainer must not run inside.
+    that a trainer started later still makes its own). Collectives of the trainer must not run inside; so that a signal
+    handler runs none, signals are held back until the trainer's group is in place again.
     """
 
     FIRST_NAME = 1_000_000
@@ -100,17 +131,18 @@ class PrivateProcessGroup:
         from torch.distributed import distributed_c10d as c10d
 
         world = c10d._world
-        trainers, count = world.default_pg, world.group_count
-        c10d._update_default_pg(self._group)
-        world.group_count = self._count
-        self._depth += 1
-        try:
-            yield
-        finally:
-            self._depth -= 1
-            self._group, self._count = world.default_pg, world.group_count
-            c10d._update_default_pg(trainers)
-            world.group_count = count
+        with signals_held():
+            trainers, count = world.default_pg, world.group_count
+            c10d._update_default_pg(self._group)
+            world.group_count = self._count
+            self._depth += 1
+            try:
+                yield
+            finally:
+                self._depth -= 1
+                self._group, self._count = world.default_pg, world.group_count
+                c10d._update_default_pg(trainers)
+                world.group_count = count
 
     def destroy(self) -> None:
         """Destroy vLLM's groups and forget its parallel state, leaving the trainer's groups alone."""

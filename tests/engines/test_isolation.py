@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import os
 import random
+import signal
 import socket
 import subprocess
 import sys
@@ -14,7 +15,7 @@ import numpy
 import pytest
 import torch
 
-from harness.engines.isolation import keep_environment, keep_random_state, keep_torch_threads
+from harness.engines.isolation import PrivateProcessGroup, keep_environment, keep_random_state, keep_torch_threads
 from tests.engines.conftest import need_vllm
 
 
@@ -48,6 +49,25 @@ def test_a_replaced_thread_setter_is_put_back(monkeypatch: pytest.MonkeyPatch):
         torch.set_num_threads = lambda _: None
     assert torch.set_num_threads is setter
     assert torch.get_num_threads() == threads
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGUSR1])
+def test_a_signal_is_handled_once_the_trainers_group_is_in_place_again(number: signal.Signals):
+    from torch.distributed import distributed_c10d as c10d
+
+    seen: list[object] = []
+    before = signal.signal(number, lambda *_: seen.append(c10d._world.default_pg))
+    group = PrivateProcessGroup()
+    try:
+        with group.entered():
+            c10d._update_default_pg(torch.distributed.ProcessGroup(0, 1))  # as vLLM makes its own
+            signal.raise_signal(number)
+            assert seen == []
+        assert seen == [None]
+        signal.raise_signal(number)
+        assert seen == [None, None]
+    finally:
+        signal.signal(number, before)
 
 
 def free_port() -> int:
