@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib
 import importlib.util
 import logging
+import re
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -44,6 +45,9 @@ _HOMES = {
 
 log = logging.getLogger(__name__)
 
+OF_MEMORY = re.compile(r"memory|\bOOM\b|KV cache|cache blocks", re.IGNORECASE)
+"""What vLLM's errors of memory say; they are of several classes."""
+
 
 def __getattr__(name: str) -> Any:
     if name not in _HOMES:
@@ -54,7 +58,8 @@ def __getattr__(name: str) -> Any:
 def open_engine(checkpoint: str | Path, config: EngineConfig = DEFAULT_CONFIG, version: str = "") -> Engine:
     """Open the engine that `config.kind` names over a checkpoint directory or hub name.
 
-    "auto" takes vLLM where it works, and otherwise transformers with one line in the log that says why. Of a server's
+    "auto" takes vLLM, and transformers where vLLM is not installed or does not run on the device, with one line in the
+    log that says why; never where memory is short, and never instead of a vLLM that fails on CUDA. Of a server's
     checkpoint only the tokenizer is read.
 
     Args:
@@ -62,6 +67,7 @@ def open_engine(checkpoint: str | Path, config: EngineConfig = DEFAULT_CONFIG, v
 
     Raises:
         InputError: the checkpoint lacks something, or the configuration does not fit it.
+        EngineError: vLLM, chosen by "auto", lacks memory or fails on CUDA.
     """
     if config.is_url:
         from harness.engines.http import ServerEngine
@@ -91,10 +97,26 @@ def _open_any(checkpoint: str | Path, config: EngineConfig, version: str) -> Eng
             raise
         except Exception as error:  # whatever keeps vLLM from starting here, the reason is passed on
             reason = f"{type(error).__name__}: {first_line(error)}"
+            if OF_MEMORY.search(str(error)):
+                raise EngineError(
+                    f"vLLM lacks memory ({reason}); lower gpu_memory_utilization, max_num_seqs or max_model_len, set "
+                    "kv_cache_bytes, or choose the engine transformers, which is several times slower."
+                ) from error
+            if _has_cuda() and not isinstance(error, ImportError):
+                raise EngineError(
+                    f"vLLM fails on this device ({reason}); mend that, or choose the engine transformers, which is "
+                    "several times slower."
+                ) from error
     log.warning("Sampling with transformers, which is slower, because vLLM does not work here: %s.", reason)
     from harness.engines.hf import HFEngine
 
     return HFEngine(checkpoint, config, version)
+
+
+def _has_cuda() -> bool:
+    import torch
+
+    return torch.cuda.is_available()
 
 
 def generate(engine: Engine, requests: Iterable[GenerationRequest]) -> Iterator[GenerationResult]:

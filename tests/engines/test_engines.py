@@ -254,16 +254,32 @@ def test_auto_falls_back_to_transformers_and_says_why(
 
 
 @pytest.mark.vllm
-def test_auto_takes_vllm_where_it_works_and_otherwise_passes_on_its_reason(
-    checkpoint: Path, caplog: pytest.LogCaptureFixture
+def test_auto_never_goes_on_with_transformers_for_want_of_memory(checkpoint: Path, caplog: pytest.LogCaptureFixture):
+    need_vllm()
+    with pytest.raises(EngineError, match=r"vLLM lacks memory \(ValueError: .*lower gpu_memory_utilization"):
+        open_engine(checkpoint, EngineConfig(kv_cache_bytes=4096))
+    assert "transformers" not in caplog.text
+
+
+@pytest.mark.vllm
+@pytest.mark.parametrize("cuda", [True, False])
+def test_auto_falls_back_after_another_error_but_not_on_cuda(
+    checkpoint: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, cuda: bool
 ):
     need_vllm()
-    for cache, name in ((64 * 2**20, "vllm "), (4096, "transformers ")):
-        engine = open_engine(checkpoint, EngineConfig(kv_cache_bytes=cache))
-        assert engine.name.startswith(name)
-        engine.close()
-    assert "Sampling with transformers" in caplog.text
-    assert "KV cache" in caplog.text or "cache blocks" in caplog.text
+    from harness.engines import vllm
+
+    def fail(*_: object) -> None:
+        raise RuntimeError("no kernel image is available for execution on the device")
+
+    monkeypatch.setattr(vllm, "VLLMEngine", fail)
+    monkeypatch.setattr("harness.engines._has_cuda", lambda: cuda)
+    if cuda:
+        with pytest.raises(EngineError, match=r"vLLM fails on this device \(RuntimeError: no kernel image"):
+            open_engine(checkpoint)
+    else:
+        assert open_engine(checkpoint).name.startswith("transformers ")
+        assert "because vLLM does not work here: RuntimeError: no kernel image" in caplog.text
 
 
 @pytest.mark.parametrize(
