@@ -51,10 +51,13 @@ class Engine(Protocol):
         """Take new weights (name, tensor) in memory and forget all cached prefixes. A failed sync is fatal."""
 
     def sleep(self) -> None:
-        """Free what training needs (accelerator memory); nothing may be pending."""
+        """Free what training needs (accelerator memory); nothing may be pending.
+
+        An engine that gives its weights up has the version "" from then on, and needs a `sync` to go on.
+        """
 
     def wake(self) -> None:
-        """Undo `sleep`."""
+        """Undo `sleep`, but for weights that were given up."""
 
     def close(self) -> None:
         """Release everything; the engine cannot be used again."""
@@ -75,6 +78,20 @@ class Reward(Protocol):
 
         `correct` holds the grader's verdicts (False for partial responses).
         """
+
+
+@runtime_checkable
+class Sleeps(Protocol):
+    """Holds accelerator memory that it can do without for a while, such as a reward that is a model."""
+
+    def sleep(self) -> None:
+        """Free the memory; the next use takes it back."""
+
+
+def put_to_sleep(thing: object) -> None:
+    """Have something free its accelerator memory, if it can."""
+    if isinstance(thing, Sleeps):
+        thing.sleep()
 
 
 def answer_weight(reward: Reward | None) -> float | None:

@@ -17,8 +17,8 @@ class EngineConfig:
     """Which engine draws the samples, and how much memory it may use."""
 
     kind: str = "auto"
-    """"auto" (vLLM where it works, else transformers), "vllm", "transformers", or the http(s) URL of a server that
-    speaks the OpenAI completions API."""
+    """"auto" (vLLM where it is installed and runs on the device, else transformers), "vllm", "transformers", or the
+    http(s) URL of a server that speaks the OpenAI completions API."""
     dtype: Literal["auto", "float32", "bfloat16", "float16"] = "auto"
     """Number format of the engine's weights; "auto" is the one the checkpoint is stored in."""
     max_model_len: int | None = None
@@ -35,6 +35,9 @@ class EngineConfig:
     """Devices over which vLLM splits the model."""
     distributed_executor_backend: Literal["mp", "ray"] | None = None
     """How vLLM starts its workers where it needs several; None lets vLLM choose."""
+    device: int | None = None
+    """Index of the accelerator to sample on, among those visible; None is the first. In training it is the trainer's
+    own."""
     enforce_eager: bool | None = None
     """Run vLLM without compiled graphs; None is False on CUDA and True elsewhere."""
     enable_sleep: bool = True

@@ -84,8 +84,8 @@ class HFEngine:
         dtype = stored_dtype(path) if config.dtype == "auto" else config.dtype
         with keep_random_state(), _no_progress_bar():
             model: Any = AutoModelForCausalLM.from_pretrained(path, dtype=getattr(torch, dtype))
-        if torch.cuda.is_available():
-            model.cuda()
+        self._home = torch.device("cuda", config.device or 0) if torch.cuda.is_available() else None
+        model.to(self._home)
         self._set_up(model, tokenizer, config, version or checkpoint_version(path), owned=True)
 
     @classmethod
@@ -260,8 +260,8 @@ class HFEngine:
 
     def wake(self) -> None:
         self._check_usable()
-        if self._owned and torch.cuda.is_available():
-            self._model.to("cuda")
+        if self._owned and self._home is not None:
+            self._model.to(self._home)
 
     def close(self) -> None:
         self._failure = "the engine is closed."

@@ -69,7 +69,7 @@ class VLLMEngine:
         self._keys: dict[str, GenerationRequest] = {}
         self._queued: set[str] = set()
         self._ids = itertools.count()
-        self._asleep = False
+        self._asleep = self._has_room = False
         with keep_random_state():
             self._layout = WeightLayout.of_checkpoint(self._path)
             with self._isolated():
@@ -120,6 +120,7 @@ class VLLMEngine:
             gpu_memory_utilization=config.gpu_memory_utilization,
             tensor_parallel_size=config.tensor_parallel_size,
             distributed_executor_backend=config.distributed_executor_backend,
+            device_ids=None if config.device is None else [config.device],
             seed=config.seed,
             hf_overrides=config_overrides(whole),
             enforce_eager=not self._cuda if config.enforce_eager is None else config.enforce_eager,
@@ -179,6 +180,8 @@ class VLLMEngine:
         from vllm.sampling_params import RequestOutputKind
 
         self._check_usable()
+        if self._asleep:
+            raise EngineError("the engine has slept and holds no weights; sync it first.")
         check_request(request, self.max_context, self._vocab_size, self._queued)
         sampling = request.sampling
         stop = stop_strings(sampling)
@@ -241,12 +244,16 @@ class VLLMEngine:
         self._check_usable()
         if self._keys:
             raise EngineError(f"weight sync: {len(self._keys)} requests are still pending; poll until none is.")
+        self.wake()
         self._failure = "the last weight sync failed, so the engine's weights are unknown; open a new engine."
         try:
             with self._running():
                 self._reload(self._layout.stored(weights))
                 if not self._engine.reset_prefix_cache():
                     raise EngineError("weight sync: the prefix cache could not be reset.")
+                if self._asleep:
+                    self._engine.wake_up(tags=["kv_cache"])
+                    self._asleep = self._has_room = False
         except Exception as error:
             self._failure = f"{self._failure} The sync failed with: {first_line(error)}"
             raise
@@ -273,20 +280,22 @@ class VLLMEngine:
             self._engine.collective_rpc("reload_weights", kwargs={"weights_path": folder})
 
     def sleep(self) -> None:
+        """Free weights and cache on CUDA; `version` is then "", as nothing is kept that a `sync` will replace."""
         self._check_usable()
         if self._keys:
             raise EngineError(f"sleep: {len(self._keys)} requests are still pending; poll until none is.")
         if self._engine.vllm_config.model_config.enable_sleep_mode and not self._asleep:
             with self._running():
-                self._engine.sleep(level=1)
-            self._asleep = True
+                self._engine.sleep(level=2)
+            self._asleep, self.version = True, ""
 
     def wake(self) -> None:
+        """Make room for the weights that `sync` brings; the cache gets its memory after them, when they are loaded."""
         self._check_usable()
-        if self._asleep:
+        if self._asleep and not self._has_room:
             with self._running():
-                self._engine.wake_up()
-            self._asleep = False
+                self._engine.wake_up(tags=["weights"])
+            self._has_room = True
 
     def close(self) -> None:
         if self not in _open_engines:

@@ -97,6 +97,8 @@ class RewardModel:
         self.append_eos = append_eos
         self.batch_tokens, self.dtype, self.device = batch_tokens, dtype, device
         self._loaded: tuple[Any, Any] | None = None
+        self._home = "cpu"
+        """Where the model computes; known once it is loaded."""
         self._cut = False
         self._weights = ""
 
@@ -126,11 +128,19 @@ class RewardModel:
 
             tokenizer = load_tokenizer(self.checkpoint, distinct_pad=True)
             check_vocabulary(self.checkpoint, tokenizer)
-            device = self.device or ("cuda" if torch.cuda.is_available() else "cpu")
+            self._home = self.device or ("cuda" if torch.cuda.is_available() else "cpu")
             load = load_likelihood_reward if has_reward_head(self.checkpoint) else load_reward_model
-            model = load(self.checkpoint, dtype=self.dtype).eval().to(device)
-            self._loaded = model, tokenizer
+            self._loaded = load(self.checkpoint, dtype=self.dtype).eval(), tokenizer
+        self._loaded[0].to(self._home)
         return self._loaded
+
+    def sleep(self) -> None:
+        """Put the weights into the host's memory; the next call takes them back to the device."""
+        if self._loaded is not None and self._home != "cpu":
+            import torch
+
+            self._loaded[0].to("cpu")
+            torch.cuda.empty_cache()
 
     def __call__(
         self, problems: Sequence[Problem], responses: Sequence[Response], correct: Sequence[bool]

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import ClassVar
 
-from harness.protocols import Reward
+from harness.protocols import Reward, put_to_sleep
 from harness.types import Problem, Response, Score
 
 
@@ -24,6 +24,9 @@ class OutcomeElseProcess:
 
     def __init__(self, process: Reward) -> None:
         self.process = process
+
+    def sleep(self) -> None:
+        put_to_sleep(self.process)
 
     def __call__(
         self, problems: Sequence[Problem], responses: Sequence[Response], correct: Sequence[bool]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from harness.protocols import Reward, answer_weight
+from harness.protocols import Reward, answer_weight, put_to_sleep
 from harness.types import Problem, Response, Score
 
 
@@ -24,6 +24,9 @@ class WeightedSum:
     def answer_weight(self) -> float | None:
         """1 if what is added to the outcome does not see the gold answer itself and is added to, not taken from it."""
         return 1.0 if answer_weight(self.process) == 0 and self.process_weight > 0 else None
+
+    def sleep(self) -> None:
+        put_to_sleep(self.process)
 
     def __call__(
         self, problems: Sequence[Problem], responses: Sequence[Response], correct: Sequence[bool]

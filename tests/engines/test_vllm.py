@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import inspect
 import os
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -170,6 +172,65 @@ def test_weights_that_raise_while_they_are_read_poison_the_engine_too(untied_che
     with pytest.raises(EngineError, match="The sync failed with: link down"):
         engine.poll()
     engine.close()
+
+
+def test_a_sleep_gives_all_up_and_a_sync_brings_weights_then_cache(
+    vllm_engine: VLLMEngine, monkeypatch: pytest.MonkeyPatch
+):
+    """The calls that matter on CUDA, bound to the signatures of the installed vLLM; on a CPU sleeping does nothing."""
+    from vllm.v1.engine.llm_engine import LLMEngine
+    from vllm.v1.worker.gpu_model_runner import GPUModelRunner
+
+    inner, calls = vllm_engine._engine, []
+
+    def watch(name: str, runs: bool) -> None:
+        signature, real = inspect.signature(getattr(LLMEngine, name)), getattr(inner, name)
+
+        def call(*args: Any, **options: Any) -> Any:
+            signature.bind(inner, *args, **options)
+            if args == ("reload_weights",):
+                inspect.signature(GPUModelRunner.reload_weights).bind(None, **options["kwargs"])
+            calls.append((name, *args, *(options.values() if not runs else ())))
+            return real(*args, **options) if runs else None
+
+        monkeypatch.setattr(inner, name, call)
+
+    for name, runs in (("sleep", False), ("wake_up", False), ("collective_rpc", True), ("reset_prefix_cache", True)):
+        watch(name, runs)
+    monkeypatch.setattr(inner.vllm_config.model_config, "enable_sleep_mode", True)
+    version = vllm_engine.version
+    vllm_engine.sleep()
+    assert vllm_engine.version == ""
+    with pytest.raises(EngineError, match="holds no weights; sync it first"):
+        sample(vllm_engine, prompt(3))
+    vllm_engine.wake()
+    vllm_engine.wake()
+    vllm_engine.sync(named_weights(build_model(tied=True)), version)
+    wanted = [
+        ("sleep", 2),
+        ("wake_up", ["weights"]),
+        ("collective_rpc", "reload_weights"),
+        ("reset_prefix_cache",),
+        ("wake_up", ["kv_cache"]),
+    ]
+    assert [call for call in calls if call[1:] != ("apply_model",)] == wanted
+    assert_samples_from(vllm_engine, build_model(tied=True))
+
+
+def test_the_engine_is_opened_on_the_trainers_device(checkpoint: Path, monkeypatch: pytest.MonkeyPatch):
+    from vllm.engine.arg_utils import EngineArgs
+
+    class Seen(Exception):
+        pass
+
+    def stop(arguments: Any) -> None:
+        raise Seen(arguments.device_ids)
+
+    monkeypatch.setattr(EngineArgs, "create_engine_config", stop)
+    for device, ids in ((3, [3]), (None, None)):
+        with pytest.raises(Seen) as found:
+            VLLMEngine(checkpoint, replace(CONFIG, device=device))
+        assert found.value.args == (ids,)
 
 
 def test_seeded_prompts_may_exceed_the_tokens_of_one_step(vllm_engine: VLLMEngine):

@@ -6,7 +6,7 @@ import torch
 from harness.errors import InputError
 from harness.models.checkpoints import load_tokenizer
 from harness.models.weights import load_reward_model, save_checkpoint
-from harness.rewards import RewardModel
+from harness.rewards import OutcomeElseProcess, RewardModel, WeightedSum
 from harness.store import SUMS
 from harness.types import Problem, Response
 
@@ -49,6 +49,21 @@ def test_batched_scores_equal_those_of_each_response_alone(checkpoint, batch_tok
     found = [score.value for score in rewards(checkpoint, batch_tokens=batch_tokens)]
     assert found == pytest.approx(expected, abs=1e-5)
     assert len(set(found)) == 3
+
+
+def test_a_model_on_an_accelerator_leaves_it_asleep_and_returns_at_the_next_call(checkpoint, monkeypatch):
+    inner = RewardModel(checkpoint, "plain", device="cpu")
+    reward, moves = WeightedSum(OutcomeElseProcess(inner)), []
+    reward.sleep()  # nothing is loaded yet
+    before = reward(PROBLEMS, RESPONSES, [False] * 3)
+    monkeypatch.setattr(inner._loaded[0], "to", moves.append)
+    reward.sleep()
+    assert moves == []
+    inner._home = "cuda:3"
+    reward.sleep()
+    assert moves == ["cpu"]
+    assert reward(PROBLEMS, RESPONSES, [False] * 3) == before
+    assert set(moves[1:]) == {"cuda:3"}
 
 
 def test_a_finished_response_can_be_scored_without_eos(checkpoint):
