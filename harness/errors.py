@@ -1,4 +1,4 @@
-"""The one exception for bad input from outside."""
+"""The one exception for bad input from outside, and that of a run whose other ranks are gone."""
 
 
 class InputError(ValueError):
@@ -6,6 +6,13 @@ class InputError(ValueError):
 
     The message is one sentence with the file, line or key, the value found and the remedy. The command line prints it
     without a traceback and exits with status 2.
+    """
+
+
+class RankError(RuntimeError):
+    """Another rank of the run has ended, so that this one cannot go on.
+
+    The message is one sentence that says which. The command line prints it without a traceback and exits with status 1.
     """
 
 

@@ -293,23 +293,27 @@ class ProvenanceFile:
             self._known = known
             write_json(self.file, known)
 
-    def check(self, line: int, key: str) -> bool:
+    def check(self, line: int, key: str, path: Path | None = None) -> bool:
         """Whether a row's verdicts and rewards can be kept, by the hash that it holds.
 
         What cannot be told is said once: draws are then taken as they are, verdicts are not.
 
+        Args:
+            path: where the line is, if not in the file itself.
+
         Raises:
             InputError: the row was not drawn as it would be now; names file, line and what differs.
         """
+        path = path or self.path
         if not key:
             raise InputError(
-                f"{self.path}:{line}: made by a version that did not write down what made its rows, so they cannot be "
+                f"{path}:{line}: made by a version that did not write down what made its rows, so they cannot be "
                 "taken for what is asked now; write to another file (this one stays as it is), or delete it."
             )
         drawn, _, judged = key.partition("-")
         if drawn != self.now.key.partition("-")[0]:
             raise InputError(
-                f"{self.path}:{line}: made with another {self._difference(key)}; "
+                f"{path}:{line}: made with another {self._difference(key)}; "
                 "write to another file, or delete this one to make its rows again."
             )
         if not self._told:

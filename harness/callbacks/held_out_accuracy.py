@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import Any
@@ -16,6 +17,7 @@ from harness.rewards import Outcome
 from harness.rollouts.collect import collect, grade_again
 from harness.rollouts.dispatcher import Dispatcher
 from harness.rollouts.log import RolloutLog
+from harness.rollouts.team import Block, Draw, Team
 from harness.store import file_hash, sealed, write_json
 from harness.types import Problem, Rollout, SamplingConfig
 
@@ -55,22 +57,29 @@ class HeldOutAccuracy:
             **{f.name: identity(getattr(self, f.name)) for f in fields(self) if f.name != "problems"},
         }
 
-    def run(self, iteration: int, folder: Path, dispatcher: Dispatcher, grader: str) -> dict[str, float]:
-        """Sample, grade and write the numbers; return them."""
+    def run(
+        self, iteration: int, folder: Path, dispatcher: Dispatcher, grader: str, team: Team | None = None
+    ) -> dict[str, float]:
+        """Sample, grade and write the numbers; return them.
+
+        Args:
+            team: who samples; default is this process alone. The other ranks of a team call `follow` meanwhile.
+        """
         problems = self.load()
         result = self.result_file(folder, iteration)
         greedy = SamplingConfig(n=1, temperature=0.0, max_tokens=self.max_tokens, seed=self.seed)
 
         def sample(sampling: SamplingConfig) -> list[Rollout]:
-            return log.chunk(
-                problems,
-                sampling,
-                lambda chunk: collect(chunk, dispatcher, sampling, grader=grader, iteration=iteration),
-            )
+            draw = _draw(dispatcher, sampling, grader, iteration)
+            return log.block(problems, sampling, draw, kind="measure", iteration=iteration, width=sampling.n)
 
         made_by = dispatcher.provenance(reward=Outcome(), grader=grader)
         with RolloutLog(
-            result.with_suffix(".jsonl"), made_by, lambda rows: grade_again(rows, dispatcher, grader=grader)
+            result.with_suffix(".jsonl"),
+            made_by,
+            lambda rows: grade_again(rows, dispatcher, grader=grader),
+            team,
+            lambda: dispatcher.num_tokens,
         ) as log:
             rollouts = sample(greedy)
             accuracy = mean_interval([float(rollout.responses[0].correct) for rollout in rollouts])
@@ -83,3 +92,18 @@ class HeldOutAccuracy:
         hashes = {log.path.name: file_hash(log.path)}
         write_json(result, sealed({"iteration": iteration, **about, **metrics, "hashes": hashes}))
         return metrics
+
+    def follow(self, block: Block, folder: Path, dispatcher: Dispatcher, grader: str, team: Team) -> None:
+        """On another rank than the first: take part in a block that `run` has announced there."""
+        key = dispatcher.provenance(reward=Outcome(), grader=grader).key
+        draw = _draw(dispatcher, block.sampling, grader, block.iteration)
+        by_id = {problem.id: problem for problem in self.load()}
+        for _ in team.take_part(block, by_id, folder / block.file, key, draw, lambda: dispatcher.num_tokens):
+            pass
+
+
+def _draw(dispatcher: Dispatcher, sampling: SamplingConfig, grader: str, iteration: int) -> Draw:
+    def draw(problems: Iterable[Problem], window: int) -> Iterable[Rollout]:
+        return collect(problems, dispatcher, sampling, grader=grader, iteration=iteration, max_in_flight=window)
+
+    return draw

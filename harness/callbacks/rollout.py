@@ -5,9 +5,11 @@ from __future__ import annotations
 import contextlib
 import os
 import time
-from collections.abc import Iterator
+import warnings
+from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import torch
 from lightning import LightningModule, Trainer
@@ -16,9 +18,9 @@ from lightning.pytorch.utilities.exceptions import SIGTERMException
 from lightning.pytorch.utilities.rank_zero import rank_zero_info
 
 from harness.callbacks.gather import gathered_weights, whole_copy
+from harness.callbacks.heartbeat import ranks_of
 from harness.callbacks.held_out import check_held_out
 from harness.callbacks.held_out_accuracy import HeldOutAccuracy
-from harness.callbacks.turns import Turns
 from harness.datamodules.solutions import check_solutions
 from harness.engines import EngineConfig, SyncProof, open_engine, verify_sync
 from harness.errors import InputError
@@ -28,10 +30,11 @@ from harness.objectives.objective import Objective
 from harness.problems import read_all_problems
 from harness.progress import track
 from harness.prompts.find import find_template
-from harness.protocols import Engine, Reward, SamplingScheduler, SearchMethod, Selector
+from harness.protocols import Engine, Reward, SamplingScheduler, SearchMethod, Selector, put_to_sleep
 from harness.provenance import check_asked
 from harness.rollouts.dispatcher import Dispatcher
 from harness.rollouts.iteration import Iteration, IterationFiles, Replay, read_manifest, replay_rows
+from harness.rollouts.team import SLOTS, Team
 from harness.selection.policy_rows import PolicyRows
 from harness.selection.top_k import TopK
 from harness.store import read_json, remove_leftovers
@@ -46,6 +49,10 @@ class RolloutCallback(Callback):
     and is read back instead of being sampled again when a run resumes. It runs when the training loader is built, which
     Lightning does after the previous epoch's checkpoint, so a crash while sampling loses no training. Set
     `reload_dataloaders_every_n_epochs: 1`; `max_epochs` is the number of iterations.
+
+    Where several ranks train, every one has an engine of its own beside its part of the trainer, and takes its share of
+    the problems (`harness.rollouts.team`); the first decides and selects. What is written does not depend on the number
+    of ranks, and a run may be resumed with another one.
 
     Args:
         problems: JSONL files of training problems with answers.
@@ -65,11 +72,13 @@ class RolloutCallback(Callback):
         replay_share: replayed rows for each selected row.
         evaluation: problems on which the policy is measured before the first and after every iteration.
         engine: which engine samples, and its memory.
-        chunk_size: problems sampled in one go; a killed run repeats at most the chunk in flight.
+        chunk_size: without effect, for configurations of versions that saved rows in chunks.
         grader: name of the grader.
         seed: of the sampling; default is the run's `seed_everything`. A resumed run must keep it.
         sync_tolerance: largest difference of log-probabilities, in nats, between the engine and the training model that
             counts as agreement; None is what `harness.engines.verify_sync` takes for the number formats at hand.
+        sampling_ranks: "all" ranks sample, each with an engine on its own device, or the "first" alone while the others
+            wait, as an engine that takes several devices needs it (`engine.tensor_parallel_size`).
     """
 
     def __init__(
@@ -88,10 +97,11 @@ class RolloutCallback(Callback):
         replay_share: float = 0.0,
         evaluation: HeldOutAccuracy | None = None,
         engine: EngineConfig | None = None,
-        chunk_size: int = 500,
+        chunk_size: int | None = None,
         grader: str = "strict",
         seed: int | None = None,
         sync_tolerance: float | None = None,
+        sampling_ranks: Literal["all", "first"] = "all",
     ) -> None:
         self.template = template
         self.problems, self.probe_problems = problems, probe_problems or []
@@ -103,12 +113,22 @@ class RolloutCallback(Callback):
         self.replay_files, self.replay_share = replay_files or [], replay_share
         self.evaluation = evaluation
         self.engine_config = engine or EngineConfig()
-        self.chunk_size, self.grader = chunk_size, grader
+        if self.engine_config.is_url:
+            raise InputError(
+                f"engine.kind is {self.engine_config.kind}: a server does not take the weights that are trained; give "
+                "vllm or transformers, which sample on the devices of the training."
+            )
+        if chunk_size is not None:
+            sentence = "chunk_size has no effect any more: rows are saved as problems finish."
+            warnings.warn(sentence, FutureWarning, stacklevel=2)
+        self.grader = grader
         self.seed = int(os.environ.get("PL_GLOBAL_SEED", "0")) if seed is None else seed
         self.sync_tolerance = sync_tolerance
+        self.sampling_ranks = sampling_ranks
         self.manifest: dict[str, Any] = {}
         self._engine: Engine | None = None
         self._proof: SyncProof | None = None
+        self._num_met = 0
 
     # What Lightning calls, in the order in which it does.
 
@@ -133,7 +153,17 @@ class RolloutCallback(Callback):
             for path in sorted([*self.folder.glob("iter_[0-9]*[0-9].json"), *self.folder.glob("eval_[0-9]*.json")]):
                 read_manifest(path)
         self._check_evaluations()
-        self._turns = Turns(trainer, self.folder)
+        self._ranks = ranks_of(trainer)
+        self._ranks.check_shared(self.folder)
+        everyone = self.sampling_ranks == "all"
+        if everyone and self._ranks.size > 1 and self.engine_config.tensor_parallel_size > 1:
+            raise InputError(
+                f"engine.tensor_parallel_size is {self.engine_config.tensor_parallel_size} while each of "
+                f"{self._ranks.size} ranks has an engine on its own device; set it to 1, or sampling_ranks: first."
+            )
+        slots = self.engine_config.max_num_seqs or SLOTS
+        self._crew = Team(self._ranks, slots)
+        self._team = self._crew if everyone else Team(slots=slots)
         trainer.datamodule.refresh = lambda _: self.ensure(trainer)  # type: ignore[attr-defined]
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
@@ -151,9 +181,7 @@ class RolloutCallback(Callback):
         if not epoch_is_whole(trainer):
             rank_zero_info("the last iteration was cut short; the policy is measured when it is whole")
         elif self.evaluation and _missing(trainer, self._evaluation_file(iteration)):
-            with self._synced(trainer) as dispatcher:
-                if dispatcher is not None:
-                    self._evaluate(trainer, dispatcher, iteration)
+            self._work(trainer, lambda dispatcher: self._evaluate(trainer, dispatcher, iteration))
 
     def on_fit_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """The same where Lightning skips `on_train_end`, because a resumed run finds all epochs trained."""
@@ -163,8 +191,6 @@ class RolloutCallback(Callback):
         if self._engine is not None:
             self._engine.close()
             self._engine = self._proof = None
-        if stage == "fit":
-            self._turns.close()
 
     # What it does.
 
@@ -184,7 +210,6 @@ class RolloutCallback(Callback):
             problems_per_iteration=self.problems_per_iteration,
             hint=self.hint,
             replay=Replay(replay, self.replay_share),
-            chunk_size=self.chunk_size,
             grader=self.grader,
             seed=self.seed,
         )
@@ -219,11 +244,13 @@ class RolloutCallback(Callback):
         files = IterationFiles(self.folder, iteration)
         found = not _missing(trainer, files.manifest)
         if not found:
-            with self._synced(trainer) as dispatcher:
-                if dispatcher is not None:
-                    if self._is_measured(iteration - 1) and not self._evaluation_file(iteration - 1).exists():
-                        self._evaluate(trainer, dispatcher, iteration - 1)
-                    self._collect(trainer, dispatcher, iteration)
+
+            def measure_and_collect(dispatcher: Dispatcher) -> None:
+                if self._is_measured(iteration - 1) and not self._evaluation_file(iteration - 1).exists():
+                    self._evaluate(trainer, dispatcher, iteration - 1)
+                self._collect(trainer, dispatcher, iteration)
+
+            self._work(trainer, measure_and_collect)
         self.manifest = read_manifest(files.manifest)
         if found:
             remedy = "start in a new run directory, or remove that file to select from its rollouts again."
@@ -235,7 +262,7 @@ class RolloutCallback(Callback):
     def _collect(self, trainer: Trainer, dispatcher: Dispatcher, iteration: int) -> None:
         started = time.perf_counter()
         with _Phases(trainer, iteration) as phases:
-            manifest = self._plan.run(iteration, self.folder, dispatcher, phases.report)
+            manifest = self._plan.run(iteration, self.folder, dispatcher, phases.report, self._team)
         chosen, monitors = manifest["config"], manifest["monitors"]
         temperature = chosen.get("sampling", {}).get("temperature", 1.0)
         threshold = chosen.get("reward_threshold", 0.0)
@@ -250,7 +277,7 @@ class RolloutCallback(Callback):
 
     def _evaluate(self, trainer: Trainer, dispatcher: Dispatcher, iteration: int) -> None:
         assert self.evaluation is not None
-        metrics = self.evaluation.run(iteration, self.folder, dispatcher, self.grader)
+        metrics = self.evaluation.run(iteration, self.folder, dispatcher, self.grader, self._team)
         rank_zero_info(
             f"after iteration {iteration}: "
             + ", ".join(f"{name} {value:.3f}" for name, value in metrics.items() if not name.endswith(("low", "high")))
@@ -264,31 +291,65 @@ class RolloutCallback(Callback):
         assert self.evaluation is not None
         return self.evaluation.result_file(self.folder, iteration)
 
-    @contextlib.contextmanager
-    def _synced(self, trainer: Trainer) -> Iterator[Dispatcher | None]:
-        """An engine that holds the policy's present weights, proven; None on all ranks but the first.
+    def _work(self, trainer: Trainer, work: Callable[[Dispatcher], None]) -> None:
+        """Let the first rank do some work for which all, or it alone, sample by the policy's present weights.
 
-        The other ranks help to gather the weights and then wait until the first is done.
+        No collective operation is open meanwhile, however long it takes: the others wait in the store of the ranks.
+        """
+        everyone = self._team is self._crew
+        with self._synced(trainer, everyone) as dispatcher:
+            if self._ranks.first:
+                assert dispatcher is not None
+                work(dispatcher)
+                self._crew.dismiss()
+            else:
+                for block in self._crew.blocks():
+                    assert dispatcher is not None
+                    if block.kind == "measure":
+                        assert self.evaluation is not None
+                        self.evaluation.follow(block, self.folder, dispatcher, self.grader, self._team)
+                    else:
+                        self._plan.follow(block, self.folder, dispatcher, self._team)
+        self._meet("sampled")
+
+    @contextlib.contextmanager
+    def _synced(self, trainer: Trainer, everyone: bool) -> Iterator[Dispatcher | None]:
+        """An engine that holds the policy's present weights, proven; where not everyone samples, None on other ranks.
+
+        All ranks help to gather the weights, one tensor at a time, which each streams into its own engine.
         """
         module: Any = trainer.lightning_module
-        gathered = gathered_weights(module.model, trainer.is_global_zero)
-        with self._turns.first_rank() as first:
-            if not first:
-                yield None
-                return
-            model = module.model if gathered is None else whole_copy(module.model, gathered)
-            version = model_version(model)
-            opened = self._engine is None
-            if self._engine is None:
-                self._engine = open_engine(module.checkpoint, self.engine_config)
-            self._engine.wake()
-            # Once at the start too, so that an engine that does not take the weights is known before training is.
-            if opened or self._engine.version != version:
-                self._engine.sync(named_weights(model), version)
-            dispatcher = Dispatcher(self._engine, module.tokenizer, self._template, self.reward, grader=self.grader)
-            self._prove(model, version, dispatcher)
-            yield dispatcher
-            self._engine.sleep()
+        gathered = None if everyone else gathered_weights(module.model, trainer.is_global_zero)
+        if not (everyone or trainer.is_global_zero):
+            yield None
+            return
+        model = module.model if gathered is None else whole_copy(module.model, gathered)
+        version = model_version(model)
+        opened = self._engine is None
+        if self._engine is None:
+            self._engine = open_engine(module.checkpoint, self._config(trainer))
+        self._engine.wake()
+        if everyone:
+            self._meet("awake")  # engines do not open at the same pace, and gathering has a time-out
+        # Once at the start too, so that an engine that does not take the weights is known before training is.
+        if opened or self._engine.version != version:
+            self._engine.sync(named_weights(model), version)
+        dispatcher = Dispatcher(self._engine, module.tokenizer, self._template, self.reward, grader=self.grader)
+        self._prove(model, version, dispatcher)
+        yield dispatcher
+        self._engine.sleep()
+        put_to_sleep(self.reward)
+
+    def _config(self, trainer: Trainer) -> EngineConfig:
+        """The engine's configuration, on the device on which this rank trains."""
+        device = trainer.strategy.root_device
+        if device.type == "cpu" or self.engine_config.tensor_parallel_size > 1:
+            return self.engine_config
+        return replace(self.engine_config, device=device.index)
+
+    def _meet(self, place: str) -> None:
+        self._num_met += 1
+        self._ranks.meet(f"{place}/{self._num_met}")
 
     def _prove(self, model: torch.nn.Module, version: str, dispatcher: Dispatcher) -> None:
         """Raise if the engine does not compute what the training model computes."""
@@ -317,7 +378,7 @@ class _Phases:
         self._stack.close()
 
     def report(self, phase: str, done: int, total: int) -> None:
-        """Raises `SIGTERMException` between chunks once the process was told to end."""
+        """Raises `SIGTERMException` between problems once the process was told to end."""
         if phase != self._label:
             self._stack.close()
             self._label = phase
@@ -345,4 +406,6 @@ def _rollout_metrics(manifest: dict[str, Any], temperature: float, threshold: fl
     for phase in manifest["seconds"]:
         metrics[f"rollout/seconds/{phase}"] = manifest["seconds"][phase]
         metrics[f"rollout/tokens/{phase}"] = manifest["tokens"][phase]
+    for rank, effort in enumerate(manifest["ranks"] if len(manifest["ranks"]) > 1 else ()):
+        metrics |= {f"rollout/rank{rank}/{name}": float(value) for name, value in effort.items()}
     return metrics

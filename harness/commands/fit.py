@@ -25,13 +25,15 @@ from lightning.pytorch.cli import LightningArgumentParser, LightningCLI
 from lightning.pytorch.trainer.states import TrainerStatus
 from lightning.pytorch.utilities.rank_zero import rank_zero_only
 
+from harness.callbacks.heartbeat import Heartbeat
 from harness.callbacks.progress_bar import TrainingProgress
 from harness.callbacks.run_record import RunRecord, note
 from harness.cli.parser import SentenceErrors, check_config_files
-from harness.errors import InputError
+from harness.errors import InputError, RankError
 from harness.locks import only_writer
 from harness.loggers import default_loggers
 from harness.objectives.objective import Objective
+from harness.ranks import say_once
 from harness.rundir import prepare_run_dir
 
 NAMED_CHECKPOINTS = ("last", "best", "hpc")
@@ -108,7 +110,7 @@ class TrainingCLI(LightningCLI):
             verb=str(self.subcommand),
             seed=parsed.seed_everything,
         )
-        added: list[Callback] = [record]
+        added: list[Callback] = [Heartbeat(), record]
         if config["enable_progress_bar"] is not False and not any(isinstance(c, ProgressBar) for c in given):
             added.append(TrainingProgress())
         if config["logger"] in (None, True):
@@ -160,19 +162,25 @@ def training_parsers(verb: str) -> tuple[LightningArgumentParser, LightningArgum
 def run_trainer(verb: str, arguments: list[str] | None) -> None:
     """Parse and run one of the four verbs; None takes the arguments, the verb first, from `sys.argv`.
 
-    With None, after a run beside other processes, it ends this one.
+    With None, after a run beside other processes, it ends this one, also where another rank is gone.
     """
     quieten()
     given = sys.argv[1:] if arguments is None else arguments
     check_config_files(given)
     with contextlib.ExitStack() as held:
-        TrainingCLI(verb, arguments, held)
+        try:
+            TrainingCLI(verb, arguments, held)
+        except RankError as error:
+            say_once(str(error))
+            if arguments is None:
+                end_parallel_process(1)
+            raise
     if arguments is None:
         end_parallel_process()
 
 
-def end_parallel_process() -> None:
-    """End a process that ran beside others, successfully, by its exit functions and without taking Python down.
+def end_parallel_process(status: int = 0) -> None:
+    """End a process that ran beside others by its exit functions and without taking Python down.
 
     Process groups are left to the interpreter's end, by Lightning (Gloo's) or by caches of torch (FSDP2's), and their
     threads run on meanwhile, which on rare occasions ends a finished run in SIGABRT ("terminate called without an
@@ -182,7 +190,7 @@ def end_parallel_process() -> None:
         atexit._run_exitfuncs()
         sys.stdout.flush()
         sys.stderr.flush()
-        os._exit(0)
+        os._exit(status)
 
 
 def quieten() -> None:

@@ -32,14 +32,14 @@ def rollout(
     sandbox: Sandbox | None = None,
     engine: EngineConfig = EngineConfig(),
     grader: str = "strict",
-    chunk_size: int = 500,
     limit: int | None = None,
 ) -> int:
     """Sample, grade and score responses to problems; a run that was killed continues where it stopped.
 
     Args:
         model: checkpoint directory or hub id of the policy.
-        output: JSONL file of scored rollouts, one problem a line; appended chunk by chunk.
+        output: JSONL file of scored rollouts, one problem a line; while it is made, what is finished lies in
+            `OUTPUT.part0`.
         problems: JSONL files of problems with answers; default are those of `start`.
         start: JSONL files of rollouts that the search extends, of a policy with the same tokenizer.
         sampling: how to sample.
@@ -55,7 +55,6 @@ def rollout(
         sandbox: runs the programs of searches with code.
         engine: which engine samples, and its memory.
         grader: name of the grader.
-        chunk_size: problems sampled in one go.
         limit: only the first so many problems.
     """
     from harness.engines import open_engine
@@ -67,7 +66,7 @@ def rollout(
     from harness.rewards.outcome import Outcome
     from harness.rollouts.collect import collect, grade_again
     from harness.rollouts.dispatcher import Dispatcher
-    from harness.rollouts.log import RolloutLog, chunks
+    from harness.rollouts.log import RolloutLog
     from harness.rollouts.step_ends import with_step_ends
     from harness.store import file_hash, read_rows, write_json, write_rows
 
@@ -84,24 +83,32 @@ def rollout(
             opened, load_tokenizer(model), find_template(template), reward or Outcome(), sandbox, grader
         )
         made_by = dispatcher.provenance(search, start=[file_hash(path) for path in start or ()])
-        rollouts: list[Rollout] = []
 
         def judge(rows: Sequence[Rollout]) -> Iterable[Rollout]:
             return grade_again(rows, dispatcher, search=search, reward=reward, grader=grader)
 
-        def sample(part: Sequence[Problem]) -> Iterable[Rollout]:
+        def draw(part: Iterable[Problem], window: int) -> Iterable[Rollout]:
             known = {
                 problem.id: with_step_ends(begun[problem.id], dispatcher.prompt_ids(problem), dispatcher.tokenizer)
-                for problem in part
+                for problem in wanted
                 if problem.id in begun
             }
-            return collect(part, dispatcher, sampling, search=search, reward=reward, grader=grader, start=known)
+            return collect(
+                part,
+                dispatcher,
+                sampling,
+                search=search,
+                reward=reward,
+                grader=grader,
+                start=known,
+                max_in_flight=window,
+            )
 
-        with RolloutLog(output, made_by, judge) as log, track(len(wanted), "rollouts") as progress:
-            for chunk in chunks(wanted, chunk_size):
-                newest = log.chunk(chunk, sampling, sample)
-                rollouts += newest
-                progress.advance(len(chunk), accuracy=monitors(newest)["accuracy"])
+        with (
+            RolloutLog(output, made_by, judge) as log,
+            track(len(wanted), "rollouts") as progress,
+        ):
+            rollouts = log.block(wanted, sampling, draw, progress=lambda done: progress.advance(done - progress.done))
     finally:
         opened.close()
     for name, value in monitors(rollouts, reward or Outcome()).items():

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import replace
 
@@ -13,14 +13,17 @@ from harness.rewards.outcome import Outcome
 from harness.rollouts.dispatcher import Dispatcher
 from harness.rollouts.verdicts import grade_pairs
 from harness.search import Sampling, drive
+from harness.search.driver import AnySearch
 from harness.types import Problem, Response, Rollout, SamplingConfig, ScoredResponse
 
 MAX_WAITING_GROUPS = 8
 """Groups that may wait to be graded before sampling waits for the grader."""
+GROUP_RESPONSES = 256
+"""Responses that make a group, however few problems they answer."""
 
 
 def collect(
-    problems: Sequence[Problem],
+    problems: Iterable[Problem],
     dispatcher: Dispatcher,
     sampling: SamplingConfig,
     *,
@@ -30,36 +33,43 @@ def collect(
     iteration: int = 0,
     group_size: int = 64,
     start: Mapping[str, Rollout] | None = None,
+    max_in_flight: int = 4096,
 ) -> Iterator[Rollout]:
     """Search for responses to every problem and yield the scored rollouts, in the order in which they finish.
 
     Grading runs beside the sampling, in a thread of its own.
 
     Args:
-        problems: their ids must be distinct.
+        problems: their ids must be distinct; each is taken when there is room for it.
         dispatcher: answers the searches; its template also says where answers and steps are.
         sampling: passed to the search; its seed and a problem's id fix the samples.
         search: default `Sampling`, independent samples.
         reward: default `Outcome`, the grader's verdict.
         grader: name of the grader.
         iteration: written to the rollouts.
-        group_size: finished problems that are graded and scored together.
+        group_size: finished problems that are graded and scored together; fewer where they have many responses.
         start: rollouts by problem id that the searches extend; only the new responses are yielded.
+        max_in_flight: problems searched at a time.
     """
-    by_id = {problem.id: problem for problem in problems}
-    if len(by_id) != len(problems):
-        raise ValueError("the problems' ids are not distinct")
     dispatcher.begin()
     method, begun, steps = search or Sampling(), start or {}, dispatcher.template.steps
-    searches = ((problem.id, method(begun.get(problem.id, Rollout(problem)), sampling)) for problem in problems)
+    by_id: dict[str, Problem] = {}
+
+    def searches() -> Iterator[tuple[str, AnySearch]]:
+        for problem in problems:
+            if problem.id in by_id:
+                raise ValueError(f"the problems' ids are not distinct: '{problem.id}' comes twice")
+            by_id[problem.id] = problem
+            yield problem.id, method(begun.get(problem.id, Rollout(problem)), sampling)
+
     finished: list[Rollout] = []
     graded: deque[tuple[list[Rollout], Future[list[Verdict]]]] = deque()
     with ThreadPoolExecutor(1, thread_name_prefix="grading") as pool:
-        for key, responses in drive(searches, dispatcher):
+        for key, responses in drive(searches(), dispatcher, max_in_flight):
             cut = [replace(r, steps=steps.split(r.text)) if len(r.steps) == 1 else r for r in responses]
             scored = tuple(ScoredResponse(response) for response in cut)
             finished.append(Rollout(by_id[key], scored, sampling, iteration, dispatcher.engine.version))
-            if len(finished) >= group_size:
+            if len(finished) >= group_size or sum(len(row.responses) for row in finished) >= GROUP_RESPONSES:
                 graded.append((finished, pool.submit(verdicts, finished, dispatcher, grader)))
                 finished = []
             while graded and (graded[0][1].done() or len(graded) > MAX_WAITING_GROUPS):

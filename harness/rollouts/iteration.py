@@ -29,7 +29,9 @@ from harness.provenance import contents, identity
 from harness.rewards import Outcome
 from harness.rollouts.collect import collect, grade_again
 from harness.rollouts.dispatcher import Dispatcher
-from harness.rollouts.log import RolloutLog, chunks
+from harness.rollouts.log import RolloutLog
+from harness.rollouts.team import Block, Draw, Kind, Team
+from harness.search import Sampling
 from harness.store import (
     file_hash,
     read_json,
@@ -44,7 +46,7 @@ from harness.store import (
 from harness.types import Problem, Rollout, RolloutConfig, SamplingConfig, SFTExample
 
 Progress = Callable[[str, int, int], None]
-"""Told (phase, problems done, problems in all) after each chunk; may raise to stop between chunks."""
+"""Told (phase, problems done, problems in all) whenever problems are finished; may raise to stop there."""
 
 
 @dataclass(frozen=True)
@@ -73,8 +75,6 @@ class Iteration:
     problems_per_iteration: int | None = None
     """Problems sampled in one iteration, the next ones of a shuffled round; None is all of them."""
     replay: Replay = field(default_factory=Replay)
-    chunk_size: int = 500
-    """Problems sampled in one go; a killed run repeats at most the chunk in flight."""
     grader: str = "strict"
     hint: str = ""
     """Prompt with `{question}` and `{answer}` by which problems without a right response are sampled again (STaR's
@@ -124,35 +124,46 @@ class Iteration:
         return list({problem.id: problem for problem in picked}.values())
 
     def run(
-        self, iteration: int, folder: Path, dispatcher: Dispatcher, progress: Progress = lambda *_: None
+        self,
+        iteration: int,
+        folder: Path,
+        dispatcher: Dispatcher,
+        progress: Progress = lambda *_: None,
+        team: Team | None = None,
     ) -> dict[str, Any]:
-        """Sample and select one iteration, reading back what its files hold; return its manifest."""
-        paths = IterationFiles(folder, iteration)
+        """Sample and select one iteration, reading back what its files hold; return its manifest.
+
+        Args:
+            team: who samples; default is this process alone. The other ranks of a team call `follow` meanwhile.
+        """
+        paths, team = IterationFiles(folder, iteration), team or Team()
         seconds, tokens = {}, {}
+        efforts = list(team.efforts)
 
-        started, before = time.perf_counter(), dispatcher.num_tokens
-        with self._log(paths.probe, dispatcher) as log:
+        started, before = time.perf_counter(), team.num_tokens
+        with self._log(paths.probe, dispatcher, team) as log:
             decision = self.scheduler.decide(iteration, _Probe(self, iteration, log, dispatcher, progress))
-        seconds["probe"], tokens["probe"] = time.perf_counter() - started, dispatcher.num_tokens - before
+        seconds["probe"], tokens["probe"] = time.perf_counter() - started, team.num_tokens - before
 
-        started, before = time.perf_counter(), dispatcher.num_tokens
+        started, before = time.perf_counter(), team.num_tokens
         sampling = replace(decision[0].sampling, seed=stable_hash(self.seed, iteration, "train", bits=31))
-        with self._log(paths.rollouts, dispatcher) as log:
+        with self._log(paths.rollouts, dispatcher, team) as log:
             problems = self.chosen_problems(iteration)
             rollouts = self._sample(problems, sampling, log, dispatcher, progress, "sample", iteration)
             for further in self._further_problems(iteration, problems, rollouts, decision[0]):
                 rollouts += self._sample(further, sampling, log, dispatcher, progress, "sample further", iteration)
-        seconds["sample"], tokens["sample"] = time.perf_counter() - started, dispatcher.num_tokens - before
+        seconds["sample"], tokens["sample"] = time.perf_counter() - started, team.num_tokens - before
 
         config, account = self.scheduler.refine(decision, rollouts)
         written = [paths.probe, paths.rollouts, paths.train]
         known, hints = rollouts, {}
         if self.hint:
-            started, helper = time.perf_counter(), hinting(dispatcher, self.hint)
-            with self._log(paths.hinted, helper) as log:
+            started, before = time.perf_counter(), team.num_tokens
+            helper = hinting(dispatcher, self.hint)
+            with self._log(paths.hinted, helper, team) as log:
                 hinted = self._hinted(rollouts, sampling, log, helper, progress)
             known, hints = with_hinted(rollouts, hinted), {"rationalized_share": rationalized_share(hinted)}
-            seconds["hint"], tokens["hint"] = time.perf_counter() - started, helper.num_tokens
+            seconds["hint"], tokens["hint"] = time.perf_counter() - started, team.num_tokens - before
             written.append(paths.hinted)
         rows, counts = self.select(
             known, config, lambda problem: dispatcher.template.render(problem, dispatcher.tokenizer)
@@ -179,6 +190,7 @@ class Iteration:
                 },
                 "seconds": seconds,
                 "tokens": tokens,
+                "ranks": [now - then for now, then in zip(team.efforts, efforts, strict=True)],
                 "hashes": {p.name: file_hash(p) for p in written},
             }
         )
@@ -207,14 +219,39 @@ class Iteration:
             yield rest[:count]
             rest = rest[count:]
 
-    def _log(self, path: Path, dispatcher: Dispatcher) -> RolloutLog:
+    def follow(self, block: Block, folder: Path, dispatcher: Dispatcher, team: Team) -> None:
+        """On another rank than the first: take part in a block that `run` has announced there."""
+        pool = self.probe_problems if block.kind == "probe" else self.problems
+        shown = hinting(dispatcher, self.hint) if block.kind == "hint" else dispatcher
+        key = shown.provenance(self.search, reward=self.reward, grader=self.grader).key
+        draw = self._draw(shown, block.sampling, block.iteration)
+        by_id = {problem.id: problem for problem in pool}
+        for _ in team.take_part(block, by_id, folder / block.file, key, draw, lambda: shown.num_tokens):
+            pass
+
+    def _log(self, path: Path, dispatcher: Dispatcher, team: Team) -> RolloutLog:
         """The rollouts that a file holds, and those that are added to it."""
         made_by = dispatcher.provenance(self.search, reward=self.reward, grader=self.grader)
 
         def judge(rollouts: Sequence[Rollout]) -> Iterable[Rollout]:
             return grade_again(rollouts, dispatcher, search=self.search, reward=self.reward, grader=self.grader)
 
-        return RolloutLog(path, made_by, judge)
+        return RolloutLog(path, made_by, judge, team, lambda: dispatcher.num_tokens)
+
+    def _draw(self, dispatcher: Dispatcher, sampling: SamplingConfig, iteration: int) -> Draw:
+        def draw(problems: Iterable[Problem], window: int) -> Iterable[Rollout]:
+            return collect(
+                problems,
+                dispatcher,
+                sampling,
+                search=self.search,
+                reward=self.reward,
+                grader=self.grader,
+                iteration=iteration,
+                max_in_flight=window,
+            )
+
+        return draw
 
     def _sample(
         self,
@@ -225,23 +262,17 @@ class Iteration:
         progress: Progress,
         phase: str,
         iteration: int,
+        kind: Kind = "sample",
     ) -> list[Rollout]:
-        def sample(chunk: Sequence[Problem]) -> Iterable[Rollout]:
-            return collect(
-                chunk,
-                dispatcher,
-                sampling,
-                search=self.search,
-                reward=self.reward,
-                grader=self.grader,
-                iteration=iteration,
-            )
-
-        rollouts: list[Rollout] = []
-        for chunk in chunks(problems, self.chunk_size):
-            rollouts += log.chunk(chunk, sampling, sample)
-            progress(phase, len(rollouts), len(problems))
-        return rollouts
+        return log.block(
+            problems,
+            sampling,
+            self._draw(dispatcher, sampling, iteration),
+            kind=kind,
+            iteration=iteration,
+            width=sampling.n if self.search is None or isinstance(self.search, Sampling) else 1,
+            progress=lambda done: progress(phase, done, len(problems)),
+        )
 
     def _hinted(
         self,
@@ -255,7 +286,7 @@ class Iteration:
         failed = [rollout.problem for rollout in rollouts if not any(scored.correct for scored in rollout.responses)]
         iteration = rollouts[0].iteration if rollouts else 0
         sampling = replace(sampling, seed=stable_hash(sampling.seed, "hint", bits=31))
-        return self._sample(failed, sampling, log, dispatcher, progress, "sample with hints", iteration)
+        return self._sample(failed, sampling, log, dispatcher, progress, "sample with hints", iteration, "hint")
 
     def _with_replay(self, rows: Sequence[Any], iteration: int) -> list[Any]:
         count = round(len(rows) * self.replay.share)
@@ -305,7 +336,7 @@ class _Probe:
         sampling = replace(sampling, seed=stable_hash(self._plan.seed, self._iteration, "probe", bits=31))
         phase = f"probe at temperature {sampling.temperature:g}"
         return self._plan._sample(
-            problems, sampling, self._log, self._dispatcher, self._progress, phase, self._iteration
+            problems, sampling, self._log, self._dispatcher, self._progress, phase, self._iteration, "probe"
         )
 
 

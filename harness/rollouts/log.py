@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import itertools
+import glob
 import logging
 from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
 from dataclasses import replace
@@ -11,6 +11,7 @@ from typing import Any, TypeVar
 
 from harness.errors import InputError
 from harness.provenance import Provenance, ProvenanceFile, describe_differences, differences, identity
+from harness.rollouts.team import Block, Draw, Kind, Team
 from harness.store import AppendLog, parse_line, read_jsonl, sealed_line, to_row, write_bytes, write_rows
 from harness.types import Problem, Rollout, SamplingConfig
 
@@ -25,9 +26,11 @@ Judge = Callable[[Sequence[Rollout]], Iterable[Rollout]]
 class RolloutLog:
     """A JSONL file of rollouts that a killed run left and the same run, started again, continues.
 
-    The caller asks for the same chunks in the same order as before. A chunk that is complete on disk is read back; the
-    first one that is not cuts the file there, is sampled anew and appended. So every chunk is sampled in one go, which
-    makes the samples of a resumed run equal to those of an unbroken one.
+    The caller asks for the same blocks of problems in the same order as before. What the file holds is read back. The
+    rows of the block under way lie, in the order in which they finished, in one file beside it for each rank that
+    samples (`part_file`); once the block is complete they are appended to the file in the order of the problems. So a
+    killed run loses only the problems it had in flight, the file does not tell who sampled what, and a run may go on
+    with another number of ranks.
 
     Rows of which only verdicts and rewards would be others now are graded again, and replaced in the file at its next
     change or at the end. Use as a context manager.
@@ -36,53 +39,126 @@ class RolloutLog:
         path: the file; it need not exist.
         provenance: what draws and judges its rows now, the sampling apart, which each row holds.
         judge: grades rows again.
+        team: who samples; default is this process alone.
+        tokens: how many this process has sampled so far.
     """
 
-    def __init__(self, path: str | Path, provenance: Provenance, judge: Judge) -> None:
+    def __init__(
+        self,
+        path: str | Path,
+        provenance: Provenance,
+        judge: Judge,
+        team: Team | None = None,
+        tokens: Callable[[], int] = lambda: 0,
+    ) -> None:
         self.path, self.provenance, self._judge = Path(path), provenance, judge
-        with AppendLog(self.path):  # cuts a torn last line
-            pass
+        self._team, self._tokens = team or Team(), tokens
+        for file in (self.path, *self._parts()):
+            with AppendLog(file):  # cuts a torn last line
+                pass
         self._lines = self.path.read_bytes().splitlines(keepends=True)
         self._made_by = ProvenanceFile(self.path, provenance)
         self._position = 0
         self._changed = False
         """Whether `_lines` are others than those of the file."""
         self._num_judged = 0
+        self._merged: set[tuple[str, SamplingConfig]] = set()
+        """Problems and sampling of the file's rows so far."""
 
     def __enter__(self) -> RolloutLog:
         return self
 
-    def __exit__(self, *_: object) -> None:
+    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
         self._flush()
+        if kind is None:  # what is left was merged before a kill
+            self._remove_parts()
         if self._num_judged:
             log.warning("%s: %d rows were graded anew, not sampled.", self.path, self._num_judged)
 
-    def chunk(
+    def block(
         self,
         problems: Sequence[Problem],
         sampling: SamplingConfig,
-        sample: Callable[[Sequence[Problem]], Iterable[Rollout]],
+        draw: Draw,
+        *,
+        kind: Kind = "sample",
+        iteration: int = 0,
+        width: int = 1,
+        progress: Callable[[int], None] = lambda done: None,
     ) -> list[Rollout]:
         """The scored rollouts of `problems`, in their order.
+
+        Args:
+            draw: samples problems on this rank.
+            kind, iteration, width: tell the other ranks what to do, see `harness.rollouts.team.Block`.
+            progress: told how many problems are done, whenever that has changed.
 
         Raises:
             InputError: the rows on disk were drawn for other problems or otherwise than they would be now.
         """
-        stop = self._position + len(problems)
-        if len(self._lines) >= stop:
-            rollouts = self._stored(problems, sampling)
-        else:
-            self._changed |= len(self._lines) > self._position
-            del self._lines[self._position :]
+        start = self._position
+        rollouts = self._stored(problems[: max(len(self._lines) - start, 0)], sampling)
+        self._position = start + len(problems)
+        progress(len(rollouts))
+        if rest := problems[len(rollouts) :]:
             self._flush()
-            by_id = {rollout.problem.id: rollout for rollout in sample(problems)}
-            key = self.provenance.key
-            rollouts = [replace(by_id[problem.id], problem=problem, provenance=key) for problem in problems]
-            self._made_by.save()
+            asked = Block(self.path.name, kind, iteration, sampling, (), width)
+            made = self._made(rest, asked, draw, lambda done: progress(len(rollouts) + done))
             with AppendLog(self.path) as file:
-                file.extend(rollouts)
-        self._position = stop
+                file.extend(made)
+            self._remove_parts()
+            rollouts += made
+        self._merged |= {(problem.id, sampling) for problem in problems}
         return rollouts
+
+    def _made(
+        self, problems: Sequence[Problem], asked: Block, draw: Draw, progress: Callable[[int], None]
+    ) -> list[Rollout]:
+        """Rows that the file does not hold yet, from the files of the ranks and from sampling."""
+        by_id = {problem.id: problem for problem in problems}
+        found = self._unmerged(by_id, asked.sampling)
+        progress(len(found))
+        self._made_by.save()
+        while missing := tuple(name for name in by_id if name not in found):
+            block, known = self._team.announce(replace(asked, problems=missing)), len(found)
+            for row in self._team.take_part(block, by_id, self.path, self.provenance.key, draw, self._tokens):
+                found[row.problem.id] = row
+                progress(known + self._team.finished())
+            self._team.wait(lambda done: progress(known + done))  # noqa: B023 - called at once
+            if self._team.ranks.size > 1:
+                found |= self._unmerged({name: by_id[name] for name in missing if name not in found}, asked.sampling)
+        self._team.learn(found.values())
+        return [found[name] for name in by_id]
+
+    def _parts(self) -> list[Path]:
+        """The files of the ranks that are there, from this start or an earlier one."""
+        return sorted(self.path.parent.glob(f"{glob.escape(self.path.name)}.part*[0-9]"))
+
+    def _remove_parts(self) -> None:
+        for part in self._parts():
+            part.unlink()
+
+    def _unmerged(self, wanted: Mapping[str, Problem], sampling: SamplingConfig) -> dict[str, Rollout]:
+        """The rows of wanted problems in the files of the ranks, by id, graded again where they have to be."""
+        found: dict[str, Rollout] = {}
+        stale: list[str] = []
+        for part in self._parts():
+            for number, data in read_jsonl(part):
+                row = to_row(Rollout, data, f"{part}:{number}")
+                name = row.problem.id
+                if name in found or (name, row.sampling) in self._merged:
+                    continue  # sampled twice, or left by a run that was killed between merging and removing
+                judged_as_now = self._made_by.check(number, row.provenance, part)
+                check_drawn(part, number, {"sampling": row.sampling}, {"sampling": sampling})
+                if name not in wanted:
+                    continue
+                check_problem(part, number, row.problem, wanted[name], self.provenance.asked)
+                if not judged_as_now or row.problem != wanted[name]:
+                    stale.append(name)
+                found[name] = replace(row, problem=wanted[name], provenance=self.provenance.key)
+        found |= {row.problem.id: row for row in self._judge([found[name] for name in stale])}
+        self._num_judged += len(stale)
+        return found
 
     def _stored(self, problems: Sequence[Problem], sampling: SamplingConfig) -> list[Rollout]:
         """The next rows of the file, graded again where they have to be."""
@@ -187,9 +263,3 @@ def complete(
         order = {name: rank for rank, name in enumerate(wanted)}
         write_rows(path, sorted(found.values(), key=lambda row: order.get(key(row), len(order))), sealed=True)
     return [found[name] for name in wanted]
-
-
-def chunks(problems: Sequence[Problem], size: int) -> Iterable[Sequence[Problem]]:
-    """Consecutive chunks of at most `size` problems."""
-    starts = itertools.count(0, size)
-    return itertools.takewhile(len, (problems[start : start + size] for start in starts))

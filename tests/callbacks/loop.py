@@ -27,7 +27,6 @@ def run(folder, data, *extra, max_epochs=2, max_steps=-1, scheduler=None, resume
         template="arithmetic",
         probe_problems=[str(data / "probe.jsonl")],
         engine=EngineConfig(kind="transformers", dtype="float32"),
-        chunk_size=5,
         **{
             "problems": [str(data / "train.jsonl")],
             "evaluation": HeldOutAccuracy([str(data / "test.jsonl")], max_tokens=8),

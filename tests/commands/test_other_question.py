@@ -117,7 +117,14 @@ SAME_ROWS = {
     "kind": "another engine needs another package; tests/evals/test_run.py has it",
     "dtype": "below",
     **dict.fromkeys(
-        ("max_num_seqs", "kv_cache_bytes", "gpu_memory_utilization", "tensor_parallel_size", "enforce_eager"),
+        (
+            "max_num_seqs",
+            "kv_cache_bytes",
+            "gpu_memory_utilization",
+            "tensor_parallel_size",
+            "enforce_eager",
+            "device",
+        ),
         "how many requests are worked on at a time, and where",
     ),
     **dict.fromkeys(("distributed_executor_backend", "enable_sleep", "seed"), "vLLM's own; samples have seeds"),
@@ -152,7 +159,6 @@ COMMANDS = {
             "search": [TREE, Chains(WORDS), BEAM],
             "reward": [Likelihood(), ArithmeticSteps(), WeightedSum(Likelihood())],
             "grader": ["rstar"],
-            "chunk_size": [1],
             "limit": [2],
         },
         {
@@ -180,7 +186,6 @@ COMMANDS = {
             "reward": [None, WeightedSum(ArithmeticSteps()), WeightedSum(Likelihood(), 0.5)],
             "grader": ["rstar"],
             "sandbox": [FakeSandbox()],
-            "chunk_size": [1],
             "limit": [2],
         },
         {
@@ -308,7 +313,7 @@ def test_old_rows_are_never_returned_for_another_question(files, tmp_path, capsy
         assert [row for _, row in read_jsonl(output)] == first
         return
     fresh, wanted = run(tmp_path / "fresh.jsonl", change)
-    if option in ("limit", "num_trees", "hard_trees", "chunk_size"):
+    if option in ("limit", "num_trees", "hard_trees"):
         rows = {key(row): rounded(row) for row in found}
         assert all(rows[key(row)] == rounded(row) for row in fresh)
     else:
@@ -436,7 +441,7 @@ ITERATION: dict[str, Any] = {
     "seed": 4,
 }
 """Another value for each field of an iteration that decides its rows."""
-DECIDE_NOTHING = {"chunk_size": "how many problems at a time", "probe_among_problems": "refuses or not"}
+DECIDE_NOTHING = {"probe_among_problems": "refuses or not"}
 
 
 @pytest.mark.parametrize("name", [f.name for f in fields(Iteration) if f.name not in DECIDE_NOTHING])

@@ -9,6 +9,7 @@ import yaml
 from harness.commands.prepare import prepare
 from harness.stages import start
 from tests.paths import ROOT
+from tests.rows import same_samples
 
 RECIPE = ROOT / "configs/recipes/bstar/arithmetic/20_bstar.yaml"
 NUM_ITERATIONS, NUM_STEPS = 2, 3
@@ -37,7 +38,7 @@ def small_config(folder, data):
         "enable_model_summary": False,
     }  # fmt: skip
     rollout = config["trainer"]["callbacks"][1]["init_args"]
-    rollout |= {"problems_per_iteration": 12, "chunk_size": 4, "replay_share": 0.0}
+    rollout |= {"problems_per_iteration": 12, "replay_share": 0.0}
     rollout |= {"search": {"class_path": "tests.e2e.kills.KilledSearch"}}
     rollout |= {"reward": {"class_path": "tests.e2e.kills.KilledReward"}}
     rollout |= {"select": {"class_path": "tests.e2e.kills.KilledSelector"}}
@@ -88,7 +89,10 @@ def same(first, second):
 
 def assert_same_end(run, unbroken):
     for name in FILES:
-        assert (run / "rollouts" / name).read_bytes() == (unbroken / "rollouts" / name).read_bytes(), name
+        ours, theirs = run / "rollouts" / name, unbroken / "rollouts" / name
+        drawn = name.endswith(".jsonl") and not name.endswith(".train.jsonl")
+        # What is left of a block is drawn in smaller batches, in which transformers rounds otherwise.
+        assert same_samples(ours, theirs) if drawn else ours.read_bytes() == theirs.read_bytes(), name
     assert same(last_state(run), last_state(unbroken))
     assert (run / "hf/model.safetensors").read_bytes() == (unbroken / "hf/model.safetensors").read_bytes()
     left = [path.name for path in run.rglob("*") if path.name.endswith((".tmp", ".new"))]
@@ -96,9 +100,9 @@ def assert_same_end(run, unbroken):
 
 
 ROLLING_OUT = {
-    "probing, the second chunk of a temperature": "search probe 17",
-    "sampling, the second chunk": "search train 6",
-    "scoring, the third chunk": "score train 10",
+    "probing, the second temperature": "search probe 20",
+    "sampling": "search train 6",
+    "scoring": "score train 10",
     "selecting": "select 1",
     "writing the rows to train on": r"os.rename iter_002\.train\.jsonl 1",
     "writing the manifest": r"os.rename iter_002\.json$ 1",

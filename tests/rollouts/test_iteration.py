@@ -61,7 +61,7 @@ def data(tmp_path_factory):
 def run(folder, data, engine, **options):
     problems = [*read_problems(data / "train.jsonl"), Problem("zero", "4 - 4", "0")]
     server = Dispatcher(engine, load_tokenizer(data / "base"), find_template("arithmetic"))
-    plan = Iteration(problems, FixedSampling(SamplingConfig(n=2, max_tokens=8), 0.5), TopK(), chunk_size=3, **options)
+    plan = Iteration(problems, FixedSampling(SamplingConfig(n=2, max_tokens=8), 0.5), TopK(), **options)
     return plan.run(1, folder, server), problems
 
 

@@ -1,10 +1,12 @@
+import contextlib
 from dataclasses import replace
 
 import pytest
 
 from harness.errors import InputError
 from harness.provenance import Provenance
-from harness.rollouts.log import RolloutLog, chunks
+from harness.rollouts.log import RolloutLog
+from harness.rollouts.team import part_file
 from harness.store import read_rows, write_rows
 from harness.types import Problem, Response, Rollout, SamplingConfig, ScoredResponse
 
@@ -15,14 +17,20 @@ SAMPLING = SamplingConfig(n=2, seed=7)
 MADE_BY = Provenance({"weights": "w", "template": {"user": "{question}"}}, {"grader": "strict-1"}, ("question",))
 
 
+class Killed(Exception):
+    pass
+
+
 class Sampler:
-    """Answers problems in reverse order and notes which it was asked for."""
+    """Answers problems in reverse order and notes which it was asked for; dies when it has answered `lives`."""
 
-    def __init__(self):
-        self.asked = []
+    def __init__(self, lives=100):
+        self.asked, self.lives = [], lives
 
-    def __call__(self, problems):
-        for problem in reversed(problems):
+    def __call__(self, problems, window):
+        for problem in reversed(list(problems)):
+            if len(self.asked) == self.lives:
+                raise Killed
             self.asked.append(problem.id)
             yield Rollout(problem, (ScoredResponse(Response((f"r{problem.id}",))),), SAMPLING, 1, "w")
 
@@ -45,27 +53,77 @@ class Judge:
 
 
 def walk(path, sampler, sampling=SAMPLING, made_by=MADE_BY, judge=None, problems=PROBLEMS):
+    """Two blocks: three problems, and the others."""
     with RolloutLog(path, made_by, judge or Judge()) as log:
-        return [row for chunk in chunks(problems, 2) for row in log.chunk(chunk, sampling, sampler)]
+        return [row for part in (problems[:3], problems[3:]) for row in log.block(part, sampling, sampler)]
 
 
 def test_rollouts_come_back_in_the_order_of_the_problems(tmp_path):
     assert [row.problem.id for row in walk(tmp_path / "log.jsonl", Sampler())] == ["0", "1", "2", "3", "4"]
 
 
-@pytest.mark.parametrize("keep", range(6))
-def test_complete_chunks_are_read_back_and_the_others_sampled_anew(tmp_path, keep):
+@pytest.mark.parametrize("lives", range(6))
+def test_what_was_finished_before_a_kill_is_read_back_and_only_the_rest_sampled(tmp_path, lives):
     path = tmp_path / "log.jsonl"
-    whole = walk(path, Sampler())
-    content = path.read_bytes()
-    lines = content.splitlines(keepends=True)
-    path.write_bytes(b"".join(lines[:keep]) + b'{"torn')
-    again, judge = Sampler(), Judge()
+    whole = walk(tmp_path / "whole.jsonl", Sampler())
+    first, again, judge = Sampler(lives), Sampler(), Judge()
+    with contextlib.suppress(Killed):
+        walk(path, first)
+    with open(part_file(path, 0), "ab") as torn:
+        torn.write(b'{"torn')
     assert walk(path, again, judge=judge) == whole
-    assert path.read_bytes() == content
+    assert path.read_bytes() == (tmp_path / "whole.jsonl").read_bytes()
+    assert sorted(first.asked + again.asked) == ["0", "1", "2", "3", "4"]
     assert judge.asked == []
-    complete = {0: 0, 1: 0, 2: 2, 3: 2, 4: 4, 5: 5}[keep]
-    assert sorted(again.asked) == [str(i) for i in range(complete, 5)]
+    assert not list(tmp_path.glob("*.part*"))
+
+
+def test_rows_that_other_ranks_have_left_are_taken(tmp_path):
+    path = tmp_path / "log.jsonl"
+    with contextlib.suppress(Killed):
+        walk(path, Sampler(1))
+    part_file(path, 0).rename(part_file(path, 7))
+    with contextlib.suppress(Killed):
+        walk(path, Sampler(1))
+    again = Sampler()
+    rows = walk(path, again)
+    assert [row.problem.id for row in rows] == ["0", "1", "2", "3", "4"]
+    assert again.asked == ["0", "4", "3"]
+
+
+@pytest.mark.parametrize("killed_after", ["some", "all"])
+def test_a_kill_while_merging_loses_and_repeats_nothing(tmp_path, killed_after):
+    path = tmp_path / "log.jsonl"
+    walk(path, Sampler())
+    lines = path.read_bytes().splitlines(keepends=True)
+    # Three rows of the first block were on their way into the file, or there with the part not yet removed.
+    path.write_bytes(b"".join(lines[:2]) if killed_after == "some" else b"".join(lines[:3]))
+    part_file(path, 0).write_bytes(b"".join(reversed(lines[:3])))
+    again = Sampler()
+    walk(path, again)
+    assert path.read_bytes() == b"".join(lines)
+    assert again.asked == ["4", "3"]
+    assert not list(tmp_path.glob("*.part*"))
+
+
+def test_a_part_of_other_samples_is_refused_with_its_line(tmp_path):
+    path = tmp_path / "log.jsonl"
+    with contextlib.suppress(Killed):
+        walk(path, Sampler(2))
+    with pytest.raises(InputError, match=r"log.jsonl.part0:1: made with another sampling.top_p \(1.0, now 0.5\)"):
+        walk(path, Sampler(), SamplingConfig(n=2, seed=7, top_p=0.5))
+    with pytest.raises(InputError, match=r"log.jsonl.part0:1: made with another weights \('w', now 'v'\)"):
+        walk(path, Sampler(), made_by=changed("drawn", weights="v"))
+
+
+def test_a_part_that_would_be_judged_otherwise_is_judged_again(tmp_path):
+    path = tmp_path / "log.jsonl"
+    with contextlib.suppress(Killed):
+        walk(path, Sampler(2))
+    judge, golds = Judge(), [replace(problem, answer="2") for problem in PROBLEMS]
+    rows = walk(path, Sampler(), made_by=changed("judged", grader="rstar-1"), judge=judge, problems=golds)
+    assert sorted(judge.asked) == ["1", "2"]
+    assert [row.responses[0].correct for row in rows] == [False, True, True, False, False]
 
 
 def changed(part, **values):
@@ -122,10 +180,10 @@ def test_a_run_that_stopped_while_it_judged_again_judges_the_rest_when_it_goes_o
     path, other = tmp_path / "log.jsonl", changed("judged", grader="rstar-1")
     walk(path, Sampler())
     with RolloutLog(path, other, Judge()) as log:
-        log.chunk(PROBLEMS[:2], SAMPLING, Sampler())
+        log.block(PROBLEMS[:3], SAMPLING, Sampler())
     judge = Judge()
     walk(path, Sampler(), made_by=other, judge=judge)
-    assert judge.asked == ["2", "3", "4"]
+    assert judge.asked == ["3", "4"]
 
 
 def test_rows_without_provenance_are_refused_and_stay(tmp_path):

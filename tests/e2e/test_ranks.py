@@ -1,0 +1,152 @@
+"""B-STaR on two ranks that both sample with vLLM writes the files of one rank."""
+
+import json
+import socket
+from pathlib import Path
+
+import pytest
+import torch
+import yaml
+from safetensors.torch import load_file
+
+from harness.commands.prepare import prepare
+from harness.stages import start
+from harness.store import read_rows
+from harness.types import Rollout
+from tests.paths import ROOT
+
+RECIPE = ROOT / "configs/recipes/bstar/arithmetic/20_bstar.yaml"
+OVERLAYS = {name: ("--config", str(ROOT / f"configs/hardware/{name}.yaml")) for name in ("ddp", "fsdp2")}
+SAMPLED = [f"{name}.jsonl" for name in ("eval_000", "iter_001.probe", "iter_001", "iter_001.train")]
+FILES = [*SAMPLED, *(f"{name}.jsonl" for name in ("eval_001", "iter_002.probe", "iter_002", "iter_002.train"))]
+
+pytestmark = [pytest.mark.slow, pytest.mark.vllm]
+pytest.importorskip("vllm")
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("arithmetic")
+    prepare(folder, num_sft=10, num_train=24, num_probe=6, num_test=6)
+    return folder
+
+
+def small_config(folder, data, world, **options):
+    """The shipped recipe with a random model, few problems, and thresholds below the rewards of random responses."""
+    config = yaml.safe_load(RECIPE.read_text().replace("runs/arithmetic/data", str(data)))
+    config["run_dir"] = str(folder / "run")
+    config["model"]["init_args"]["checkpoint"] = str(data / "base")
+    config["model"]["init_args"]["optimizer"]["cycle_steps"] = 3
+    config["data"]["init_args"] |= {"batch_size": 4 // world, "batches_per_epoch": 3}
+    config["trainer"] |= {
+        "max_epochs": 2, "accelerator": "cpu", "precision": "32-true", "log_every_n_steps": 1, "devices": world,
+        "enable_model_summary": False,
+    }  # fmt: skip
+    rollout = config["trainer"]["callbacks"][1]["init_args"]
+    rollout |= {"problems_per_iteration": 12, "replay_share": 0.0, **options}
+    rollout |= {"search": {"class_path": "tests.e2e.kills.KilledSearch"}}
+    rollout |= {"select": {"class_path": "tests.e2e.kills.KilledSelector"}}
+    rollout["scheduler"]["init_args"] |= {
+        "sampling": {"n": 2, "max_tokens": 8}, "temperatures": [0.5, 1.0], "thresholds": [-2.0, -1.0],
+        "n_star": 1, "keep_cut": True, "keep_unanswered": True, "correct_above": -1.0,
+    }  # fmt: skip
+    rollout["engine"] |= {"kind": "vllm", "kv_cache_bytes": 2**26}
+    config["trainer"]["callbacks"].append({"class_path": "tests.e2e.kills.KilledTraining"})
+    path = folder / f"config-{world}.yaml"
+    path.write_text(yaml.safe_dump(config))
+    return path
+
+
+def fit(folder, data, overlay=(), world=1, killed=-1, at="", **options):
+    """Run `harness fit` as torchrun would start it; exit statuses and outputs of the ranks."""
+    config = small_config(folder, data, world, **options)
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    shared = {"WORLD_SIZE": world, "LOCAL_WORLD_SIZE": world, "GROUP_RANK": 0, "TORCHELASTIC_RUN_ID": "test"}
+    shared |= {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port}
+    arguments = ("fit", "--config", str(config), *overlay, "--ckpt_path", "last")
+    if overlay:
+        arguments += ("--trainer.devices", str(world), "--trainer.accelerator", "cpu")
+    ranks = []
+    for rank in range(world):
+        environment = {"KILL_AT": at if rank == killed else "", "WANDB_MODE": "disabled"}
+        if world > 1:
+            environment |= {key: str(value) for key, value in (shared | {"RANK": rank, "LOCAL_RANK": rank}).items()}
+        log = folder / f"rank{rank}.log"
+        log.unlink(missing_ok=True)
+        ranks.append((start((str(Path(__file__).with_name("rank.py")),), arguments, log, environment), log))
+    try:
+        for process, _ in ranks:
+            process.join(140)
+    finally:
+        for process, _ in ranks:
+            process.kill()
+    return [process.exitcode for process, _ in ranks], [log.read_text() for _, log in ranks]
+
+
+def whole(folder, data, *args, **options):
+    statuses, outputs = fit(folder, data, *args, **options)
+    assert set(statuses) == {0}, "\n".join(outputs)
+    return folder / "run"
+
+
+@pytest.fixture(scope="module")
+def one_rank(tmp_path_factory, data):
+    return whole(tmp_path_factory.mktemp("one"), data)
+
+
+@pytest.fixture(scope="module")
+def two_ranks(tmp_path_factory, data):
+    return whole(tmp_path_factory.mktemp("two"), data, OVERLAYS["ddp"], 2)
+
+
+def assert_same_files(run, other, names=FILES):
+    for name in names:
+        assert (run / "rollouts" / name).read_bytes() == (other / "rollouts" / name).read_bytes(), name
+    assert not list((run / "rollouts").glob("*.part*"))
+
+
+def assert_weights_close(run, other, base):
+    """The sums over the rows of a step are made in another order by two ranks than by one, and Adam shows it."""
+    ours, theirs, before = (
+        torch.cat([tensor.flatten() for _, tensor in sorted(load_file(folder / "model.safetensors").items())])
+        for folder in (run / "hf", other / "hf", base)
+    )
+    assert (ours - theirs).norm() < 1e-3 * (ours - before).norm()
+
+
+def tokens(run, name):
+    rows = read_rows(run / "rollouts" / name, Rollout)
+    return [[scored.response.token_ids for scored in row.responses] for row in rows]
+
+
+def assert_as_one_rank(run, one, data):
+    assert_same_files(run, one, SAMPLED)
+    assert_weights_close(run, one, data / "base")
+    for name in ("iter_002.probe.jsonl", "iter_002.jsonl"):
+        pairs = list(zip(tokens(run, name), tokens(one, name), strict=True))
+        assert sum(ours == theirs for ours, theirs in pairs) >= len(pairs) - 1, name
+
+
+def test_two_ranks_write_what_one_writes_and_log_the_share_of_each(data, two_ranks, one_rank):
+    assert_as_one_rank(two_ranks, one_rank, data)
+    for name in ("iter_001.json", "iter_002.json"):
+        alone, both = (json.loads((run / "rollouts" / name).read_text()) for run in (one_rank, two_ranks))
+        assert [share["problems"] for share in alone["ranks"]] == [2 * 6 + 12]
+        assert sum(share["problems"] for share in both["ranks"]) == 2 * 6 + 12
+        assert len(both["ranks"]) == 2  # how much each has done depends on how busy the machine is
+        assert sum(share["tokens"] for share in both["ranks"]) == sum(both["tokens"].values())
+    header = (two_ranks / "metrics.csv").read_text().splitlines()[0]
+    assert {f"rollout/rank{rank}/tokens" for rank in (0, 1)} <= set(header.split(","))
+
+
+def test_shards_stream_into_an_engine_on_every_rank(tmp_path, data, one_rank):
+    assert_as_one_rank(whole(tmp_path, data, OVERLAYS["fsdp2"], 2), one_rank, data)
+
+
+def test_the_first_rank_alone_may_sample_for_all_and_writes_the_same(tmp_path, data, two_ranks):
+    run = whole(tmp_path, data, OVERLAYS["ddp"], 2, sampling_ranks="first")
+    assert_same_files(run, two_ranks)
+    assert [len(json.loads((run / "rollouts/iter_002.json").read_text())["ranks"])] == [1]
+    assert (run / "hf/model.safetensors").read_bytes() == (two_ranks / "hf/model.safetensors").read_bytes()
