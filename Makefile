@@ -2,6 +2,8 @@
 PYTHON ?= python3
 VENV ?= .venv
 PY := $(VENV)/bin/python
+# Processes that tests run in side by side; each opens engines of its own, which takes about 2 GB of memory.
+LANES ?= 2
 # Threads that spin while they wait are ruinous on shared cores.
 export OMP_WAIT_POLICY ?= PASSIVE
 
@@ -14,7 +16,7 @@ setup:  ## make or update the environment in $(VENV); quick when nothing changed
 	@$(PYTHON) tools/setup_env.py --venv $(VENV)
 
 test: setup  ## run the tests, real vLLM among them where it is installed
-	$(PY) -m pytest
+	$(PY) -m pytest -n $(LANES) --dist loadfile
 
 test-families: setup  ## run the small models of all families in vLLM
 	$(PY) -m pytest -m families tests/families
