@@ -32,6 +32,16 @@ class UnitTest:
 
 
 @dataclass(frozen=True)
+class Instruction:
+    """Something about the form of a response that a program checks (`harness.grading.instructions`)."""
+
+    name: str
+    """Such as `punctuation:no_comma`."""
+    arguments: str = "{}"
+    """A JSON object."""
+
+
+@dataclass(frozen=True)
 class Problem:
     """A question with its gold final answer."""
 
@@ -52,6 +62,13 @@ class Problem:
     """Further golds, any one of which is right."""
     tests: tuple[UnitTest, ...] = ()
     """Of a programming problem; they decide whether a response is right, there is no gold answer."""
+    instructions: tuple[Instruction, ...] = ()
+    """A response is right that follows all of them; there is no gold answer."""
+
+    @property
+    def gradable(self) -> bool:
+        """Whether anything says which responses are right."""
+        return bool(self.answer or self.tests or self.instructions)
 
 
 @dataclass(frozen=True)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -11,9 +12,10 @@ from typing import Any
 from harness.errors import InputError, first_line
 from harness.evals.task import DATA_DIR, Task, data_folder
 from harness.evals.unit_tests import unit_tests
+from harness.grading.instructions import check_instruction
 from harness.metrics.sequential import random_order
 from harness.store import file_hash, read_jsonl, stable_hash
-from harness.types import Problem
+from harness.types import Instruction, Problem
 
 LETTERS = "ABCDEFGHIJ"
 _LABEL = re.compile(r"\s*\(?([A-J]|[1-9])\s*[).:]\s*")
@@ -95,7 +97,7 @@ def _read(task: Task, data_dir: str | Path | None) -> TaskData:
         )
     places = [place for place, _ in rows]
     check_rows(task, problems, places, origin)
-    return TaskData(tuple(problem for problem in problems if problem.answer or problem.tests), origin, sha256)
+    return TaskData(tuple(problem for problem in problems if problem.gradable), origin, sha256)
 
 
 def task_file(task: Task, data_dir: str | Path | None = None) -> Path | None:
@@ -120,7 +122,7 @@ def check_rows(task: Task, problems: Sequence[Problem], places: Sequence[str], o
         )
     if not problems:
         raise InputError(f"{origin}: holds no rows; a task needs at least one.")
-    empty = [place for place, problem in zip(places, problems, strict=True) if not (problem.answer or problem.tests)]
+    empty = [place for place, problem in zip(places, problems, strict=True) if not problem.gradable]
     if len(empty) != task.num_unanswered:
         raise InputError(
             f"{empty[0] if empty else origin}: {len(empty)} rows have an empty answer, "
@@ -150,7 +152,8 @@ def to_problem(row: Mapping[str, Any], place: str, index: int, task: Task, colum
     if not question:
         raise InputError(f"{place}: missing column 'question' (or 'problem'); found {sorted(row)}.")
     tests = unit_tests(row, place) if task.kind == "code" else ()
-    if columns.get("answer", "answer") not in row and not tests:
+    instructions = _instructions(row, place) if "instruction_id_list" in row else ()
+    if columns.get("answer", "answer") not in row and not tests and not instructions:
         raise InputError(f"{place}: missing column 'answer'; found {sorted(row)}.")
     answer = text("answer")
     choices = row.get(columns.get("choices", "choices")) or ()
@@ -172,7 +175,22 @@ def to_problem(row: Mapping[str, Any], place: str, index: int, task: Task, colum
         choices=options,
         accepted_answers=tuple(map(str, row.get("accepted_answers") or ())),
         tests=tests,
+        instructions=instructions,
     )
+
+
+def _instructions(row: Mapping[str, Any], place: str) -> tuple[Instruction, ...]:
+    """The instructions of a row of IFEval: names in `instruction_id_list`, arguments of each in `kwargs`."""
+    names, arguments = row["instruction_id_list"], row.get("kwargs")
+    if not isinstance(arguments, list) or len(arguments) != len(names):
+        raise InputError(f"{place}: 'kwargs' must be a list with the arguments of each of {len(names)} instructions.")
+    found = tuple(
+        Instruction(name, json.dumps({key: value for key, value in given.items() if value is not None}))
+        for name, given in zip(names, arguments, strict=True)
+    )
+    for instruction in found:
+        check_instruction(instruction, place)
+    return found
 
 
 def lettered(choices: Any, answer: str, place: str) -> tuple[tuple[str, ...], str]:

@@ -82,6 +82,12 @@ def extract_answer(text: str, protocol: AnswerProtocol = DEFAULT, *, marked_only
     return None
 
 
+def without_thought(text: str) -> str:
+    """What follows the last `</think>`; "" if a thought never ends, all of it if there is none."""
+    _, closed, rest = text.rpartition("</think>")
+    return rest if closed or "<think>" not in text else ""
+
+
 def _after(text: str, position: int) -> str | None:
     """A "final answer is" that stands after the last box and gives a value of its own."""
     tail = text[position:]

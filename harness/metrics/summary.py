@@ -10,10 +10,12 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
+from harness.grading.extract import without_thought
+from harness.grading.instructions import follows, follows_loosely
 from harness.metrics import diversity, estimators
 from harness.metrics.answer_classes import answer_classes
 from harness.metrics.intervals import Estimate, mean_interval
-from harness.types import Problem, Rollout, ScoredResponse
+from harness.types import Instruction, Problem, Rollout, ScoredResponse
 
 Ranking = Callable[[ScoredResponse], float]
 """The number by which responses are ranked."""
@@ -83,7 +85,8 @@ def evaluate(
         `distinct_solutions`, `distinct_correct_answers`, `distinct_correct_solutions`, `distinct_equation_ratio` (over
         correct responses), `duplicates` (share of responses that repeat an earlier one), `answer_entropy` (nats),
         `entropy` (nats per token, estimated from the samples' log-probabilities), `tokens`, `steps`; and the shares
-        `truncated`, `no_answer`, `parse_failure`, `timeout`.
+        `truncated`, `no_answer`, `parse_failure`, `timeout`. Of problems with instructions also `loose_accuracy` and
+        `instructions_followed` (the mean share of a prompt's).
 
         Of searches also `first`: the response that a search puts first is right; and all metrics of choice with "all"
         in place of k, for everything that the search returned.
@@ -151,6 +154,8 @@ def problem_metrics(
         found |= _votes(rows, classes, config)
     for name, ranking in (rankings or {}).items():
         found |= _rewards(rows, classes, config, name, ranking)
+    if rollout.problem.instructions:
+        found |= _instructions(rollout.problem.instructions, rows)
     return found | _diversity(rows) | _shares(rows)
 
 
@@ -228,6 +233,13 @@ def _rewards(
         found[f"gv_gap/{name}"] = estimators.gv_gap(correct, kept.tolist())
         found[f"relative_gv_gap/{name}"] = estimators.relative_gv_gap(correct, kept.tolist())
     return found
+
+
+def _instructions(instructions: Sequence[Instruction], rows: Sequence[ScoredResponse]) -> dict[str, float | None]:
+    texts = [without_thought(row.response.text) for row in rows]
+    strict = [[follows(instruction, text) for instruction in instructions] for text in texts]
+    loose = [all(follows_loosely(instruction, text) for instruction in instructions) for text in texts]
+    return {"instructions_followed": float(np.mean(strict)), "loose_accuracy": float(np.mean(loose))}
 
 
 def _diversity(rows: Sequence[ScoredResponse]) -> dict[str, float | None]:

@@ -124,6 +124,7 @@ EVAL_TEMPLATES: dict[str, PromptTemplate] = {
             few_shot=_CODE_SHOTS,
             stop=("\n\nProblem:",),
         ),
+        PromptTemplate("instruction", user="{question}", chat=True),
         PromptTemplate(
             "bbeh",
             user="{question}\n\nThink step by step, and end your response with: The answer is: (your answer)",

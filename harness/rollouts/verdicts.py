@@ -1,4 +1,4 @@
-"""Verdicts on responses: by the grader, whatever the number of golds, or by unit tests."""
+"""Verdicts on responses: by the grader, whatever the number of golds, by unit tests, or by instructions."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ from collections.abc import Sequence
 
 from harness.grading import AnswerProtocol, Verdict, chosen, grade_many, option_text
 from harness.grading.answer_protocols import find_answer_protocol
+from harness.grading.instructions import verdict
 from harness.rewards.unit_tests import UnitTests, program_of
 from harness.types import Problem
 
@@ -19,16 +20,18 @@ def grade_pairs(
     finished: Sequence[bool] | None = None,
     num_workers: int | None = None,
 ) -> list[Verdict]:
-    """Verdicts on responses: by the unit tests of problems that have some, else by the grader.
+    """Verdicts on responses: by the unit tests or the instructions of problems that have some, else by the grader.
 
     `finished[i]` is false where a response ended by length, so that only an answer it marked counts; `num_workers` is
     at most how many processes compare answers, by default one for each core.
     """
     ended = [True] * len(pairs) if finished is None else finished
     tested = [index for index, (problem, _) in enumerate(pairs) if problem.tests]
-    others = [index for index, (problem, _) in enumerate(pairs) if not problem.tests]
+    instructed = [index for index, (problem, _) in enumerate(pairs) if problem.instructions]
+    others = [index for index in range(len(pairs)) if not (pairs[index][0].tests or pairs[index][0].instructions)]
     graded = _grade([(*pairs[i], ended[i]) for i in others], answer_protocol, grader, num_workers)
     found = dict(zip(others, graded, strict=True))
+    found |= {index: verdict(pairs[index][0].instructions, pairs[index][1]) for index in instructed}
     found |= zip(tested, _run_tests([pairs[i] for i in tested]), strict=True)
     return [found[index] for index in range(len(pairs))]
 

@@ -8,6 +8,7 @@ from harness.errors import InputError
 from harness.evals.rows import lettered, load_task, task_file
 from harness.evals.task import Hub, Task, find_tasks, shipped_tasks
 from harness.grading import PROTOCOLS, grade
+from harness.grading.instructions import INSTRUCTIONS
 from harness.prompts.evaluation import EVAL_TEMPLATES
 from harness.prompts.find import find_template
 from harness.prompts.templates import TEMPLATES
@@ -117,6 +118,15 @@ def test_rows_that_are_not_independent_know_their_cluster(name, clusters, data_d
 def test_both_variants_of_a_perturbed_problem_are_of_one_cluster(data_dir):
     simple, hard = (load_task(shipped_tasks()[f"math_perturb_{v}"], data_dir).problems for v in ("simple", "hard"))
     assert {problem.cluster for problem in simple} == {problem.cluster for problem in hard}
+
+
+def test_the_prompts_of_ifeval_are_read_with_their_instructions(data_dir):
+    problems = load_task(shipped_tasks()["ifeval"], data_dir).problems
+    assert len(problems) == 541
+    assert sum(len(problem.instructions) for problem in problems) == 834
+    assert {each.name for problem in problems for each in problem.instructions} == set(INSTRUCTIONS)
+    by_path = load_task(find_tasks(str(data_dir / "ifeval.jsonl"))[0])  # rows without a gold, by their path
+    assert [problem.instructions for problem in by_path.problems] == [problem.instructions for problem in problems]
 
 
 def test_a_reference_solution_in_code_keeps_the_blanks_that_it_begins_with(data_dir):
