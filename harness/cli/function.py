@@ -74,7 +74,7 @@ def check_line_breaks(function: Callable[..., Any], options: Sequence[str]) -> N
         for name, hint in typing.get_type_hints(function).items()
         if any(getattr(part, "__name__", "") in bases for part in (hint, *typing.get_args(hint)))
     }
-    for option, following in zip(options, [*options[1:], ""], strict=True):
+    for option, following in itertools.zip_longest(options, options[1:], fillvalue=""):
         name, equals, value = option.partition("=")
         _check_line_breaks(name, value if equals else following, classes)
 

@@ -306,12 +306,11 @@ def table(results: Mapping[str, Any], folder: Path) -> str:
         if metric["value"] is not None:
             interval = f"[{shown(metric['low'])}, {shown(metric['high'])}]"
             lines.append(f"  {name:<{width}}  {shown(metric['value']):>8}  {interval}")
-    if split := results["variance"]:
-        whole = split["problems"] + split["samples"]
-        share = f"{100 * split['samples'] / whole:.0f} %" if whole else "nothing"
+    split = results["variance"] or {}
+    if whole := split.get("problems", 0) + split.get("samples", 0):
         lines.append(
-            f"  {share} of the variance of accuracy is from drawing samples, the rest from the problems; from "
-            f"n = {split['enough']} on more samples hardly narrow it"
+            f"  {100 * split['samples'] / whole:.0f} % of the variance of accuracy is from drawing samples, the rest from "
+            f"the problems; from n = {split['enough']} on more samples hardly narrow it"
         )
     return "\n".join([*lines, f"  {folder / 'results.json'}"])
 

@@ -144,6 +144,11 @@ def test_an_unknown_short_name_names_the_nearest(capsys):
     assert "harness.search has no 'MTCS'; did you mean 'MCTS'?" in capsys.readouterr().err
 
 
+def test_a_command_may_be_given_no_options_at_all(capsys):
+    assert main(["tasks"]) == 0
+    assert "competition: aime2024, " in capsys.readouterr().out
+
+
 def test_line_breaks_in_an_option_of_a_class_are_refused_or_arrive_as_they_are(capsys):
     search = ["eval", "--task", "arithmetic", "--model", "x", "--search", "MCTS"]
     assert main([*search, "--search.steps", "PlainSteps", "--search.steps.step_stop", r'["\n"]']) == 2
