@@ -309,8 +309,8 @@ def table(results: Mapping[str, Any], folder: Path) -> str:
     split = results["variance"] or {}
     if whole := split.get("problems", 0) + split.get("samples", 0):
         lines.append(
-            f"  {100 * split['samples'] / whole:.0f} % of the variance of accuracy is from drawing samples, the rest from "
-            f"the problems; from n = {split['enough']} on more samples hardly narrow it"
+            f"  {100 * split['samples'] / whole:.0f} % of the variance of accuracy is from drawing samples, the rest from"
+            f" the problems; from n = {split['enough']} on more samples hardly narrow it"
         )
     return "\n".join([*lines, f"  {folder / 'results.json'}"])
 
