@@ -308,9 +308,10 @@ def table(results: Mapping[str, Any], folder: Path) -> str:
             lines.append(f"  {name:<{width}}  {shown(metric['value']):>8}  {interval}")
     split = results["variance"] or {}
     if whole := split.get("problems", 0) + split.get("samples", 0):
+        share = f"{100 * split['samples'] / whole:.0f} %"
         lines.append(
-            f"  {100 * split['samples'] / whole:.0f} % of the variance of accuracy is from drawing samples, the rest from"
-            f" the problems; from n = {split['enough']} on more samples hardly narrow it"
+            f"  {share} of the variance of accuracy is from drawing samples, the rest from the problems; from "
+            f"n = {split['enough']} on more samples hardly narrow it"
         )
     return "\n".join([*lines, f"  {folder / 'results.json'}"])
 
