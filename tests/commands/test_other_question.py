@@ -359,6 +359,7 @@ EVALUATION: dict[str, list[Any]] = {
     "max_tokens": [9],
     "seed": [5],
     "limit": [2],
+    "order": [3],
     "grader": ["rstar"],
     "search": [TREE, Chains(WORDS)],
     "reward": [Likelihood(), WeightedSum(Likelihood())],
@@ -371,7 +372,7 @@ EVALUATION_NAMES = {
     "protocol": ("template", "answer_protocol"),
 }
 NO_RESULTS = {
-    **dict.fromkeys(("k", "s"), "which metrics are computed from the samples"),
+    **dict.fromkeys(("k", "s", "tau"), "which metrics are computed from the samples"),
     **dict.fromkeys(("export", "wandb_project"), "where they are written as well"),
     "training_files": "what is reported beside them",
     "data_dir": "where the rows come from; their hash counts",
