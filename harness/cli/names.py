@@ -6,10 +6,12 @@ file; and what an installed package lists under an entry point such as `harness.
 
 from __future__ import annotations
 
+import contextlib
 import importlib
 import inspect
 import sys
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextvars import ContextVar
 from dataclasses import dataclass
 from importlib.metadata import entry_points
 from pathlib import Path
@@ -32,6 +34,8 @@ class Kind:
     """Name of the protocol or base class."""
     marks: tuple[str, ...] = ("__call__",)
     """Methods that tell this kind from another one in the same package."""
+    default: str = ""
+    """Class of options that name none, such as `search: {rollouts: 8}`; "" is none."""
     known_to_parser: bool = False
     """The classes inherit from `base`, so that the parser finds imported ones by itself."""
 
@@ -52,11 +56,12 @@ class Kind:
 KINDS: dict[str, Kind] = {
     kind.plural: kind
     for kind in (
-        Kind("modules", "harness.modules", "LightningModule", ("training_step",), True),
-        Kind("datamodules", "harness.datamodules", "LightningDataModule", ("train_dataloader",), True),
-        Kind("callbacks", "harness.callbacks", "Callback", ("on_fit_start",), True),
+        Kind("modules", "harness.modules", "LightningModule", ("training_step",), known_to_parser=True),
+        Kind("datamodules", "harness.datamodules", "LightningDataModule", ("train_dataloader",), known_to_parser=True),
+        Kind("callbacks", "harness.callbacks", "Callback", ("on_fit_start",), known_to_parser=True),
         Kind("rewards", "harness.rewards", "Reward"),
         Kind("searches", "harness.search", "SearchMethod"),
+        Kind("tree_searches", "harness.search", "TreeSearch", ("grow",), default="harness.search.MCTS"),
         Kind("schedulers", "harness.selection", "SamplingScheduler", ("decide",)),
         Kind("selectors", "harness.selection", "Selector"),
     )
@@ -64,7 +69,18 @@ KINDS: dict[str, Kind] = {
 """All kinds, by their plural."""
 
 _BASES = {kind.base: kind for kind in KINDS.values()}
+_started_in: ContextVar[Path | None] = ContextVar("_started_in", default=None)
 _adapt, _resolve = typehints.adapt_typehints, typehints.resolve_class_path_by_name
+
+
+@contextlib.contextmanager
+def files_from_here() -> Iterator[None]:
+    """Find `FILE.py:NAME` from the folder that is current now, though the parser enters that of each config file."""
+    token = _started_in.set(_started_in.get() or Path.cwd())
+    try:
+        yield
+    finally:
+        _started_in.reset(token)
 
 
 def full_name(kind: Kind, name: str) -> str:
@@ -76,7 +92,9 @@ def full_name(kind: Kind, name: str) -> str:
     if ".py:" in name:
         return _in_file(name)
     if not name.isidentifier() or name.lower() in ("null", "none"):
-        return name
+        owner, _, method = name.partition(".")
+        # A class's own constructor, such as MCTS.paper.
+        return f"{known}.{method}" if method.isidentifier() and (known := kind.names().get(owner)) else name
     # Lightning's own short names, such as ModelCheckpoint, are known to the parser; a protocol's classes are not.
     return kind.names().get(name, name if kind.known_to_parser else f"{kind.home}.{name}")
 
@@ -84,11 +102,11 @@ def full_name(kind: Kind, name: str) -> str:
 def _in_file(name: str) -> str:
     """`folder/file.py:Name` as a class path, found from the current folder or else from the file's."""
     given, _, attribute = name.rpartition(":")
-    path = Path(given).resolve()
+    here = _started_in.get() or Path.cwd()
+    path = (here / given).resolve()
     if not path.is_file():
         raise InputError(f"{given}: no such file; give FILE.py:NAME with the path of an existing file.")
-    inside = path.is_relative_to(Path.cwd())
-    folder = Path.cwd() if inside else path.parent
+    folder = here if path.is_relative_to(here) else path.parent
     module = ".".join(path.relative_to(folder).with_suffix("").parts)
     if str(folder) not in sys.path:
         sys.path.insert(0, str(folder))
@@ -108,6 +126,8 @@ def _adapt_with_names(value: Any, typehint: Any, **options: Any) -> Any:
             if named != value["class_path"]:
                 value = value.clone() if isinstance(value, typehints.Namespace) else dict(value)
                 value["class_path"] = named
+        if kind.default and not isinstance(options.get("prev_val"), typehints.Namespace):
+            options["prev_val"] = typehints.Namespace(class_path=kind.default)
     return _adapt(value, typehint, **options)
 
 

@@ -13,8 +13,8 @@ def list_kind(kind: str) -> int:
     """List what can be named in options, with one line each: the project's own, and what installed packages add.
 
     Args:
-        kind: modules, datamodules, callbacks, rewards, searches, schedulers, selectors, templates, tasks, protocols,
-            graders or losses.
+        kind: modules, datamodules, callbacks, rewards, searches, tree_searches, schedulers, selectors, templates,
+            tasks, protocols, graders or losses.
     """
     rows = list(entries(kind))
     width = max(len(name) for name, _ in rows)

@@ -9,6 +9,7 @@ from harness.engines.config import EngineConfig
 from harness.protocols import Reward
 from harness.sandbox import Sandbox
 from harness.search import MCTS
+from harness.search.tree import TreeSearch
 from harness.selection.tree_rows import StepPairs
 from harness.types import Problem, SamplingConfig
 
@@ -17,7 +18,7 @@ def trees(
     model: str,
     problems: list[str],
     output: Path,
-    search: MCTS = MCTS(),  # noqa: B008 - frozen
+    search: TreeSearch | None = None,
     sampling: SamplingConfig = SamplingConfig(),
     num_trees: int = 1,
     hard_trees: tuple[int, ...] = (),
@@ -42,7 +43,8 @@ def trees(
         model: checkpoint directory or hub id of the policy.
         problems: JSONL files of problems with answers.
         output: JSONL file of the trees, one a line; those it holds already are kept.
-        search: the tree search.
+        search: the tree search: any class with a method `grow` (`harness list tree_searches`); without a class, fields of
+            `MCTS`.
         sampling: how to sample; `max_tokens` bounds one step.
         num_trees: independent trees for each problem.
         hard_trees: so many more for each problem without a right answer so far, once for each number.
@@ -86,7 +88,7 @@ def trees(
                 output,
                 wanted,
                 dispatcher,
-                search,
+                search or MCTS(),
                 sampling,
                 num_trees=num_trees,
                 hard_trees=hard_trees,

@@ -9,9 +9,9 @@ from pathlib import Path
 from harness.rollouts.dispatcher import Dispatcher
 from harness.rollouts.log import complete
 from harness.rollouts.verdicts import grade_pairs
-from harness.search import MCTS, drive
+from harness.search import drive
 from harness.search.driver import own_seed
-from harness.search.tree import SearchTree
+from harness.search.tree import SearchTree, TreeSearch
 from harness.store import read_rows
 from harness.types import Problem, Rollout, SamplingConfig, ScoredResponse
 
@@ -19,7 +19,7 @@ from harness.types import Problem, Rollout, SamplingConfig, ScoredResponse
 def grow_trees(
     jobs: Iterable[tuple[Problem, int]],
     dispatcher: Dispatcher,
-    search: MCTS,
+    search: TreeSearch,
     sampling: SamplingConfig,
     grader: str = "strict",
 ) -> Iterator[SearchTree]:
@@ -53,7 +53,7 @@ def collect_trees(
     path: str | Path,
     problems: Sequence[Problem],
     dispatcher: Dispatcher,
-    search: MCTS,
+    search: TreeSearch,
     sampling: SamplingConfig,
     *,
     num_trees: int = 1,

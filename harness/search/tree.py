@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Generator, Iterator, Sequence
 from dataclasses import dataclass, field
-from typing import Literal
+from typing import Any, Literal, Protocol
 
 from harness.search.expand import State, Trace
-from harness.types import FinishReason, Problem, Response
+from harness.types import FinishReason, Problem, Response, SamplingConfig
 
 
 @dataclass
@@ -175,3 +175,10 @@ def _stored(node: Node, parent: int) -> TreeNode:
         finish_reason=response.finish_reason,
         inserted=tuple((at - start, text) for at, text in response.inserted[len(before.inserted) :]),
     )
+
+
+class TreeSearch(Protocol):
+    """A search that leaves a tree behind: what `harness trees` takes."""
+
+    def grow(self, problem: Problem, sampling: SamplingConfig) -> Generator[Any, Any, SearchTree]:
+        """Yield requests as a `SearchMethod` does, and return the whole tree, its seed that of `sampling`."""
