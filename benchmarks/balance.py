@@ -146,12 +146,12 @@ def scheduler_of(run: Path) -> BalancedSampling:
 
     visit(yaml.safe_load((run / "config.yaml").read_text()))
     options = found[0]
-    thresholds = options["thresholds"]
+    thresholds = options["thresholds"]  # numbers, or "released_code"
     made = from_dict(BalancedSampling, options)
     return replace(
         made,
         temperatures=tuple(options["temperatures"]),
-        thresholds=thresholds if isinstance(thresholds, str) else tuple(thresholds),
+        thresholds="released_code" if isinstance(thresholds, str) else tuple(thresholds),
         halving=False,
     )
 

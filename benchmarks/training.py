@@ -127,8 +127,8 @@ def run_ours(kind: str, form: str, folder: Path, steps: int, tokens: int) -> lis
     if kind == "sft":
         module = SFTModule(model)
         # A pack holds as many tokens as a padded batch has rows, so that both step over the same rows.
-        packing = {"packing": True, "batch_size": 1, "max_length": 1024} if form == "packed" else {}
-        data: Any = SFTDataModule(rows, **({"batch_size": BATCH_SIZE, "max_length": MAX_LENGTH} | packing))
+        packing: dict[str, Any] = {"packing": True, "batch_size": 1, "max_length": 1024} if form == "packed" else {}
+        data: Any = SFTDataModule(rows, **{"batch_size": BATCH_SIZE, "max_length": MAX_LENGTH, **packing})
     else:
         options: dict[str, Any] = {"share_prefix": form in ("shared", "grouped", "pairs")}
         if kind == "dpo":
