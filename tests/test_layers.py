@@ -20,6 +20,7 @@ TEXT = (
     "prompts",
     "problems",
     "progress",
+    "recipes",
     "grading",
     "sandbox",
     "arithmetic.problems",

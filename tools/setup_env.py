@@ -74,6 +74,8 @@ def setup(venv: Path, engine: str, extras: str, wheel: str) -> None:
     stamp.unlink(missing_ok=True)
     python = make_venv(venv)
     env = uv_environment(os.environ, read_pip_config(python))
+    # This project's distribution was called so once; a stranger's of that name has files in the same places.
+    subprocess.run([str(uv_of(python)), "pip", "uninstall", "--quiet", "--python", str(python), "harness"], check=False)
     installed = install(python, env, engine, extras, wheel)
     stamp.write_text(f"{wanted} {installed}\n")
     print(f"set-up done: {venv} with the {installed} engine", flush=True)
@@ -205,7 +207,7 @@ def attempt(python: Path, env: Mapping[str, str], extras: str, *more: str, cpu: 
         files += ["--constraints", str(REQUIREMENTS / "cpu-constraints.txt")]
         files += ["--overrides", str(REQUIREMENTS / "cpu-overrides.txt")]
     command = [str(uv_of(python)), "pip", "install", "--quiet", "--python", str(python), *files]
-    print(f"installing harness[{extras}]{' and '.join(['', *more])}", flush=True)
+    print(f"installing harness-reason[{extras}]{' and '.join(['', *more])}", flush=True)
     done = subprocess.run(
         [*command, "--editable", f"{ROOT}[{extras}]", *more], env=dict(env), check=False, capture_output=True, text=True
     )

@@ -17,6 +17,7 @@ import hashlib
 import random
 from collections.abc import Callable, Iterator, Sequence
 
+from harness.errors import InputError
 from harness.types import Problem
 
 MAX_VALUE = 50
@@ -27,6 +28,9 @@ PRODUCT_SHARE = 0.35
 LEVELS = (2, 3, 4, 5)
 SPLITS = {"test": range(10), "probe": range(10, 15), "sft": range(15, 50), "train": range(50, 100)}
 """Buckets (of 100) of the hash of an expression that belong to each split, which makes the splits disjoint."""
+
+MAX_MISSES = 100_000
+"""Expressions drawn in a row that are known already, after which no new one is expected."""
 
 Expression = tuple[int | str, ...]
 """Numbers and operators in turn, such as (6, "*", 5, "-", 12)."""
@@ -155,16 +159,23 @@ def problems(
     """Endless distinct problems of a split, the levels in turn; the same seed gives the same sequence.
 
     Distinct seeds may repeat one another's problems, distinct splits never do. `form` writes the solutions.
+
+    Raises:
+        InputError: a level has no problems left.
     """
     rng = random.Random(f"{split}-{seed}")
     seen: set[str] = set()
-    number = 0
+    number = misses = 0
     while True:
         level = levels[number % len(levels)]
         expression = random_expression(rng, level)
         question = write(expression)
         if question in seen or bucket(question) not in SPLITS[split]:
+            misses += 1
+            if misses > MAX_MISSES:
+                raise InputError(f"levels: of level {level} there are few problems, not {number + 1}; ask for fewer.")
             continue
+        misses = 0
         seen.add(question)
         path = random_path(rng, expression)
         yield Problem(

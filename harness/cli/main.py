@@ -63,6 +63,13 @@ COMMANDS: dict[str, Command] = {
         "harness.commands.list_kind:list_kind",
         ("kind",),
     ),
+    "recipes": Command(
+        "List the recipes that come with the project; copy them to a folder.",
+        "harness.commands.recipes:recipes",
+        ("name",),
+    ),
+    "init": Command("Make a folder with a recipe of your own, which runs.", "harness.commands.init:init", ("name",)),
+    "demo": Command("Run the whole loop on this machine, with a table and a plot.", "harness.commands.demo:demo"),
     "doctor": Command("Say what works on this machine and what is missing.", "harness.commands.doctor:doctor"),
 }
 """All commands, in the order of the help."""

@@ -12,8 +12,9 @@ from typing import Any, NoReturn
 import jsonargparse
 from jsonargparse import ArgumentParser
 
-from harness.cli.names import understand_names
+from harness.cli.names import files_from_here, understand_names
 from harness.errors import InputError
+from harness.recipes import where_to_get
 from harness.store import read_yaml
 
 UNKNOWN_KEY = re.compile(r"[Oo]ption '([^']+)'(?: is not accepted|$)|unrecognized arguments: --([^\s=]+)", re.MULTILINE)
@@ -41,6 +42,10 @@ class SentenceErrors(ArgumentParser):
         print(f"error: {explain(message, known_keys(parser))}", file=sys.stderr)
         print(f"{prog} --help lists the options", file=sys.stderr)
         self.exit(2)
+
+    def parse_args(self, *args: Any, **kwargs: Any) -> Any:
+        with files_from_here():
+            return super().parse_args(*args, **kwargs)
 
     def instantiate_classes(self, *args: Any, **kwargs: Any) -> Any:
         """As the base class, but what a constructor refuses is its own sentence, not a report of all that was tried."""
@@ -149,4 +154,6 @@ def check_config_files(arguments: Sequence[str]) -> None:
         if name not in ("-c", "--config"):
             continue
         path = Path(inline if equals else value)
+        if not path.exists() and (hint := where_to_get(path)):
+            raise InputError(hint)
         read_yaml(path)

@@ -14,7 +14,7 @@ import tempfile
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass
-from importlib.metadata import PackageNotFoundError, version
+from importlib.metadata import PackageNotFoundError, distribution, packages_distributions, version
 from pathlib import Path
 from typing import Literal
 
@@ -23,6 +23,8 @@ from harness.errors import InputError
 
 State = Literal["ok", "missing", "broken"]
 
+DISTRIBUTION = "harness-reason"
+"""What this project is called on the package index, where `harness` is somebody else's."""
 CORE = ("torch", "lightning", "transformers", "jsonargparse", "datasets", "sympy", "math-verify")
 OPTIONAL = {
     "peft": "LoRA; install the extra peft",
@@ -79,6 +81,7 @@ def doctor(quick: bool = False, timeout: float = 180.0, model: str | None = None
 def examine(quick: bool, timeout: float) -> Iterator[Finding]:
     """All findings, in the order of the report, each as soon as it is known."""
     yield Finding("harness", "ok", f"{harness.__version__} in {Path(harness.__file__).parent}")
+    yield from namesakes()
     yield Finding("python", "ok", f"{platform.python_version()} at {sys.executable}, {platform.platform()}", core=True)
     yield from (package(name) for name in CORE)
     yield from (package(name, remedy) for name, remedy in OPTIONAL.items())
@@ -91,6 +94,16 @@ def examine(quick: bool, timeout: float) -> Iterator[Finding]:
     yield engine("vllm", timeout, start=not quick)
     if not quick:
         yield from sandbox()
+
+
+def namesakes() -> Iterator[Finding]:
+    """Other distributions called `harness`, or with a package of that name, whose files and command mix with these."""
+    providers = {name for name in packages_distributions().get("harness", ()) if name != DISTRIBUTION}
+    with contextlib.suppress(PackageNotFoundError):
+        providers.add(distribution("harness").name)
+    for name in sorted(providers):
+        text = f"{version(name)} is another distribution with that name; uninstall it and install {DISTRIBUTION} again"
+        yield Finding(f"package {name}", "broken", text)
 
 
 def package(name: str, remedy: str = "") -> Finding:

@@ -336,7 +336,7 @@ def _with_lora(model: Any, config: LoRAConfig) -> Any:
     try:
         from peft import LoraConfig, get_peft_model
     except ImportError as error:
-        raise InputError("`lora` needs the package peft; install harness[peft].") from error
+        raise InputError("`lora` needs the package peft; install harness-reason[peft].") from error
     if hasattr(plain_model(model), "enable_input_require_grads"):
         # Gradient checkpointing needs a graph that begins at its inputs; frozen embeddings would cut it off.
         plain_model(model).enable_input_require_grads()

@@ -88,7 +88,8 @@ class Shrunk:
 
     def __init__(self, recipe: Path, folder: Path, models: dict[str, Path]) -> None:
         self.recipe, self.folder = recipe, folder
-        kind = next((kind for kind in ("mistral", "arithmetic") if kind in recipe.parent.name), "llama")
+        name = recipe.parent.name.replace("starter", "arithmetic")
+        kind = next((kind for kind in ("mistral", "arithmetic") if kind in name), "llama")
         self.model = str(models[kind])
         self.arithmetic = kind == "arithmetic"
         self.coding = "apps" in recipe.parent.name
