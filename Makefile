@@ -7,7 +7,7 @@ LANES ?= 2
 # Threads that spin while they wait are ruinous on shared cores.
 export OMP_WAIT_POLICY ?= PASSIVE
 
-.PHONY: help setup test test-families test-gpu demo check lint format types doctor clean
+.PHONY: help setup test test-families test-gpu demo docs check lint format types doctor clean
 
 help:  ## list the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*##/\t/' | expand -t 12
@@ -39,6 +39,9 @@ lint: setup  ## check style without changing files
 
 types: setup  ## check the types
 	$(PY) -m mypy
+
+docs: setup  ## build the docs site into build/site; a dead link or anchor is an error
+	NO_MKDOCS_2_WARNING=1 $(PY) -m mkdocs build --strict --quiet
 
 doctor: setup  ## say what works on this machine and what is missing
 	$(VENV)/bin/harness doctor

@@ -64,8 +64,8 @@ def gallery() -> str:
     lines = [
         "# Recipes",
         "",
-        "What `harness recipes` lists, made of the header of each config. `harness recipes NAME --to .` copies one to the "
-        "current folder, from a clone or an installed wheel.",
+        "What `harness recipes` lists, made of the header of each config. `harness recipes NAME --to .` copies one to "
+        "the current folder, from a clone or an installed wheel.",
         "",
         "| recipe | what |",
         "|---|---|",
@@ -96,7 +96,14 @@ def examples() -> str:
     for path in sorted((ROOT / "examples").iterdir()):
         if path.is_file():
             kind = {".py": "python", ".yaml": "yaml"}.get(path.suffix, "json")
-            lines += [f"## {path.name} {{ #{anchor(path.name)} }}", "", f"```{kind}", path.read_text().rstrip(), "```", ""]
+            lines += [
+                f"## {path.name} {{ #{anchor(path.name)} }}",
+                "",
+                f"```{kind}",
+                path.read_text().rstrip(),
+                "```",
+                "",
+            ]
     return "\n".join(lines)
 
 

