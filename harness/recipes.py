@@ -92,10 +92,10 @@ def find_recipes(name: str = "") -> list[Recipe]:
 
 
 def files_of(recipe: Recipe) -> list[Path]:
-    """The files a recipe needs, relative to `configs/`: its own, those of the folders around it, and the overlays."""
+    """The files a recipe needs, below `configs/`: its own, those of the folders around it, overlays, evaluations."""
     root = configs_folder()
     around = [folder for folder in recipe.folder.parents if folder.is_relative_to(root / "recipes")]
-    found = [path for folder in (*around, root / "hardware") for path in folder.iterdir()]
+    found = [path for folder in (*around, root / "hardware", root / "eval") for path in folder.iterdir()]
     found += recipe.folder.rglob("*")
     return sorted(path.relative_to(root) for path in found if path.is_file() and path.suffix != ".pyc")
 
@@ -125,7 +125,7 @@ def where_to_get(path: Path) -> str:
     parts = path.parts[path.parts.index("configs") + 1 :] if "configs" in path.parts else ()
     if not parts or not (configs_folder() / Path(*parts)).is_file():
         return ""
-    name = "/".join(parts[1:-1]) if parts[0] == "recipes" else find_recipes()[0].name
+    name = "/".join(parts[1:-1]) if parts[0] == "recipes" else "starter"
     return f"{path}: no such file; `harness recipes {name} --to .` copies it here."
 
 

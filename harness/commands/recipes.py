@@ -12,8 +12,8 @@ def recipes(name: str = "", to: Path | None = None) -> int:
 
     Args:
         name: a recipe, such as `bstar/arithmetic`, or a family, such as `bstar`; default is all.
-        to: copy them below this folder's `configs/`, with the overlays for hardware, so that the launch lines in
-            their headers hold in that folder. A file that is there already is kept, and refused if it differs.
+        to: copy them below this folder's `configs/`, with overlays and evaluations, so that the launch lines in their
+            headers hold in that folder. A file that is there already is kept, and refused if it differs.
     """
     if to is not None:
         files = copy_recipes(name, to)
