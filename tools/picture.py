@@ -84,9 +84,9 @@ def chart() -> list[str]:
 
     xs = [left + 22 + i * (right - left - 44) / (len(curve) - 1) for i in range(len(curve))]
     parts = [text(left - 28, 34, "make demo: held-out accuracy, %", 14, INK, 'font-weight="600"')]
-    for value in (40, 50, 60, 70):
-        parts.append(f'<path d="M{left} {y(value)} H{right}" stroke="#e5e7eb"/>')
-        parts.append(text(left - 8, y(value) + 4, str(value), 12, SOFT, 'text-anchor="end"'))
+    for tick in (40, 50, 60, 70):
+        parts.append(f'<path d="M{left} {y(tick)} H{right}" stroke="#e5e7eb"/>')
+        parts.append(text(left - 8, y(tick) + 4, str(tick), 12, SOFT, 'text-anchor="end"'))
     parts.append(
         f'<path d="M{xs[0]:g} {y(control)} H{xs[-1]:g}" stroke="{ORANGE}" stroke-dasharray="5 4" fill="none"/>'
     )
