@@ -37,11 +37,12 @@ def main() -> int:
     from harness.commands.evaluate import make_plans
     from harness.engines import EngineConfig, generate, open_engine
     from harness.evals.run import run
+    from harness.metrics.summary import MetricConfig
     from harness.models.checkpoints import load_tokenizer
     from harness.rollouts.dispatcher import Dispatcher, problem_seed
     from harness.types import GenerationRequest, SamplingConfig
 
-    [plan] = make_plans(options.task, options.protocol, (1, options.n), (), options.limit, None)
+    [plan] = make_plans(options.task, options.protocol, MetricConfig(k=(1, options.n)), options.limit, None, None)
     temperature = 1.0 if options.n > 1 else 0.0
     sampling = SamplingConfig(n=options.n, temperature=temperature, max_tokens=options.max_tokens)
     evaluation = replace(plan.evaluation, sampling=sampling)
