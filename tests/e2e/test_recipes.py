@@ -217,7 +217,7 @@ def test_a_recipe_runs_with_a_tiny_model(recipe, tmp_path, models, monkeypatch, 
     if command == "eval":
         results = json.loads((Path(small.config["output"]) / "results.json").read_text())
         assert results["counts"]["problems"] == NUM_PROBLEMS
-        assert results["metrics"]["tokens_drawn"]["value"] > 0
+        assert "search" not in small.config or results["metrics"]["tokens_drawn"]["value"] > 0
         return
     if command == "rollout":
         lines = (tmp_path / Path(small.config["output"]).name).read_text().splitlines()
