@@ -34,6 +34,12 @@ COMMANDS: dict[str, Command] = {
     "compare": Command(
         "Test whether one of two evaluations is better.", "harness.commands.evaluate:compare", ("first", "second")
     ),
+    "judge": Command(
+        "Ask a model about answers of an evaluation that the rules could not decide.",
+        "harness.commands.judge:judge_evaluations",
+        ("folder",),
+        writes="folder",
+    ),
     "report": Command("Write one HTML page about runs.", "harness.commands.report:report", ("runs",)),
     "rollout": Command(
         "Sample and score responses to problems; write training rows from them.",

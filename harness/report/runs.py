@@ -11,6 +11,7 @@ from typing import Any
 
 from harness.errors import InputError
 from harness.evals.compare import describe_limit
+from harness.evals.judge import read_judged
 from harness.evals.samples import RESULTS, read_results, read_rollouts
 from harness.metrics.estimators import pass_at_k
 from harness.metrics.intervals import Estimate, mean_interval
@@ -106,6 +107,8 @@ def evaluation(folder: Path, name: str, max_problems: int) -> dict[str, Any]:
     results = read_results(folder)
     rollouts = read_rollouts(folder)
     limit = describe_limit(results)
+    if judged := read_judged(folder):
+        results["metrics"][f"accuracy with judge {judged['judge']['model']}"] = judged["accuracy_with_judge"]
     return {
         "name": f"{name} ({limit})" if limit else name,
         "results": {key: value for key, value in results.items() if key != "protocol"},
