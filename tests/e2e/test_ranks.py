@@ -1,6 +1,7 @@
-"""B-STaR on two ranks that both sample with vLLM writes the files of one rank."""
+"""B-STaR on two ranks that both sample with vLLM: the files of one rank, whoever dies, whatever the number of ranks."""
 
 import json
+import signal
 import socket
 from pathlib import Path
 
@@ -150,3 +151,37 @@ def test_the_first_rank_alone_may_sample_for_all_and_writes_the_same(tmp_path, d
     assert_same_files(run, two_ranks)
     assert [len(json.loads((run / "rollouts/iter_002.json").read_text())["ranks"])] == [1]
     assert (run / "hf/model.safetensors").read_bytes() == (two_ranks / "hf/model.safetensors").read_bytes()
+
+
+def assert_ended_by_the_loss_of(lost, statuses, outputs):
+    assert statuses[lost] == -signal.SIGKILL, outputs[lost]
+    other = 1 - lost
+    assert statuses[other] == 1, outputs[other]
+    [sentence] = [line for line in outputs[other].splitlines() if line.startswith("error: ")]
+    assert f"rank {lost} has ended without a word" in sentence or (lost == 0 and "the first rank" in sentence)
+    assert "Traceback" not in outputs[other]
+
+
+def test_whoever_is_killed_the_other_ends_with_one_sentence_and_the_run_goes_on(tmp_path, data, two_ranks):
+    moments = {
+        "sampling": (1, r"open iter_001\.jsonl\.part1 1"),
+        "training, the first step": (1, "step 1"),
+        "selecting": (0, "select 1"),
+    }
+    for phase, (rank, at) in moments.items():
+        statuses, outputs = fit(tmp_path, data, OVERLAYS["ddp"], 2, rank, at)
+        assert statuses[rank] == -signal.SIGKILL, f"not killed while {phase}: {outputs[rank]}"
+        assert_ended_by_the_loss_of(rank, statuses, outputs)
+    run = whole(tmp_path, data, OVERLAYS["ddp"], 2)
+    assert_same_files(run, two_ranks)
+    assert (run / "hf/model.safetensors").read_bytes() == (two_ranks / "hf/model.safetensors").read_bytes()
+
+
+def test_a_run_of_two_ranks_goes_on_with_one(tmp_path, data, one_rank):
+    statuses, outputs = fit(tmp_path, data, OVERLAYS["ddp"], 2, 0, r"open iter_001\.jsonl$ 3")  # to merge the parts
+    assert_ended_by_the_loss_of(0, statuses, outputs)
+    parts = list((tmp_path / "run/rollouts").glob("iter_001.jsonl.part*"))
+    assert sum(len(part.read_text().splitlines()) for part in parts) == 12
+    run = whole(tmp_path, data)
+    assert_same_files(run, one_rank)
+    assert (run / "hf/model.safetensors").read_bytes() == (one_rank / "hf/model.safetensors").read_bytes()
