@@ -109,8 +109,11 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def dispatch(arguments: list[str], from_shell: bool) -> int | None:
     """Import and run the command that the first argument names."""
+    from harness.cli.parser import explain_fields
+
     name, *options = arguments
     command = COMMANDS[name]
+    explain_fields(any(option.partition("=")[0].endswith("help") or option == "-h" for option in options))
     if not command.function:
         from harness.commands.fit import run_trainer
 

@@ -19,11 +19,14 @@ from harness.store import read_yaml
 
 UNKNOWN_KEY = re.compile(r"[Oo]ption '([^']+)'(?: is not accepted|$)|unrecognized arguments: --([^\s=]+)", re.MULTILINE)
 CLASS_PROBLEM = re.compile(r"^( *)(?:- )?Problem with given class_path '([^']+)':\n", re.MULTILINE)
-# The line below a dataclass field is its help.
-jsonargparse.set_parsing_settings(docstring_parse_attribute_docstrings=True)
 understand_names()
 
 EXPECTED = re.compile(r"Expected an? (.+)")
+
+
+def explain_fields(wanted: bool) -> None:
+    """Whether help shows the text below a dataclass field; reading it takes seconds, and other uses show none of it."""
+    jsonargparse.set_parsing_settings(docstring_parse_attribute_docstrings=wanted)
 
 
 class SentenceErrors(ArgumentParser):
