@@ -61,6 +61,7 @@ def test_the_page_of_tasks_names_each_with_its_rows_and_licence():
     for name, task in shipped_tasks().items():
         assert found[name][2].strip().startswith(f"{task.num_rows:,}")
         assert found[name][5].strip() == task.licence
+    assert f"| benchmarks | {len(shipped_tasks())}, " in (ROOT / "README.md").read_text()
 
 
 def test_a_file_with_another_row_count_is_refused(tmp_path):
