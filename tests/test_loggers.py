@@ -104,6 +104,7 @@ def test_a_wandb_that_cannot_be_started_is_said_and_the_run_goes_on(tmp_path, mo
     logger.log_metrics({"train/loss": 1.0}, step=1)
     logger.finalize("success")
     assert "W&B could not be started" in capsys.readouterr().err
+    logger.experiment.finish()  # else the next logger of this process would take it for its own run
     wandb.teardown()
 
 
