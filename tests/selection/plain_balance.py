@@ -21,7 +21,7 @@ def ranked(responses, dedup, correct_above=None):
 def selected(rows, threshold, cap):
     """The first `cap` rows above the threshold, then without copies."""
     above = [row for row in rows if row[1] > threshold][:cap]
-    distinct = {}
+    distinct: dict = {}
     for row in above:
         distinct.setdefault(row[0], row)
     return list(distinct.values())
