@@ -38,3 +38,16 @@ def classifier_class(checkpoint: str) -> Any:
     name = f"{causal.__name__.removesuffix('ForCausalLM').removesuffix('LMHeadModel')}ForSequenceClassification"
     parts = (GenericForSequenceClassification, base)
     return type(name, parts, {"__module__": __name__, "base_model_prefix": base.base_model_prefix})
+
+
+def fill_buffers(model: Any) -> None:
+    """Compute what no checkpoint holds: buffers that transformers leaves undefined in a model of `classifier_class`.
+
+    It computes them where a model is opened by itself, but takes a base model inside a classifier for finished: rewards
+    of Falcon H1, whose multipliers the base model sets in its layers, were not numbers.
+    """
+    trunk = getattr(model, model.base_model_prefix)
+    for tensor in model.state_dict(keep_vars=True).values():
+        tensor._is_hf_initialized = True  # what transformers' own functions leave alone
+    for module in trunk.modules():
+        trunk._init_weights(module)

@@ -71,10 +71,13 @@ def load_reward_model(
     Raises:
         InputError: the checkpoint cannot be found or opened, or has another number of labels.
     """
-    from harness.models.classifier import classifier_class
+    from harness.models.classifier import classifier_class, fill_buffers
 
     directory = weights_directory(checkpoint)
-    model, missing = _open(classifier_class(directory), directory, dtype, attn_implementation, num_labels=1)
+    kind = classifier_class(directory)
+    model, missing = _open(kind, directory, dtype, attn_implementation, num_labels=1)
+    if isinstance(model, kind):  # one of ours; transformers' own is opened by an Auto class
+        fill_buffers(model)
     head = reward_head(model)
     if missing == ["score.weight"]:
         generator = torch.Generator().manual_seed(0)

@@ -7,7 +7,7 @@ import torch
 
 from harness.engines.weights import checkpoint_version
 from harness.errors import InputError
-from harness.models.classifier import classifier_class
+from harness.models.checkpoints import load_tokenizer
 from harness.models.losses import IGNORED, supervised_positions
 from harness.models.shared_prefix import longest_shareable, packs_exactly, share_prefixes
 from harness.models.token_stats import token_stats
@@ -109,16 +109,21 @@ def test_lora_trains_and_is_exported_merged(family, saved, tmp_path):
 
 def test_a_reward_head_trains_and_reopens(family, saved, tmp_path, note):
     model = load_reward_model(saved)
-    bradley_terry(model, batch_of(PAIRS)).backward()
+    loss = bradley_terry(model, batch_of(PAIRS))
+    assert torch.isfinite(loss)
+    loss.backward()
     torch.optim.AdamW(model.parameters(), lr=1e-3).step()
-    save_checkpoint(model, build_tokenizer(), tmp_path / "reward")
+    save_checkpoint(model, load_tokenizer(saved, distinct_pad=True), tmp_path / "reward")
     own = type(model).__module__.startswith("harness")
     note(family, "reward head", "ours" if own else "transformers'")
-    again = classifier_class(str(tmp_path / "reward")).from_pretrained(tmp_path / "reward")
+    again = load_reward_model(tmp_path / "reward")
     assert again.num_labels == 1
     weights = dict(named_weights(model))
     for name, tensor in named_weights(again):
-        torch.testing.assert_close(tensor, weights[name], atol=0, rtol=0, equal_nan=True)
+        torch.testing.assert_close(tensor, weights[name], atol=0, rtol=0)
+    with torch.no_grad():
+        found, expected = (bradley_terry(each.eval(), batch_of(PAIRS)) for each in (again, model))
+    torch.testing.assert_close(found, expected)
 
 
 def test_an_export_reopens_with_the_version_of_the_model_it_is_of(family, saved, tmp_path):
