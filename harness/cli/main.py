@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import errno
 import os
+import select
 import signal
 import sys
 from collections.abc import Callable, Sequence
@@ -20,6 +21,8 @@ from harness.errors import InputError
 
 TERMINATED = 143
 INTERRUPTED = 130
+NOT_READ = 141
+"""As a program has it that SIGPIPE ends."""
 DISK_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 NO_SPACE_OR_PERMISSION = (*DISK_FULL, errno.EACCES, errno.EPERM, errno.EROFS)
 
@@ -129,11 +132,17 @@ def guarded(run: Callable[[], int | None]) -> int:
     """Run a command; bad input and interruptions become a sentence and an exit status, all else propagates."""
     before = signal.signal(signal.SIGTERM, terminate)
     try:
-        return run() or 0
+        status = run() or 0
+        sys.stdout.flush()
+        return status
     except InputError as error:
         return say(str(error), 2)
     except KeyboardInterrupt:
         return say("interrupted.", INTERRUPTED)
+    except BrokenPipeError:
+        if not nobody_reads():
+            raise
+        return NOT_READ
     except OSError as error:
         if error.errno not in NO_SPACE_OR_PERMISSION:
             raise
@@ -146,6 +155,16 @@ def guarded(run: Callable[[], int | None]) -> int:
         return say(f"a file cannot be written ({reason}); free space and run again.", 2)
     finally:
         signal.signal(signal.SIGTERM, before)
+
+
+def nobody_reads() -> bool:
+    """Whether the reader of what is printed is gone, as `head` is after its lines; then nothing more is printed."""
+    watch = select.poll()
+    watch.register(sys.stdout, 0)
+    if not any(event & select.POLLERR for _, event in watch.poll(0)):
+        return False
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    return True
 
 
 def full_disk(error: BaseException) -> str:

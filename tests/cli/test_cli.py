@@ -144,6 +144,19 @@ def test_an_unknown_short_name_names_the_nearest(capsys):
     assert "harness.search has no 'MTCS'; did you mean 'MCTS'?" in capsys.readouterr().err
 
 
+@pytest.mark.parametrize("command", ["list", "tasks"], ids=["more than a pipe holds", "less"])
+def test_a_reader_that_is_gone_ends_a_command_without_a_word(command, monkeypatch):
+    script = "import sys; from harness.cli.main import main; sys.exit(main(sys.argv[1:]))"
+    arguments = [command, *(["templates"] if command == "list" else [])]
+    reader, writer = os.pipe()
+    os.close(reader)
+    done = subprocess.run(
+        [sys.executable, "-c", script, *arguments], stdout=writer, stderr=subprocess.PIPE, check=False
+    )
+    os.close(writer)
+    assert (done.returncode, done.stderr) == (141, b"")
+
+
 def test_a_command_may_be_given_no_options_at_all(capsys):
     assert main(["tasks"]) == 0
     assert "competition: aime2024, " in capsys.readouterr().out
