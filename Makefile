@@ -16,7 +16,7 @@ setup:  ## make or update the environment in $(VENV); quick when nothing changed
 	@$(PYTHON) tools/setup_env.py --venv $(VENV)
 
 test: setup  ## run the tests, real vLLM among them where it is installed
-	$(PY) -m pytest -n $(LANES) --dist loadfile
+	$(PY) -m pytest -n $(LANES) --dist loadfile --no-loadscope-reorder
 
 test-families: setup  ## run the small models of all families in vLLM
 	$(PY) -m pytest -m families tests/families
