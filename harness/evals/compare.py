@@ -13,6 +13,7 @@ from harness.metrics.intervals import PairedTest, paired_test
 from harness.metrics.sequential import Boundary, e_process, group_sequential, random_order
 from harness.metrics.summary import ALL, MetricConfig, clusters_of, problem_metrics, rankings_of
 from harness.rollouts.dispatcher import INDEPENDENT
+from harness.types import Problem, Rollout
 
 
 def evaluation_folders(folder: Path) -> dict[str, Path]:
@@ -38,8 +39,11 @@ def evaluation_folders(folder: Path) -> dict[str, Path]:
     return found
 
 
-def problem_values(folder: Path, metric: str) -> dict[str, float]:
+def problem_values(folder: Path, metric: str, rollouts: Sequence[Rollout] | None = None) -> dict[str, float]:
     """A metric of each problem of a finished evaluation.
+
+    Args:
+        rollouts: of the folder, where they have been read before.
 
     Raises:
         InputError: the metric is unknown, or needs more samples than there are.
@@ -58,7 +62,8 @@ def problem_values(folder: Path, metric: str) -> dict[str, float]:
             votes="maj" in name or "answer" in name,
             searched=searched,
         )
-        rows = {rollout.problem.id: problem_metrics(rollout, config, ranked) for rollout in read_rollouts(folder)}
+        read = read_rollouts(folder) if rollouts is None else rollouts
+        rows = {rollout.problem.id: problem_metrics(rollout, config, ranked) for rollout in read}
     except ValueError as error:
         raise InputError(f"{folder}: '{metric}' cannot be computed ({error}); known: {', '.join(known)}.") from None
     if not rows or metric not in next(iter(rows.values())):
@@ -83,16 +88,20 @@ def shared_values(first: Path, second: Path, metric: str) -> tuple[dict[str, tup
     Raises:
         InputError: they share no problem, or the problems of one id differ.
     """
+
+    def read(folder: Path) -> tuple[dict[str, float], dict[str, Problem]]:
+        """Values and problems; the responses, which are much larger, are let go before the other folder is read."""
+        rollouts = read_rollouts(folder)
+        return problem_values(folder, metric, rollouts), {rollout.problem.id: rollout.problem for rollout in rollouts}
+
     hashes = [read_results(folder)["hashes"]["data"] for folder in (first, second)]
-    a, b = problem_values(first, metric), problem_values(second, metric)
-    problems = {rollout.problem.id: rollout.problem for rollout in read_rollouts(first)}
+    (a, problems), (b, others) = read(first), read(second)
     shared = [key for key in a if key in b]
     if not shared:
         raise InputError(f"{first} and {second} share no problem; compare evaluations of one task.")
-    if hashes[0] != hashes[1]:
-        others = {rollout.problem.id: rollout.problem.question for rollout in read_rollouts(second)}
-        if changed := [key for key in shared if problems[key].question != others[key]]:
-            raise InputError(f"{first} and {second}: problem '{changed[0]}' differs; evaluate both on the same file.")
+    changed = [key for key in shared if problems[key].question != others[key].question]
+    if hashes[0] != hashes[1] and changed:
+        raise InputError(f"{first} and {second}: problem '{changed[0]}' differs; evaluate both on the same file.")
     return {key: (a[key], b[key]) for key in shared}, clusters_of([problems[key] for key in shared])
 
 
@@ -116,14 +125,14 @@ def sequential_sentence(
             f"{first}: problems share clusters, so their order says something about the answers; compare without "
             "--sequential."
         )
-    for folder in (first, second):
-        limit = read_results(folder)["limit"]
-        if limit and limit.get("order") != seed:
+    partial = {folder: limit for folder in (first, second) if (limit := read_results(folder)["limit"])}
+    for folder, limit in partial.items():
+        if limit.get("order") != seed:
             raise InputError(
                 f"{folder}: is of the first {limit['problems']} problems of the file, which are no random part of it; "
                 f"evaluate with --limit and --order {seed}, or all problems."
             )
-    whole = max((limit["of"] for f in (first, second) if (limit := read_results(f)["limit"])), default=len(pairs))
+    whole = max((limit["of"] for limit in partial.values()), default=len(pairs))
     total = planned or whole
     order = random_order(list(pairs), seed)[:total]
     differences = [pairs[key][1] - pairs[key][0] for key in order]

@@ -106,15 +106,14 @@ def judge(folder: Path, engine: Engine, tokenizer: Any, model: str, max_tokens: 
         raise InputError(f"{folder}: its problems have no gold answers, so there is nothing to judge.")
     sampling = SamplingConfig(temperature=0.0, max_tokens=max_tokens)
     asked = cases(rollouts, results["grader"]["name"])
-    keys = {key: key_of(case, engine.version, sampling, tokenizer) for key, case in asked.items()}
+    prompts = {key: TEMPLATE.encode(case.prompt(), tokenizer) for key, case in asked.items()}
+    keys = {key: f"{stable_hash(engine.version, identity(sampling), ids):016x}" for key, ids in prompts.items()}
     with AppendLog(folder / REPLIES) as log:  # which cuts a line off that a kill has torn
         replies = {row.key: row for row in read_rows(log.path, Reply)}
-        missing = {keys[key]: case for key, case in asked.items() if keys[key] not in replies}
-        requests = [
-            GenerationRequest(key, TEMPLATE.encode(case.prompt(), tokenizer), sampling) for key, case in missing.items()
-        ]
+        missing = {keys[key]: key for key in asked if keys[key] not in replies}
+        requests = [GenerationRequest(number, prompts[key], sampling) for number, key in missing.items()]
         for result in generate(engine, requests):
-            case, text = missing[result.key], result.completions[0].text
+            case, text = asked[missing[result.key]], result.completions[0].text
             reply = Reply(
                 result.key, case.problem.id, case.problem.answer, case.answer, case.rule, text, label_of(text)
             )
@@ -151,10 +150,6 @@ def undecided(problem: Problem, scored: ScoredResponse, grader: str) -> str:
         return "parse_failure"
     decision = find_grader(grader).decide(problem.answer, scored.answer)
     return decision.rule if decision.rule == "text" else ""
-
-
-def key_of(case: Case, version: str, sampling: SamplingConfig, tokenizer: Any) -> str:
-    return f"{stable_hash(version, identity(sampling), TEMPLATE.encode(case.prompt(), tokenizer)):016x}"
 
 
 def label_of(text: str) -> Label:

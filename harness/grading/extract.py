@@ -63,11 +63,7 @@ def extract_answer(text: str, protocol: AnswerProtocol = DEFAULT, *, marked_only
     while text.endswith(">") and (sign := _END_OF_TURN.search(text, max(0, len(text) - 24))):
         text = text[: sign.start()].rstrip()
     if protocol.skip_thinking:
-        _, closed, rest = text.rpartition("</think>")
-        if closed:
-            text = rest
-        elif "<think>" in text:
-            return None
+        text = without_thought(text)
     lower = text.lower()
     for rule in protocol.rules:
         if (marked_only and rule.kind in _GUESSES) or (rule.needs and not any(word in lower for word in rule.needs)):
