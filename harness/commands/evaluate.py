@@ -52,6 +52,7 @@ def eval_tasks(
     training_files: list[str] | None = None,
     export: str = "",
     wandb_project: str = "",
+    shard: str = "",
 ) -> int:
     """Evaluate a model on tasks; a run that was interrupted continues, a larger n adds only what is missing.
 
@@ -87,22 +88,42 @@ def eval_tasks(
         training_files: JSONL files that the model was trained on; what they share with the tasks is reported.
         export: formats in which the samples are written as well, separated by commas: lm_eval, inspect.
         wandb_project: Weights & Biases project that gets a line for each task; default is none.
+        shard: for clusters, where each job takes a part: 3/64 evaluates every 64th problem from the third on, in a
+            folder of its own in the output; merge, once all are finished, makes the whole of them and opens no engine.
     """
     from harness.engines import open_engine
     from harness.evals.record import record
     from harness.evals.run import run
+    from harness.evals.shards import (
+        MERGE,
+        Shard,
+        ShardsEngine,
+        check_alike,
+        finished_shards,
+        parse_shard,
+        shards_to_merge,
+    )
     from harness.models.checkpoints import load_tokenizer
     from harness.rollouts.dispatcher import Dispatcher
 
+    part = parse_shard(shard)
+    if part is not None and output is None:
+        raise InputError(f"--shard {shard} needs --output: the folder of the evaluation, the same for all shards.")
     options = {name: plain(value) for name, value in locals().items() if name in OPTIONS}
     writers = exporters(export)
     metrics = MetricConfig(numbers(k, "k") or tuple(sorted({1, n})), numbers(s, "s"), shares(tau))
     plans = make_plans(task, protocol, metrics, limit, order, data_dir)
     plans = with_contamination(plans, training_files or [])
+    several, merged = len(plans) > 1, {}
+    if output is not None and part == MERGE:
+        for evaluation in (plan.evaluation for plan in plans):
+            name = evaluation.task.name
+            merged[name] = shards_to_merge(output / name if several else output, len(evaluation.data.problems))
     check_sandbox(plans, sandbox)
     tokenizer = load_tokenizer(model)
     check_chat(model, tokenizer, [plan.template for plan in plans])
-    opened = open_engine(model, engine)
+    shards = next(iter(merged.values()), None)
+    opened = ShardsEngine(shards[0], model, engine.is_url) if shards else open_engine(model, engine)
     try:
         for plan in plans:
             each = plan.evaluation.task
@@ -125,8 +146,18 @@ def eval_tasks(
                 grader=grader or each.grader,
             )
             dispatcher = Dispatcher(opened, tokenizer, plan.template, reward, sandbox, evaluation.grader)
-            folder = output_folder(output, len(plans) > 1, model, dispatcher, evaluation)
-            results = run(evaluation, dispatcher, folder, options, beside=[] if output else alike(folder))
+            folder = output_folder(output, several, model, dispatcher, evaluation)
+            if isinstance(part, Shard):
+                evaluation, folder = replace(evaluation, data=part.part(evaluation.data)), part.folder(folder)
+                if not evaluation.data.problems:
+                    print(f"{each.name}: shard {part} holds none of its problems", flush=True)
+                    continue
+                print(table(run(evaluation, dispatcher, folder, options), folder), flush=True)
+                continue
+            shards = merged.get(each.name, [])
+            check_alike(shards, evaluation, dispatcher)
+            beside = shards or [*finished_shards(folder), *([] if output else alike(folder))]
+            results = run(evaluation, dispatcher, folder, options, beside)
             record(results, folder, wandb_project)
             for write in writers:
                 write(
@@ -140,7 +171,8 @@ def eval_tasks(
     return 0
 
 
-OPTIONS = frozenset(inspect.signature(eval_tasks).parameters)
+OPTIONS = frozenset(inspect.signature(eval_tasks).parameters) - {"shard"}
+"""What results.json says of the options; those of merged shards are the results of one run."""
 
 
 @dataclass(frozen=True)

@@ -172,6 +172,8 @@ def describe_limit(results: Mapping[str, Any]) -> str:
     if not limit:
         return ""
     which = f"{limit['problems']} of {limit['of']} problems"
+    if "shard" in limit:
+        return f"only {which}, shard {limit['shard']}"
     return f"only {which}, in random order" if "order" in limit else f"only the first {which}"
 
 

@@ -35,14 +35,17 @@ class TaskData:
     """Problems before a limit; 0 where none was given."""
     order: int | None = None
     """Seed of the random order of which these are the first; None is the order of the rows."""
+    shard: str = ""
+    """Which of how many parts these problems are, such as 3/64; "" if they are the whole."""
 
     @property
-    def limit(self) -> dict[str, int] | None:
+    def limit(self) -> dict[str, Any] | None:
         """How many of how many problems these are, and in which order, if they are not all."""
         if len(self.problems) >= self.total:
             return None
         order = {} if self.order is None else {"order": self.order}
-        return {"problems": len(self.problems), "of": self.total, **order}
+        shard = {"shard": self.shard} if self.shard else {}
+        return {"problems": len(self.problems), "of": self.total, **order, **shard}
 
 
 def load_task(

@@ -136,7 +136,10 @@ def check(evaluation: Evaluation, dispatcher: Dispatcher) -> None:
 
 
 def sampled(evaluation: Evaluation, dispatcher: Dispatcher, store: SampleStore) -> list[Rollout]:
-    """The scored rollouts of all problems, in their order; what the store holds is graded anew, the rest is drawn."""
+    """The scored rollouts of all problems, in their order; the rest is drawn.
+
+    What the store holds is graded anew, unless other folders hold it as judged by the same grader and reward.
+    """
     problems = evaluation.data.problems
     start = {problem.id: store.stored(problem) for problem in problems}
     missing = [problem for problem in problems if not store.complete(problem)]
@@ -157,12 +160,15 @@ def sampled(evaluation: Evaluation, dispatcher: Dispatcher, store: SampleStore) 
 
         complete = set(start) - {problem.id for problem in missing}
         old = [rollout for rollout in start.values() if rollout.responses or rollout.problem.id in complete]
-        graded: dict[str, Rollout] = {}
-        for i in range(0, len(old), STORED_GROUP_SIZE):
-            for rollout in score(old[i : i + STORED_GROUP_SIZE], dispatcher, evaluation.reward, evaluation.grader):
+        judged = {rollout.problem.id: store.judged(rollout.problem) for rollout in old}
+        graded: dict[str, Rollout] = {name: rollout for name, rollout in judged.items() if rollout is not None}
+        again = [rollout for rollout in old if rollout.problem.id not in graded]
+        for i in range(0, len(again), STORED_GROUP_SIZE):
+            for rollout in score(again[i : i + STORED_GROUP_SIZE], dispatcher, evaluation.reward, evaluation.grader):
                 graded[rollout.problem.id] = rollout
-                if rollout.problem.id in complete:
-                    note(rollout)
+        for name, rollout in graded.items():
+            if name in complete:
+                note(rollout)
         drawn = collect(
             missing,
             dispatcher,

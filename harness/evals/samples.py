@@ -148,6 +148,17 @@ class SampleStore:
         scored = tuple(ScoredResponse(self._cut(sample.response)) for sample in found)
         return Rollout(problem, scored, self.sampling, 0, self.dispatcher.engine.version)
 
+    def judged(self, problem: Problem) -> Rollout | None:
+        """As `stored`, with the verdicts and rewards of a folder beside this one, where they are those of now."""
+        rollout = self.stored(problem)
+        found: list[ScoredResponse] = []
+        for index in range(len(rollout.responses)):
+            row = self._borrowed.get(self.key(problem, index))
+            if row is None or row.provenance != self.provenance.key or row.problem != problem:
+                return None
+            found.append(ScoredResponse(row.response, row.answer, row.correct, row.reward, row.status))
+        return replace(rollout, responses=tuple(found))
+
     def complete(self, problem: Problem) -> bool:
         """Whether nothing more has to be drawn for a problem."""
         if self._independent:
