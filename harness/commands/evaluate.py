@@ -173,6 +173,8 @@ def eval_tasks(
 
 OPTIONS = frozenset(inspect.signature(eval_tasks).parameters) - {"shard"}
 """What results.json says of the options; those of merged shards are the results of one run."""
+MAX_SHOWN = 30
+"""Levels or subjects of which the terminal shows each."""
 
 
 @dataclass(frozen=True)
@@ -338,6 +340,8 @@ def table(results: Mapping[str, Any], folder: Path) -> str:
         if metric["value"] is not None:
             interval = f"[{shown(metric['low'])}, {shown(metric['high'])}]"
             lines.append(f"  {name:<{width}}  {shown(metric['value']):>8}  {interval}")
+    for field in ("level", "subject"):
+        lines += by_lines(field, results["by"].get(field) or {})
     split = results["variance"] or {}
     if whole := split.get("problems", 0) + split.get("samples", 0):
         share = f"{100 * split['samples'] / whole:.0f} %"
@@ -346,6 +350,19 @@ def table(results: Mapping[str, Any], folder: Path) -> str:
             f"n = {split['enough']} on more samples hardly narrow it"
         )
     return "\n".join([*lines, f"  {folder / 'results.json'}"])
+
+
+def by_lines(field: str, by: Mapping[str, Any]) -> list[str]:
+    """The accuracy of each level or subject for the terminal; of very many only how many there are."""
+    if len(by) > MAX_SHOWN:
+        return [f"  accuracy by {field}: {len(by)} of them, in results.json and the report"]
+    width = max(map(len, by), default=0)
+    head = [f"  accuracy by {field}"] if by else []
+    return head + [
+        f"    {name:<{width}}  {shown(each['value']):>8}  [{shown(each['low'])}, {shown(each['high'])}]  "
+        f"{each['problems']} problems"
+        for name, each in by.items()
+    ]
 
 
 def shown(value: float | None) -> str:

@@ -96,13 +96,33 @@ def shared_values(first: Path, second: Path, metric: str) -> tuple[dict[str, tup
 
     hashes = [read_results(folder)["hashes"]["data"] for folder in (first, second)]
     (a, problems), (b, others) = read(first), read(second)
+    return pair_values((a, b), (problems, others), (first, second), same_data=hashes[0] == hashes[1])
+
+
+def pair_values(
+    values: tuple[Mapping[str, float], Mapping[str, float]],
+    problems: tuple[Mapping[str, Problem], Mapping[str, Problem]],
+    names: tuple[object, object],
+    same_data: bool,
+) -> tuple[dict[str, tuple[float, float]], list[str] | None]:
+    """Both values of each problem that two evaluations have, and the problems' clusters where some share one.
+
+    Args:
+        values: by problem id, of both.
+        problems: likewise; their questions must agree where the evaluations were not of the same data.
+        names: of both, for errors.
+
+    Raises:
+        InputError: they share no problem, or the problems of one id differ.
+    """
+    a, b = values
     shared = [key for key in a if key in b]
     if not shared:
-        raise InputError(f"{first} and {second} share no problem; compare evaluations of one task.")
-    changed = [key for key in shared if problems[key].question != others[key].question]
-    if hashes[0] != hashes[1] and changed:
-        raise InputError(f"{first} and {second}: problem '{changed[0]}' differs; evaluate both on the same file.")
-    return {key: (a[key], b[key]) for key in shared}, clusters_of([problems[key] for key in shared])
+        raise InputError(f"{names[0]} and {names[1]} share no problem; compare evaluations of one task.")
+    changed = [key for key in shared if problems[0][key].question != problems[1][key].question]
+    if changed and not same_data:
+        raise InputError(f"{names[0]} and {names[1]}: problem '{changed[0]}' differs; evaluate both on the same file.")
+    return {key: (a[key], b[key]) for key in shared}, clusters_of([problems[0][key] for key in shared])
 
 
 def sequential_sentence(

@@ -20,7 +20,7 @@ from harness.evals.evaluation import Evaluation
 from harness.evals.samples import RESULTS, SAMPLES, SampleStore, read_results
 from harness.grading.graders import named as find_grader
 from harness.metrics.intervals import Estimate, mean_interval, variance_split
-from harness.metrics.summary import evaluate, rankings_of
+from harness.metrics.summary import clusters_of, evaluate, rankings_of
 from harness.progress import track
 from harness.protocols import answer_weight
 from harness.provenance import Provenance, describe_differences, differences, identity
@@ -247,14 +247,18 @@ def variance(rollouts: Sequence[Rollout]) -> dict[str, float] | None:
 
 
 def breakdown(rollouts: Sequence[Rollout], field: str) -> dict[str, Any]:
-    """Accuracy by the values of a problem's field; {} where all problems have the same one."""
-    groups: dict[str, list[float]] = {}
+    """Accuracy by the values of a problem's field, problems of one cluster together; {} where all have the same one."""
+    groups: dict[str, list[Rollout]] = {}
     for rollout in rollouts:
-        accuracy = sum(row.correct for row in rollout.responses) / max(len(rollout.responses), 1)
-        groups.setdefault(getattr(rollout.problem, field) or "(none)", []).append(accuracy)
+        groups.setdefault(getattr(rollout.problem, field) or "(none)", []).append(rollout)
     if len(groups) < 2:
         return {}
-    return {name: as_json(mean_interval(groups[name])) for name in sorted(groups)}
+    found = {}
+    for name in sorted(groups):
+        accuracies = [sum(row.correct for row in r.responses) / max(len(r.responses), 1) for r in groups[name]]
+        clusters = clusters_of([rollout.problem for rollout in groups[name]])
+        found[name] = as_json(mean_interval(accuracies, clusters=clusters))
+    return found
 
 
 def as_json(estimate: Estimate) -> dict[str, Any]:

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
+import itertools
 import json
 import logging
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -18,7 +19,7 @@ from harness.provenance import Provenance, identity, tell_unknown, unknown_parts
 from harness.rollouts.dispatcher import Dispatcher, problem_seed
 from harness.search import Sampling
 from harness.search.meter import Meter, metered
-from harness.store import AppendLog, file_hash, read_json, read_rows, write_rows
+from harness.store import AppendLog, file_hash, read_json, read_jsonl, read_rows, to_row, write_rows
 from harness.types import AnswerStatus, Problem, Response, Rollout, SamplingConfig, ScoredResponse
 
 log = logging.getLogger(__name__)
@@ -254,29 +255,39 @@ def read_samples(folder: Path) -> list[Sample]:
     Raises:
         InputError: the directory holds no finished evaluation.
     """
-    return [row for row in _read(folder) if row.of != GAVE_UP]
+    return [row for row in _stream(folder) if row.of != GAVE_UP]
 
 
-def _read(folder: Path) -> list[Sample]:
-    """The same, with a row for each search that returned nothing."""
+def _stream(folder: Path) -> Iterator[Sample]:
+    """The same one by one, with a row for each search that returned nothing."""
     path = folder / SAMPLES
     if not path.is_file() or not (folder / RESULTS).is_file():
         raise InputError(f"{folder}: holds no finished evaluation ({RESULTS}, {SAMPLES}); run `harness eval` there.")
     results = read_results(folder)
     if (wanted := results["hashes"].get("samples")) is not None and file_hash(path) != wanted:
         raise InputError(f"{path}: not the samples that {RESULTS} was computed from (damaged or changed); {AGAIN}.")
-    rows, count = read_rows(path, Sample), results["counts"]["samples"] + results["counts"].get("given_up", 0)
-    if len(rows) < count:
-        raise InputError(f"{path}: holds {len(rows)} of the {count} samples that {RESULTS} was computed from; {AGAIN}.")
-    return rows[:count]
+    wanted_rows, found = results["counts"]["samples"] + results["counts"].get("given_up", 0), 0
+    for number, data in itertools.islice(read_jsonl(path), wanted_rows):
+        found += 1
+        yield to_row(Sample, data, f"{path}:{number}")
+    if found < wanted_rows:
+        raise InputError(
+            f"{path}: holds {found} of the {wanted_rows} samples that {RESULTS} was computed from; {AGAIN}."
+        )
+
+
+def stream_rollouts(folder: Path) -> Iterator[Rollout]:
+    """The scored rollouts of a finished evaluation, one at a time; raises `InputError` as `read_samples` does."""
+    for _, rows in itertools.groupby(_stream(folder), lambda row: row.problem_id):
+        samples = list(rows)
+        scored = (
+            ScoredResponse(row.response, row.answer, row.correct, row.reward, row.status)
+            for row in samples
+            if row.of != GAVE_UP
+        )
+        yield Rollout(samples[0].problem, tuple(scored))
 
 
 def read_rollouts(folder: Path) -> list[Rollout]:
-    """The scored rollouts of a finished evaluation; raises `InputError` as `read_samples` does."""
-    rollouts: dict[str, Rollout] = {}
-    for row in _read(folder):
-        before = rollouts.setdefault(row.problem_id, Rollout(row.problem))
-        if row.of != GAVE_UP:
-            scored = ScoredResponse(row.response, row.answer, row.correct, row.reward, row.status)
-            rollouts[row.problem_id] = replace(before, responses=(*before.responses, scored))
-    return list(rollouts.values())
+    """All scored rollouts of a finished evaluation; raises `InputError` as `read_samples` does."""
+    return list(stream_rollouts(folder))

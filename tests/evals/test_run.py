@@ -22,6 +22,7 @@ from harness.evals.rows import TaskData
 from harness.evals.run import run
 from harness.evals.samples import LOG, RESULTS, SAMPLES, SampleStore, read_rollouts, read_samples
 from harness.evals.task import Task
+from harness.metrics.intervals import mean_interval
 from harness.metrics.summary import MetricConfig, evaluate, rankings_of
 from harness.prompts.find import find_template
 from harness.prompts.templates import PromptTemplate
@@ -349,6 +350,23 @@ def test_results_hold_what_a_reader_needs_to_repeat_them(byte_tokenizer, tmp_pat
     assert results["sampling"]["seed"] == 0
     assert set(results["by"]) == {"level"}
     assert results["by"]["level"]["0"]["problems"] == 5
+
+
+def test_problems_of_one_cluster_count_together_in_every_part_of_the_results(byte_tokenizer, tmp_path):
+    problems = [replace(each, cluster=f"c{int(each.level)}{i // 4}") for i, each in enumerate(sums(40))]
+    engine = ScriptedEngine(
+        byte_tokenizer, lambda prompt, seed: f"#### {int(byte_tokenizer.decode(prompt).split(' ')[0]) // 8 * 8 + 1}"
+    )
+    results = run(evaluation(problems), served(engine, byte_tokenizer), tmp_path / "e", {})
+    even = [float(problem.answer == str(i // 8 * 8 + 1)) for i, problem in enumerate(problems) if i % 2 == 0]
+    wanted = mean_interval(even, clusters=[problem.cluster for problem in problems[::2]])
+    found = results["by"]["level"]["0"]
+    assert (found["low"], found["high"]) == (round(wanted.low, 6), round(wanted.high, 6))
+    said = table(results, tmp_path)
+    assert "accuracy by level" in said
+    assert f"[{wanted.low:.4f}, {wanted.high:.4f}]  20 problems" in said
+    many = table({**results, "by": {"subject": {str(i): found for i in range(40)}}}, tmp_path)
+    assert "accuracy by subject: 40 of them" in many
 
 
 def test_samples_stand_with_their_problem_verdict_and_tokens(byte_tokenizer, tmp_path):
