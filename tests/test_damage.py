@@ -27,6 +27,7 @@ from harness.models.checkpoints import load_tokenizer
 from harness.models.weights import fingerprint, load_causal_lm, named_weights
 from harness.modules import SFTModule
 from harness.provenance import Provenance, ProvenanceFile
+from harness.report.blocks import BlockWriter, Choice
 from harness.report.runs import curves, training
 from harness.rollouts.explorations import Explored
 from harness.rollouts.iteration import read_manifest
@@ -112,7 +113,7 @@ def checkpoint_of(path):
 
 def iteration_of(folder, path):
     read_manifest(path)
-    return training(folder, "run", 5)["iterations"]
+    return training(folder, "run", BlockWriter(io.BytesIO()), Choice(5))["iterations"]
 
 
 def provenance_of(path):

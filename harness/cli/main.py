@@ -44,6 +44,11 @@ COMMANDS: dict[str, Command] = {
         writes="folder",
     ),
     "report": Command("Write one HTML page about runs.", "harness.commands.report:report", ("runs",)),
+    "runs": Command(
+        "List the runs below a folder, each under the one it was made from.",
+        "harness.commands.report:list_runs",
+        ("folder",),
+    ),
     "rollout": Command(
         "Sample and score responses to problems; write training rows from them.",
         "harness.commands.rollout:rollout",

@@ -16,6 +16,7 @@ FORMULA = re.compile(
 
 MAX_LENGTH = 400
 MAX_FORMULAS = 20_000
+"""Different formulas of a page; further ones stay TeX."""
 _UNKNOWN = re.compile(r"\\(begin|end|label|tag|intertext|hline|def|(re)?newcommand|providecommand)\b")
 """What the converter does not know; and macros, which can make 400 characters into billions."""
 
@@ -33,26 +34,35 @@ ATTRIBUTES = frozenset(
 """Attributes that set how a formula looks: none holds an address, a script or a style sheet."""
 
 
-def formulas(texts: Iterable[str]) -> dict[str, str]:
-    """MathML by TeX source, for every formula that the converter understands; the page shows others as they are."""
+class Formulas:
+    """Turns the formulas of texts into MathML, each once however often it comes."""
+
+    def __init__(self) -> None:
+        self._known: dict[str, str | None] = {}
+
+    def of(self, texts: Iterable[str]) -> dict[str, str]:
+        """MathML by TeX source, for every formula that the converter knows; the page shows others as they are."""
+        found: dict[str, str] = {}
+        for text in texts:
+            for tex in sources(text):
+                if tex not in self._known and len(self._known) < MAX_FORMULAS:
+                    self._known[tex] = converted(tex)
+                if (mathml := self._known.get(tex)) is not None:
+                    found[tex] = mathml
+        return found
+
+
+def converted(tex: str) -> str | None:
+    """The MathML of a formula; None where the converter does not understand it."""
     from latex2mathml.converter import Converter
 
-    found: dict[str, str] = {}
-    tried: set[str] = set()
-    for text in texts:
-        for tex in sources(text):
-            if tex in tried or len(tex) > MAX_LENGTH or _UNKNOWN.search(tex):
-                continue
-            tried.add(tex)
-            if len(found) >= MAX_FORMULAS:
-                return found
-            try:
-                tree = Converter().convert_to_element(tex)
-            except Exception:  # the converter fails in many ways on what a model writes; the page shows TeX then
-                continue
-            if (mathml := written(tree)) is not None:
-                found[tex] = mathml
-    return found
+    if len(tex) > MAX_LENGTH or _UNKNOWN.search(tex):
+        return None
+    try:
+        tree = Converter().convert_to_element(tex)
+    except Exception:  # the converter fails in many ways on what a model writes; the page shows TeX then
+        return None
+    return written(tree)
 
 
 def written(tree: Element) -> str | None:
@@ -84,10 +94,8 @@ def texts_of(data: Any) -> Iterator[str]:
     """All strings under the keys that the page shows with formulas."""
     if isinstance(data, dict):
         for key, value in data.items():
-            if key in ("question", "solution", "step") and isinstance(value, str):
+            if key in ("question", "solution", "step", "text") and isinstance(value, str):
                 yield value
-            elif key == "steps":
-                yield "".join(value)
             else:
                 yield from texts_of(value)
     elif isinstance(data, list):

@@ -5,77 +5,90 @@ from __future__ import annotations
 import base64
 import hashlib
 import html
-import json
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass, field
+from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
-from harness.report.formulas import formulas, texts_of
-from harness.report.runs import evaluation, find_runs, is_evaluation, is_training, names_of, training
+from harness.report.blocks import BlockWriter, Choice, as_text
+from harness.report.lineage import depth_of, lineage
+from harness.report.matrix import name_columns, tests
+from harness.report.runs import Values, evaluation, find_runs, is_evaluation, is_training, names_of, training
 from harness.report.trees import tree_set
+from harness.store import replacing
 
 ASSETS = Path(__file__).parent / "assets"
-SCRIPTS = ("base.js", "charts.js", "trees.js", "samples.js", "page.js")
+SCRIPTS = ("base.js", "charts.js", "trees.js", "data.js", "samples.js", "compare.js", "overview.js", "page.js")
 """In the order in which they run; each may use what those before it define."""
 
-ITERATION_PROBLEMS = 25
-"""Problems shown of each iteration's rollouts."""
+
+@dataclass(frozen=True)
+class PageConfig:
+    """What a page holds."""
+
+    title: str = ""
+    choice: Choice = field(default_factory=Choice)
+    """Of the problems of each evaluation and each file of trees."""
+    iteration_choice: Choice = field(default_factory=lambda: Choice(25))
+    """Of the problems of each iteration of a training run."""
+    refresh: float = 0.0
+    """Seconds after which the page loads itself again; 0 is never."""
 
 
-def page_data(paths: Sequence[Path], max_problems: int) -> dict[str, Any]:
-    """All that the page shows of the runs at or below the given directories."""
+def page_data(paths: Sequence[Path], config: PageConfig, writer: BlockWriter) -> dict[str, Any]:
+    """All that the page shows of the runs at or below the given directories; samples go to the writer."""
     found = find_runs(paths)
     names = names_of(found, paths)
-    data: dict[str, Any] = {
-        "evaluations": [
-            evaluation(folder, name, max_problems)
-            for folder, name in zip(found, names, strict=True)
-            if is_evaluation(folder)
-        ],
-        "trainings": [
-            training(folder, name, min(max_problems, ITERATION_PROBLEMS))
-            for folder, name in zip(found, names, strict=True)
-            if is_training(folder)
-        ],
-        "trees": [
-            tree_set(path, name, max_problems) for path, name in zip(found, names, strict=True) if path.is_file()
-        ],
+    evaluations: list[dict[str, Any]] = []
+    values: list[Values] = []
+    data: dict[str, Any] = {"trainings": [], "trees": []}
+    for path, name in zip(found, names, strict=True):
+        if path.is_file():
+            data["trees"].append(tree_set(path, name, writer, config.choice))
+            continue
+        if is_evaluation(path):
+            each, its_values = evaluation(path, name, writer, config.choice)
+            evaluations.append(each)
+            values.append(its_values)
+        if is_training(path):
+            data["trainings"].append(training(path, name, writer, config.iteration_choice))
+    runs = lineage(found, names)
+    return data | {
+        "evaluations": evaluations,
+        "models": name_columns(evaluations),
+        "tests": tests(evaluations, values),
+        "runs": [{**asdict(run), "depth": depth_of(run, runs)} for run in runs],
+        "pick": asdict(config.choice),
+        "written": datetime.now(UTC).isoformat(timespec="seconds"),
+        "refresh": config.refresh,
     }
-    mark_disagreement(data["evaluations"])
-    data["formulas"] = formulas(texts_of(data))
-    return data
 
 
-def mark_disagreement(evaluations: Sequence[dict[str, Any]]) -> None:
-    """Set `disagreement` on the problems that some responses, of any run of the task, get right and others wrong."""
-    verdicts: dict[tuple[str, str], set[bool]] = {}
-    for each in evaluations:
-        for problem in each["problems"]:
-            key = each["results"]["task"], problem["id"]
-            verdicts.setdefault(key, set()).update(row["correct"] for row in problem["responses"])
-    for each in evaluations:
-        for problem in each["problems"]:
-            problem["disagreement"] = len(verdicts[each["results"]["task"], problem["id"]]) == 2
+def write_page(paths: Sequence[Path], output: Path, config: PageConfig = PageConfig()) -> int:
+    """Write the page and return its length in bytes; samples pass through, whatever their number."""
+    with replacing(output) as file:
+        _write(paths, file, config)
+        return file.tell()
 
 
-def build_page(paths: Sequence[Path], title: str, max_problems: int) -> str:
-    """The page as HTML."""
-    data = json.dumps(page_data(paths, max_problems), ensure_ascii=False).replace("<", "\\u003c")
+def _write(paths: Sequence[Path], file: BinaryIO, config: PageConfig) -> None:
     style, *scripts = ((ASSETS / name).read_text(encoding="utf-8") for name in ("page.css", *SCRIPTS))
     script = "\n".join(scripts)
     # The policy names the one script that may run by its hash; a nonce in a file would be there for all to read.
     digest = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
-    filled = {
-        "title": html.escape(title),
-        "style": style,
-        "data": data,
-        "script": script,
-        "hash": f"sha256-{digest}",
+
+    def data() -> str:
+        return as_text(page_data(paths, config, BlockWriter(file))).replace("<", "\\u003c")
+
+    filled: dict[str, Callable[[], str]] = {
+        "title": lambda: html.escape(config.title),
+        "style": lambda: style,
+        "hash": lambda: f"sha256-{digest}",
+        "data": lambda: f'<script type="application/json" id="data">{data()}</script>',
+        "script": lambda: script,
     }
-    # One pass, so that nothing inside what is filled in is taken for a slot.
-    return re.sub(
-        r"\{\{(title|style|data|script|hash)\}\}",
-        lambda slot: filled[slot[1]],
-        (ASSETS / "page.html").read_text(encoding="utf-8"),
-    )
+    # In the order in which they stand, so that blocks of samples come before the data that tells where they are.
+    for i, part in enumerate(re.split(r"\{\{(\w+)\}\}", (ASSETS / "page.html").read_text(encoding="utf-8"))):
+        file.write((filled[part]() if i % 2 else part).encode())

@@ -2,29 +2,37 @@
 
 from __future__ import annotations
 
+import contextlib
 import csv
+import itertools
 import math
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from datetime import UTC, datetime
 from itertools import islice
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from harness.errors import InputError
 from harness.evals.compare import describe_limit
 from harness.evals.judge import read_judged
-from harness.evals.samples import RESULTS, read_results, read_rollouts
+from harness.evals.samples import RESULTS, read_results, stream_rollouts
 from harness.metrics.estimators import pass_at_k
 from harness.metrics.intervals import Estimate, mean_interval
-from harness.metrics.summary import MetricConfig, evaluate, rankings_of
+from harness.metrics.summary import MetricConfig, clusters_of, evaluate, rankings_of
+from harness.report.blocks import BlockWriter, Choice
 from harness.rollouts.iteration import read_manifest
-from harness.store import read_jsonl, read_rows
-from harness.types import Problem, Rollout
+from harness.store import read_jsonl, stable_hash, to_row
+from harness.types import Problem, Response, Rollout, ScoredResponse
 
 DEPTH = 4
 """How deep below a given directory runs are looked for."""
 
 ABOUT = ("id", "question", "answer", "solution", "level", "subject", "source")
 ITERATION_FILES = "rollouts/iter_[0-9]*.json"
+METRICS = "metrics.csv"
 
 
 def find_runs(paths: Sequence[Path]) -> list[Path]:
@@ -55,6 +63,9 @@ def _runs_below(path: Path) -> Iterable[Path]:
 
 
 def folders(path: Path, depth: int) -> Iterable[Path]:
+    """A directory and those below it that may hold runs."""
+    if not path.is_dir():
+        return
     yield path
     if depth:
         for child in sorted(path.iterdir()):
@@ -62,12 +73,25 @@ def folders(path: Path, depth: int) -> Iterable[Path]:
                 yield from folders(child, depth - 1)
 
 
+def state_of(paths: Sequence[Path], page: Path) -> frozenset[tuple[str, int, int]]:
+    """Name, size and time of all files that a page may show, without the page's own; it changes when they do."""
+    found = set()
+    for path in paths:
+        below = [path] if path.is_file() else [each for folder in folders(path, DEPTH) for each in folder.iterdir()]
+        for each in below:
+            with contextlib.suppress(OSError):  # it may go away meanwhile
+                status = each.stat()
+                if each.is_file() and each.resolve() != page.resolve() and not each.name.startswith("."):
+                    found.add((str(each), status.st_size, status.st_mtime_ns))
+    return frozenset(found)
+
+
 def is_evaluation(folder: Path) -> bool:
     return (folder / RESULTS).is_file()
 
 
 def is_training(folder: Path) -> bool:
-    return (folder / "metrics.csv").is_file() or any(folder.glob(ITERATION_FILES))
+    return (folder / METRICS).is_file() or any(folder.glob(ITERATION_FILES))
 
 
 def is_trees(path: Path) -> bool:
@@ -102,21 +126,51 @@ def _common(parts: Sequence[Sequence[str]]) -> list[str]:
     return shared
 
 
-def evaluation(folder: Path, name: str, max_problems: int) -> dict[str, Any]:
-    """One evaluation for the page."""
-    results = read_results(folder)
-    rollouts = read_rollouts(folder)
+@dataclass
+class Values:
+    """What is kept of an evaluation's problems once their responses are written: enough to compare and to draw."""
+
+    accuracy: dict[str, float] = field(default_factory=dict)
+    counts: list[tuple[int, int]] = field(default_factory=list)
+    """(responses, right ones) of each problem."""
+    problems: dict[str, Problem] = field(default_factory=dict)
+    """Of each problem its cluster, and a hash in place of its question."""
+
+    def add(self, rollout: Rollout) -> None:
+        asked, count = rollout.problem, len(rollout.responses)
+        right = sum(row.correct for row in rollout.responses)
+        self.counts.append((count, right))
+        self.accuracy[asked.id] = right / max(count, 1)
+        self.problems[asked.id] = Problem(asked.id, f"{stable_hash(asked.question):x}", cluster=asked.cluster)
+
+
+def evaluation(folder: Path, name: str, writer: BlockWriter, choice: Choice) -> tuple[dict[str, Any], Values]:
+    """One evaluation for the page, its samples written, and what comparisons need of it."""
+    results, values = read_results(folder), Values()
     limit = describe_limit(results)
     if judged := read_judged(folder):
         results["metrics"][f"accuracy with judge {judged['judge']['model']}"] = judged["accuracy_with_judge"]
+
+    def records() -> Iterator[dict[str, Any]]:
+        for rollout in stream_rollouts(folder):
+            values.add(rollout)
+            yield problem(rollout)
+
+    samples = writer.problems(records(), choice)
     return {
         "name": f"{name} ({limit})" if limit else name,
+        "folder": str(folder),
+        "written": modified(folder / RESULTS),
         "results": {key: value for key, value in results.items() if key != "protocol"},
         "protocol": {key: results["protocol"].get(key) for key in ("name", "system", "user", "answer_protocol")},
-        "pass_curve": pass_curve(rollouts),
-        "problems": [problem(rollout) for rollout in rollouts[:max_problems]],
-        "num_problems": len(rollouts),
-    }
+        "pass_curve": pass_curve(values.counts, clusters_of(list(values.problems.values()))),
+        "samples": samples,
+    }, values
+
+
+def modified(path: Path) -> str:
+    """When a file was last written, in UTC."""
+    return datetime.fromtimestamp(path.stat().st_mtime, UTC).isoformat(timespec="seconds")
 
 
 def powers_of_two(n: int) -> list[int]:
@@ -124,17 +178,18 @@ def powers_of_two(n: int) -> list[int]:
     return sorted({2**i for i in range(n.bit_length()) if 2**i <= n} | {n})
 
 
-def pass_curve(rollouts: Sequence[Rollout]) -> list[dict[str, Any]]:
-    """pass@k with intervals for k = 1, 2, 4, ... up to the samples that every problem has."""
-    n = min((len(rollout.responses) for rollout in rollouts), default=0)
-    found = []
-    for k in powers_of_two(n) if n else []:
-        values = [
-            float(pass_at_k(len(rollout.responses), sum(row.correct for row in rollout.responses), k))
-            for rollout in rollouts
-        ]
-        found.append({"x": k, **point(mean_interval(values))})
-    return found
+def pass_curve(counts: Sequence[tuple[int, int]], clusters: Sequence[str] | None = None) -> list[dict[str, Any]]:
+    """pass@k with intervals for k = 1, 2, 4, ... up to the samples that every problem has.
+
+    Args:
+        counts: (responses, right ones) of each problem.
+    """
+    n = min((count for count, _ in counts), default=0)
+    sizes, right = np.array(counts).reshape(-1, 2).T
+    return [
+        {"x": k, **point(mean_interval(pass_at_k(sizes, right, k), clusters=clusters))}
+        for k in (powers_of_two(n) if n else [])
+    ]
 
 
 def point(estimate: Estimate) -> dict[str, Any]:
@@ -151,31 +206,38 @@ def about(problem: Problem) -> dict[str, Any]:
 
 
 def problem(rollout: Rollout) -> dict[str, Any]:
-    """A problem and its responses."""
-    return {
-        **about(rollout.problem),
-        "responses": [
-            {
-                "steps": list(row.response.steps),
-                "values": list(row.response.step_values),
-                "answer": row.answer,
-                "correct": row.correct,
-                "status": row.status,
-                "reward": finite(row.reward),
-                "tokens": len(row.response.token_ids),
-                "truncated": row.response.finish_reason == "length",
-            }
-            for row in rollout.responses
-        ],
-    }
+    """A problem and its responses, without what the page's script takes for granted."""
+    return {**about(rollout.problem), "responses": [response(row) for row in rollout.responses]}
 
 
-def training(folder: Path, name: str, max_problems: int) -> dict[str, Any]:
+def response(row: ScoredResponse) -> dict[str, Any]:
+    """One response: its text, where its steps end if they have values or are several, and what was made of it."""
+    steps, values = row.response.steps, row.response.step_values
+    found: dict[str, Any] = {"text": row.response.text, "status": row.status, "tokens": len(row.response.token_ids)}
+    if values or len(steps) > 1:
+        found["ends"] = list(itertools.accumulate(map(length, steps)))
+    if values:
+        found["values"] = [finite(value) for value in values]
+    if row.answer is not None:
+        found["answer"] = row.answer
+    if row.reward != float(row.correct):
+        found["reward"] = finite(row.reward)
+    flags = {"correct": row.correct, "truncated": row.response.finish_reason == "length"}
+    return found | {name: True for name, flag in flags.items() if flag}
+
+
+def length(text: str) -> int:
+    """Of a text as the page's script counts it: characters beyond the basic plane are two there."""
+    return len(text) if text.isascii() else len(text.encode("utf-16-le")) // 2
+
+
+def training(folder: Path, name: str, writer: BlockWriter, choice: Choice) -> dict[str, Any]:
     """One training run for the page: curves from metrics.csv, and what each iteration decided and sampled."""
     iterations: list[dict[str, Any]] = []
     for path in sorted(folder.glob(ITERATION_FILES)):
-        decision, sampled = read_manifest(path), path.with_suffix(".jsonl")
-        rollouts = read_rows(sampled, Rollout) if sampled.is_file() else []
+        decision = read_manifest(path)
+        slim: list[Rollout] = []
+        samples = writer.problems(_records(path.with_suffix(".jsonl"), slim), choice)
         iterations.append(
             {
                 "iteration": decision.get("iteration", len(iterations) + 1),
@@ -184,12 +246,24 @@ def training(folder: Path, name: str, max_problems: int) -> dict[str, Any]:
                 "config": decision.get("config"),
                 "seconds": decision.get("seconds"),
                 "tokens": decision.get("tokens"),
-                "draws": draws(rollouts, decision.get("answer_weight", 1.0)),
-                "problems": [problem(rollout) for rollout in rollouts[:max_problems]],
-                "num_problems": len(rollouts),
+                "draws": draws(slim, decision.get("answer_weight", 1.0)),
+                "samples": samples,
             }
         )
-    return {"name": name, "iterations": iterations, "curves": curves(folder / "metrics.csv")}
+    return {
+        "name": name,
+        "folder": str(folder),
+        "iterations": iterations,
+        "curves": curves(folder / METRICS),
+    }
+
+
+def _records(path: Path, slim: list[Rollout]) -> Iterator[dict[str, Any]]:
+    """The problems of an iteration for the page; `slim` gets its rollouts without their texts and tokens."""
+    for number, row in read_jsonl(path) if path.is_file() else ():
+        rollout = to_row(Rollout, row, f"{path}:{number}")
+        slim.append(replace(rollout, responses=tuple(replace(row, response=Response()) for row in rollout.responses)))
+        yield problem(rollout)
 
 
 def grid(decision: Mapping[str, Any]) -> dict[str, Any] | None:

@@ -2,24 +2,26 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
+from harness.report.blocks import BlockWriter, Choice
 from harness.report.runs import about, finite
 from harness.rollouts.trees import SearchTree, by_problem, read_trees
 
 
-def tree_set(path: Path, name: str, max_problems: int) -> dict[str, Any]:
-    """One file for the page: the first problems, each with all its trees."""
+def tree_set(path: Path, name: str, writer: BlockWriter, choice: Choice) -> dict[str, Any]:
+    """One file for the page: each problem with all its trees."""
     groups = by_problem(read_trees(path))
-    return {
-        "name": name,
-        "problems": [
-            {**about(group[0].problem), "trees": [nodes(tree) for tree in group]} for group in groups[:max_problems]
-        ],
-        "num_problems": len(groups),
-    }
+    return {"name": name, "folder": str(path), "samples": writer.problems(map(record, groups), choice)}
+
+
+def record(trees: Sequence[SearchTree]) -> dict[str, Any]:
+    """A problem with its trees; of the responses, which the page's script reads off them, only the verdicts."""
+    leaves = [tree.nodes[index] for tree in trees for index in tree.answered()]
+    responses = [{"correct": leaf.correct, "status": "ok" if leaf.answer else "no_answer"} for leaf in leaves]
+    return {**about(trees[0].problem), "trees": [nodes(tree) for tree in trees], "responses": responses}
 
 
 def nodes(tree: SearchTree) -> list[dict[str, Any]]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 import json
+from io import BytesIO
 from pathlib import Path
 
 import pytest
@@ -11,6 +12,7 @@ import pytest
 from harness.errors import InputError
 from harness.evals.judge import JUDGED, REPLIES, judge, label_of, read_judged
 from harness.evals.run import run
+from harness.report.blocks import BlockWriter, Choice
 from harness.report.runs import evaluation as page_of
 from harness.types import Problem
 from tests.evals.conftest import ScriptedEngine
@@ -63,7 +65,7 @@ def test_only_what_rules_could_not_decide_is_asked_and_results_stay_as_they_are(
     assert [row["problem"] for row in found["rescued"]] == ["rescued"]
     assert found["judge"]["weights"] == "judge"
     assert (folder / "results.json").read_bytes() == before
-    page = page_of(folder, "e", 5)
+    page, _ = page_of(folder, "e", BlockWriter(BytesIO()), Choice())
     assert page["results"]["metrics"]["accuracy with judge some/judge"]["value"] == 0.4
     assert page["results"]["metrics"]["accuracy"]["value"] == 0.2
 

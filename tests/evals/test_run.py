@@ -8,6 +8,7 @@ import multiprocessing
 import random
 import time
 from dataclasses import replace
+from io import BytesIO
 
 import numpy as np
 import pytest
@@ -26,6 +27,7 @@ from harness.metrics.intervals import mean_interval
 from harness.metrics.summary import MetricConfig, evaluate, rankings_of
 from harness.prompts.find import find_template
 from harness.prompts.templates import PromptTemplate
+from harness.report.blocks import BlockWriter, Choice
 from harness.report.runs import evaluation as page_of
 from harness.rewards import ArithmeticSteps, Outcome, WeightedSum
 from harness.rollouts.dispatcher import Dispatcher
@@ -272,7 +274,7 @@ def test_a_limited_run_is_marked_wherever_its_number_appears(byte_tokenizer, tmp
     assert {row["folder"]: row["limit"] for row in rows} == {"some": said, "all": ""}
     compare(*folders)
     assert f"({folders[0]} is of {said})" in capsys.readouterr().out
-    assert page_of(folders[0], "some", 3)["name"] == f"some ({said})"
+    assert page_of(folders[0], "some", BlockWriter(BytesIO()), Choice())[0]["name"] == f"some ({said})"
     assert to_inspect_log(folders[0], tmp_path)["eval"]["config"]["limit"] == 4
 
 

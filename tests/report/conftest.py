@@ -87,3 +87,32 @@ def write_training(folder) -> None:
         ]
         (rollouts / f"iter_{i:03d}.jsonl").write_text("".join(to_json(row) + "\n" for row in rows))
     (folder / "metrics.csv").write_text("\n".join(lines) + "\n")
+
+
+@pytest.fixture(scope="session")
+def models(tmp_path_factory):
+    """Three models on 60 sums, `better` and `same` made from the training run `base`; and a policy gradient's run."""
+    folder = tmp_path_factory.mktemp("models")
+    tokenizer = build_byte_tokenizer()
+    problems = tuple(Problem(f"sum/{i}", f"{i} + 1", str(i + 1), level=str(i % 2)) for i in range(60))
+    for name, known in (("base", range(20)), ("better", range(50)), ("same", range(1, 22))):
+
+        def answer(prompt, seed, known=known):
+            number = int(tokenizer.decode(prompt).split(" ")[0])
+            return f"#### {number + 1 if number in known else -1}"
+
+        engine = ScriptedEngine(tokenizer, answer)
+        engine.version = name
+        run(evaluation(problems), served(engine, tokenizer), folder / name / "sums", {"model": f"{name}/hf"})
+    write_policy_run(folder / "better", "base/hf")
+    return folder
+
+
+def write_policy_run(folder, parent) -> None:
+    lines = ["iteration,step,train/ratio,train/ratio_max,train/clip_low,train/entropy,rollout/advantage_std,train/lr"]
+    lines += [f",{10 * i},1.0,{1 + i / 10},0.0{i},{1 / i},,0.001" for i in range(1, 8)]
+    lines += [f"{i},{30 * i},,,,,0.{i}," for i in (1, 2)]
+    (folder / "metrics.csv").write_text("\n".join(lines) + "\n")
+    (folder / "config.yaml").write_text(f"model:\n  init_args:\n    checkpoint: {parent}\n")
+    start = {"started": "2026-01-02T03:04:05+00:00", "data": {"data/rows.jsonl": "0123456789abcdef"}}
+    (folder / "environment.json").write_text(json.dumps({"starts": [start]}))

@@ -16,7 +16,7 @@ import pytest
 
 from harness.commands.report import report
 from harness.errors import InputError
-from harness.report.formulas import ATTRIBUTES, TAGS, formulas
+from harness.report.formulas import ATTRIBUTES, TAGS, Formulas
 from harness.search.tree import SearchTree, TreeNode
 from harness.store import write_rows
 from harness.types import Problem
@@ -38,22 +38,23 @@ def digest(script: str) -> str:
     return "sha256-" + base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
 
 
-def browse(page, tmp_path, script: str):
-    """Run a script in the opened page; what it returns as JSON, and the errors that were seen."""
+def browse(page, tmp_path, script: str, address: str = ""):
+    """Run a script in the opened page once it shows something; what it returns as JSON, and no error may be seen."""
     text = page.read_text(encoding="utf-8")
     driver = (
-        "<script>let seen; try { seen = (() => {" + script + "})(); } catch (e) { problems.push(String(e)); }"
+        "<script>(async () => { let seen;"
+        "try { await ready; seen = await (async () => {" + script + "})(); } catch (e) { problems.push(String(e)); }"
         "document.body.replaceChildren(Object.assign(document.createElement('pre'), "
-        "{id: 'outcome', textContent: JSON.stringify({seen, problems})}));</script>"
+        "{id: 'outcome', textContent: JSON.stringify({seen, problems})}));})();</script>"
     )
     allowed = " ".join(f"'{digest(added[len('<script>') : -len('</script>')])}'" for added in (CATCH, driver))
     text = text.replace("script-src ", f"script-src {allowed} ").replace("<body>", f"<body>{CATCH}")
     copy = tmp_path / "driven.html"
     copy.write_text(text.replace("</body>", f"{driver}</body>"), encoding="utf-8")
     command = [CHROMIUM, "--headless", "--no-sandbox", "--disable-gpu", f"--user-data-dir={tmp_path / 'profile'}"]
-    done = subprocess.run(
-        [*command, "--dump-dom", copy.as_uri()], capture_output=True, text=True, timeout=120, check=True
-    )
+    # The budget is of the page's own clock, which stands still while it works: nothing here depends on the machine's.
+    command += ["--virtual-time-budget=60000", "--window-size=1400,1000", "--dump-dom", copy.as_uri() + address]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=300, check=True)
     [outcome] = re.findall(r'<pre id="outcome">(.*?)</pre>', done.stdout, re.DOTALL)
     found = json.loads(html.unescape(outcome))
     assert found["problems"] == []
@@ -100,7 +101,9 @@ def test_only_the_one_script_of_the_page_may_run(page):
         if "content" in attributes and "http-equiv" in attributes
     ]
     [scripts] = re.findall(r"script-src ([^;]*);", policy)
-    _, code = markup.scripts  # the data come first, as JSON, which no browser runs
+    *data, code = markup.scripts  # the data come first, as text and JSON, which no browser runs
+    kinds = [attributes.get("type") for tag, attributes in markup.elements if tag == "script"]
+    assert kinds == ["text/plain"] * (len(data) - 1) + ["application/json", None]
     assert scripts == f"'{digest(code)}'"
     assert "base-uri 'none'" in policy
     assert not [name for _, attributes in markup.elements for name in attributes if name.startswith("on")]
@@ -108,7 +111,7 @@ def test_only_the_one_script_of_the_page_may_run(page):
 
 @pytest.mark.parametrize("payload", PAYLOADS)
 def test_no_formula_holds_anything_but_mathml(payload):
-    for mathml in formulas([payload]).values():
+    for mathml in Formulas().of([payload]).values():
         for tag, attributes in Markup(mathml).elements:
             assert tag in TAGS
             assert attributes.keys() <= ATTRIBUTES
@@ -116,7 +119,7 @@ def test_no_formula_holds_anything_but_mathml(payload):
 
 
 def test_formulas_with_markup_in_their_text_are_still_shown():
-    [mathml] = formulas([r"$\text{if } a<b \text{ <b> \& so}$"]).values()
+    [mathml] = Formulas().of([r"$\text{if } a<b \text{ <b> \& so}$"]).values()
     assert "".join(fromstring(mathml).itertext()).replace("\xa0", " ") == "if a<b <b> \\& so"
 
 
@@ -130,12 +133,13 @@ def test_no_payload_runs_in_the_page(tmp_path):
         tmp_path / "hostile.html",
         tmp_path,
         """
-        show("Samples");
+        await show("Samples");
         document.getElementById("unfold").click();
         for (const node of document.querySelectorAll("#view *")) {
             node.dispatchEvent(new Event("mouseover", {bubbles: true}));
             if (!node.closest("summary, button")) node.dispatchEvent(new Event("click"));
         }
+        for (const node of document.querySelectorAll("#view a[href^='#Samples']")) node.remove();  // the page's own
         const nodes = [...document.querySelectorAll("#view *")];
         const names = nodes.map((node) => node.localName);
         const risky = ["img", "script", "iframe", "svg", "a", "style", "object", "embed", "link", "meta"];
@@ -157,6 +161,8 @@ def test_options_are_checked(runs, tmp_path):
         report([], tmp_path / "x.html")
     with pytest.raises(InputError, match="max_problems is -1"):
         report([runs], tmp_path / "x.html", max_problems=-1)
+    with pytest.raises(InputError, match="every is 0"):
+        report([runs], tmp_path / "x.html", every=0)
 
 
 @needs_chromium
@@ -168,14 +174,14 @@ def test_every_tab_opens_without_an_error(page, tmp_path):
         const tabs = [...document.querySelectorAll("[role=tab]")].map((tab) => tab.textContent);
         const sizes = {};
         for (const tab of tabs) {
-            show(tab);
+            await show(tab);
             const view = document.getElementById("view");
             sizes[tab] = [view.textContent.length > 40, view.querySelectorAll("svg").length];
         }
         return {tabs, sizes, title: document.title, heading: document.querySelector("h1").textContent};
         """,
     )
-    assert seen["tabs"] == ["Results", "Breakdown", "Training", "Samples"]
+    assert seen["tabs"] == ["Overview", "Results", "Breakdown", "Compare", "Training", "Samples"]
     assert all(full for full, _ in seen["sizes"].values())
     assert seen["sizes"]["Results"][1] == 1
     assert seen["sizes"]["Training"][1] >= 4
@@ -188,38 +194,52 @@ def test_samples_are_filtered_searched_and_shown_with_formulas(page, tmp_path):
         page,
         tmp_path,
         """
-        show("Samples");
-        const count = () => document.querySelectorAll(".list button").length;
-        const choose = (id, value) => {
+        await show("Samples");
+        const count = () => Number(document.getElementById("count").textContent.split(" of ")[0]);
+        const choose = async (id, value, wanted) => {
             const box = document.getElementById(id);
             box.value = value;
             box.dispatchEvent(new Event(box.tagName === "SELECT" ? "change" : "input"));
+            await new Promise((done) => setTimeout(done, 500));
         };
         const found = {all: count()};
         for (const kind of ["right", "no answer", "disagreement", "truncated"]) {
-            choose("kind", kind);
+            await choose("kind", kind);
             found[kind] = count();
         }
-        choose("kind", "no answer");
+        await choose("kind", "no answer");
         found.shown = document.querySelectorAll(".response").length;
+        found.reason = document.querySelector(".reason").textContent;
         found.images = document.querySelectorAll("#view img").length;
-        choose("kind", "all");
-        choose("find", "11 + 1");
+        await choose("kind", "all");
+        await choose("level", "1");
+        found.level = count();
+        await choose("level", "");
+        document.getElementById("find").focus();
+        await choose("find", "11 + 1");
         found.search = count();
         found.focused = document.activeElement.id;
         found.marked = document.querySelector("#problem mark").textContent;
         found.fractions = document.querySelectorAll("#problem mfrac").length;
+        await choose("find", "\\\\frac{1}{2}$ step");
+        found.source = count();
+        await choose("find", "");
+        await choose("order", "hardest first");
+        found.hardest = document.querySelector(".list button .tag").textContent;
         return found;
         """,
     )
     assert seen["all"] == 12
     assert seen["no answer"] == 1
     assert seen["shown"] == 4
+    assert seen["reason"] == 'no final answer found by the rules "gsm8k"'
     assert seen["truncated"] == 0
     assert 0 < seen["disagreement"] <= seen["right"] <= 11
     assert seen["images"] == 0
     assert (seen["search"], seen["focused"], seen["marked"]) == (1, "find", "11 + 1")
     assert seen["fractions"] == 4
+    assert (seen["level"], seen["hardest"]) == (4, "0/4")
+    assert seen["source"] == 11  # a search is for what stands in the text, backslashes too
 
 
 @needs_chromium
@@ -228,16 +248,14 @@ def test_the_chosen_cell_is_marked_and_trees_unfold(page, tmp_path):
         page,
         tmp_path,
         """
-        show("Training");
+        await show("Training");
         const chosen = [...document.querySelectorAll("td.chosen")].map((cell) => cell.textContent);
-        show("Samples");
-        const set = document.getElementById("set");
-        set.value = set.options.length - 2;
-        set.dispatchEvent(new Event("change"));
+        await show("Samples", {set: "train, iteration 2"});
         const values = [...document.querySelectorAll(".step .value")].slice(0, 2).map((cell) => cell.textContent);
         document.getElementById("tree").click();
+        await new Promise((done) => setTimeout(done, 500));
         const nodes = [...document.querySelectorAll(".tree summary")].map((node) => node.textContent);
-        return {chosen, values, nodes, name: set.selectedOptions[0].textContent};
+        return {chosen, values, nodes, name: document.getElementById("set").value};
         """,
     )
     assert seen["chosen"] == ["0.400", "0.500"]
@@ -252,10 +270,8 @@ def test_search_trees_unfold_node_by_node(page, tmp_path):
         page,
         tmp_path,
         """
-        show("Samples");
+        await show("Samples", {set: "trees.jsonl (search trees)"});
         const set = document.getElementById("set");
-        set.value = set.options.length - 1;
-        set.dispatchEvent(new Event("change"));
         const words = (node) => node.querySelector("summary").textContent;
         const inside = (node) => [...node.children].filter((child) => child.tagName === "DETAILS");
         const [first, second] = document.querySelectorAll(".tree > details");
@@ -273,12 +289,15 @@ def test_search_trees_unfold_node_by_node(page, tmp_path):
         found.error = inside(first)[1].textContent;
         document.getElementById("fold").click();
         found.folded = document.querySelectorAll(".tree details[open]").length;
+        const pause = () => new Promise((done) => setTimeout(done, 500));
         document.getElementById("tree").click();
+        await pause();
         found.cards = document.querySelectorAll(".response").length;
         found.values = [...document.querySelectorAll(".step .value")].map((cell) => cell.textContent);
         const find = document.getElementById("find");
         find.value = "1 / 0";
         find.dispatchEvent(new Event("input"));
+        await pause();
         found.search = document.querySelectorAll(".list button").length;
         return found;
         """,

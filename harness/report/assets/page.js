@@ -1,25 +1,22 @@
-const tasks = () => [...new Set(DATA.evaluations.map((e) => e.results.task))];
-const ofTask = (task) => DATA.evaluations.filter((e) => e.results.task === task);
-
 function resultsView() {
-  const parts = [];
+  const found = [];
   for (const task of tasks()) {
     const runs = ofTask(task);
     const names = [...new Set(runs.flatMap((run) => Object.keys(run.results.metrics)))];
-    parts.push(el("h2", {}, `${task}`));
+    found.push(el("h2", {}, `${task}`));
     const facts = runs.map((run) => {
       const r = run.results, c = r.counts;
       return el("div", { class: "soft" }, `${run.name}: ${c.problems} problems, ${c.samples} samples, protocol ${run.protocol.name}, grader ${r.grader.name}, ${r.engine}, weights ${r.hashes.weights}; no answer ${c.no_answer}, unreadable ${c.parse_failure}, timed out ${c.timeout}, truncated ${c.truncated}`);
     });
     const curve = lineChart("pass@k", runs.filter((run) => run.pass_curve.length > 1).map((run) => ({ name: run.name, points: run.pass_curve })), { log: true, xLabel: "k" });
-    const rows = names.map((name) => [name, ...runs.map((run) => interval(run.results.metrics[name]))]);
-    parts.push(...facts, el("div", { class: "row" }, table(["metric", ...runs.map((run) => run.name)], rows), curve));
+    const rows = names.map((name) => [name, ...runs.map((run) => metricCell(run.results.metrics[name]))]);
+    found.push(...facts, el("div", { class: "row" }, table(["metric", ...runs.map((run) => run.name)], rows, `${task}_metrics`), curve));
   }
-  return parts;
+  return found;
 }
 
 function breakdownView() {
-  const parts = [];
+  const found = [];
   for (const task of tasks()) {
     const runs = ofTask(task);
     const fields = [...new Set(runs.flatMap((run) => Object.keys(run.results.by || {})))];
@@ -27,12 +24,13 @@ function breakdownView() {
       const values = [...new Set(runs.flatMap((run) => Object.keys((run.results.by || {})[field] || {})))];
       const rows = values.map((value) => {
         const cells = runs.map((run) => ((run.results.by || {})[field] || {})[value]);
-        return [value, String((cells.find(Boolean) || {}).problems ?? ""), ...cells.map(interval)];
+        const samples = ["level", "subject"].includes(field) && value !== "(none)" ? el("a", { href: address("Samples", { set: setOf(DATA.evaluations.indexOf(runs[0])).name, [field]: value }) }, value) : value;
+        return [{ show: samples, value, csv: [value] }, String((cells.find(Boolean) || {}).problems ?? ""), ...cells.map(metricCell)];
       });
-      parts.push(el("h2", {}, `${task} by ${field}`), table([field, "problems", ...runs.map((run) => run.name)], rows));
+      found.push(el("h2", {}, `${task} by ${field}`), table([field, "problems", ...runs.map((run) => run.name)], rows, `${task}_by_${field}`));
     }
   }
-  return parts.length ? parts : [el("p", { class: "soft" }, "No task here has several levels, subjects or sources.")];
+  return found.length ? found : [el("p", { class: "soft" }, "No task here has several levels, subjects or sources.")];
 }
 
 function gridView(each) {
@@ -44,35 +42,79 @@ function gridView(each) {
     return el("td", { class: chosen ? "chosen" : "", title: `temperature ${t}, threshold ${threshold}`, style: `background: rgba(11, 98, 168, ${(0.08 + 0.62 * share).toFixed(3)})` }, digits(score));
   })));
   const found = g.chosen ? `chosen: temperature ${g.chosen.temperature}, threshold ${g.chosen.threshold}, balance score ${digits(g.balance_score)}` : "";
-  return el("div", {}, el("div", {}, el("b", {}, `iteration ${each.iteration}`)), el("table", { class: "grid" },
+  return el("div", { class: "scroll" }, el("div", {}, el("b", {}, `iteration ${each.iteration}`)), el("table", { class: "grid" },
     el("tr", {}, el("th", {}, "temperature \\ threshold"), g.thresholds.map((t) => el("th", {}, String(t)))), rows), el("div", { class: "soft" }, found));
 }
 
 const FIRST = ["eval/accuracy", "rollout/accuracy", "rollout/solved", "rollout/balance_score", "rollout/temperature", "rollout/threshold", "rollout/wrong_share", "rollout/distinct_correct", "train/loss"];
 
-function trainingView() {
-  const parts = [];
-  for (const training of DATA.trainings) {
+/** What the policy gradient's monitors answer, and the columns of metrics.csv that do. */
+const POLICY = {
+  "Is the update a small one? (ratio to the policy that drew the rows, shares of tokens beyond the bounds)": [["train/ratio", "train/ratio_max"], ["train/clip_low", "train/clip_high"], ["train/kl_old"], ["train/grad_norm"]],
+  "Do engine and trainer agree? (gap of log-probabilities, k3 between the two)": [["train/engine_gap", "train/engine_gap_max"], ["train/engine_k3"]],
+  "Is the policy still exploring? (entropy per token, KL to the start)": [["train/entropy", "rollout/entropy"], ["train/entropy_coefficient"], ["train/kl"], ["rollout/distinct_correct", "rollout/distinct_answers"]],
+  "What is learnt from? (advantages, problems whose responses all got the same reward)": [["rollout/advantage_mean", "rollout/advantage_std", "rollout/advantage_max"], ["rollout/advantage_right", "rollout/advantage_wrong"], ["rollout/zero_spread_share"], ["rollout/num_rows", "rollout/num_truncated", "rollout/num_copies"], ["train/logp/right", "train/logp/wrong"]],
+  "Do responses grow? (tokens of right and of wrong ones)": [["rollout/mean_tokens_right", "rollout/mean_tokens_wrong"], ["rollout/mean_tokens"], ["rollout/cut_share"]],
+  "Does it get better?": [["eval/accuracy", "rollout/accuracy"], ["rollout/mean_reward"]],
+};
+/** Columns that only a policy gradient writes. */
+const POLICY_ONLY = ["train/ratio", "train/logp/right", "rollout/advantage_std"];
+const isPolicy = (training) => POLICY_ONLY.some((name) => training.curves[name]);
+
+const axisOf = (name) => (/^(rollout|eval)\//.test(name) ? "iteration" : "step");
+
+/** One chart of several columns of several runs. */
+function curvesChart(title, names, trainings) {
+  const series = names.flatMap((name) => trainings.filter((t) => t.curves[name]).map((t) => {
+    const at = (suffix, x) => ((t.curves[name + suffix] || []).find((p) => p[0] === x) || [])[1];
+    return { name: [names.length > 1 ? name.replace(/^(train|rollout)\//, "") : "", trainings.length > 1 || names.length === 1 ? t.name : ""].filter(Boolean).join(" "), points: t.curves[name].map(([x, y]) => ({ x, y, low: at("_low", x), high: at("_high", x) })) };
+  }));
+  return lineChart(title, series, { xLabel: axisOf(names[0]) });
+}
+
+function policyView() {
+  const trainings = DATA.trainings.filter(isPolicy);
+  return Object.entries(POLICY).flatMap(([question, groups]) => {
+    const charts = groups.flatMap((names) => {
+      const known = names.filter((name) => trainings.some((t) => t.curves[name]));
+      // A step and an iteration have no axis in common.
+      return [...new Set(known.map(axisOf))].map((axis) => known.filter((name) => axisOf(name) === axis)).map((same) => curvesChart(same.map((name) => name.replace(/^(train|rollout)\//, "")).join(", "), same, trainings));
+    }).filter(Boolean);
+    return charts.length ? [el("h2", {}, question), el("div", { class: "row" }, charts)] : [];
+  });
+}
+
+/** Seconds, tokens and tokens per second of each phase of the iterations. */
+function throughput(training) {
+  const phases = [...new Set(training.iterations.flatMap((each) => Object.keys(each.seconds || {})))];
+  const chart = (title, value) => lineChart(title, phases.map((phase) => ({ name: phase, points: training.iterations.filter((each) => each.seconds?.[phase] !== undefined).map((each) => ({ x: each.iteration, y: value(each, phase) })) })), { xLabel: "iteration" });
+  if (!phases.length) return null;
+  return [chart("seconds by phase", (each, phase) => each.seconds[phase]), chart("tokens per second by phase", (each, phase) => (each.tokens?.[phase] && each.seconds[phase] ? each.tokens[phase] / each.seconds[phase] : null))].filter(Boolean);
+}
+
+function trainingView(state) {
+  const found = [], chosen = DATA.trainings.filter((t) => t.name === state.run), trainings = chosen.length ? chosen : DATA.trainings;
+  if (DATA.trainings.length > 1) found.push(el("div", { class: "controls" }, choice("run", "run", [["", "all runs"], ...DATA.trainings.map((t) => [t.name])], state.run ?? "", (run) => show("Training", { run }))));
+  for (const training of trainings) {
     const searched = training.iterations.filter((each) => each.grid), drawn = training.iterations.filter((each) => each.draws["pass@k"]);
     if (searched.length) {
-      parts.push(el("h2", {}, `Exploration and exploitation: ${training.name}`), el("p", { class: "soft" }, "Balance score of each sampling setting on the probe problems; the outlined cell was chosen."), el("div", { class: "row" }, searched.map(gridView)));
+      found.push(el("h2", {}, `Exploration and exploitation: ${training.name}`), el("p", { class: "soft" }, "Balance score of each sampling setting on the probe problems; the outlined cell was chosen."), el("div", { class: "row" }, searched.map(gridView)));
     }
     if (drawn.length) {
       const kinds = [...new Set(drawn.flatMap((each) => Object.keys(each.draws)))];
-      parts.push(el("h2", {}, `Samples of the iterations: ${training.name}`), el("div", { class: "row" },
+      found.push(el("h2", {}, `Samples of the iterations: ${training.name}`), el("div", { class: "row" },
         lineChart("pass@k of the rollouts", drawn.map((each) => ({ name: `iteration ${each.iteration}`, points: each.draws["pass@k"] })), { log: true, xLabel: "k" }),
         kinds.map((kind) => lineChart(`${kind} by iteration`, kIndex(drawn, kind), { xLabel: "iteration" })).filter(Boolean)));
     }
+    const speed = throughput(training);
+    if (speed?.length) found.push(el("h2", {}, `Where the time goes: ${training.name}`), el("div", { class: "row" }, speed));
   }
-  const names = [...new Set(DATA.trainings.flatMap((t) => Object.keys(t.curves)))].filter((name) => !/_(low|high)$/.test(name));
-  const chart = (name) => lineChart(name, DATA.trainings.filter((t) => t.curves[name]).map((t) => {
-    const at = (suffix, x) => ((t.curves[name + suffix] || []).find((p) => p[0] === x) || [])[1];
-    return { name: t.name, points: t.curves[name].map(([x, y]) => ({ x, y, low: at("_low", x), high: at("_high", x) })) };
-  }), { xLabel: /^(rollout|eval)\//.test(name) ? "iteration" : "step" });
+  const names = [...new Set(trainings.flatMap((t) => Object.keys(t.curves)))].filter((name) => !/_(low|high)$/.test(name) || /^train\/clip_/.test(name));
+  const chart = (name) => curvesChart(name, [name], trainings);
   const first = FIRST.filter((name) => names.includes(name)), rest = names.filter((name) => !FIRST.includes(name));
-  parts.push(el("h2", {}, "Curves"), el("div", { class: "row" }, first.map(chart).filter(Boolean)));
-  if (rest.length) parts.push(el("details", {}, el("summary", {}, `${rest.length} more`), el("div", { class: "row" }, rest.map(chart).filter(Boolean))));
-  return parts;
+  found.push(el("h2", {}, "Curves"), el("div", { class: "row" }, first.map(chart).filter(Boolean)));
+  if (rest.length) found.push(el("details", {}, el("summary", {}, `${rest.length} more`), el("div", { class: "row" }, rest.map(chart).filter(Boolean))));
+  return found;
 }
 
 /** One series for each k, over iterations. */
@@ -81,21 +123,36 @@ function kIndex(iterations, kind) {
   return ks.map((k) => ({ name: `k = ${k}`, points: iterations.map((each) => ({ ...((each.draws[kind] || []).find((p) => p.x === k) || { y: null }), x: each.iteration })) }));
 }
 
-const VIEWS = {};
-if (DATA.evaluations.length) Object.assign(VIEWS, { Results: resultsView, Breakdown: breakdownView });
+const VIEWS = { Overview: overviewView };
+if (DATA.evaluations.length) Object.assign(VIEWS, { Results: resultsView, Breakdown: breakdownView, Compare: compareView });
 if (DATA.trainings.length) VIEWS.Training = trainingView;
+if (DATA.trainings.some(isPolicy)) VIEWS.Policy = policyView;
 VIEWS.Samples = samplesView;
 
-function show(name, keep) {
-  const view = document.getElementById("view");
-  const caret = keep === "find" ? document.getElementById("find").selectionStart : null;
-  document.getElementById("tabs").replaceChildren(...Object.keys(VIEWS).map((tab) => el("button", { role: "tab", "aria-selected": tab === name, onclick: () => show(tab) }, tab)));
-  view.replaceChildren(...VIEWS[name]().filter(Boolean));
-  if (caret !== null) {
-    const box = document.getElementById("find");
-    box.focus();
-    box.setSelectionRange(caret, caret);
-  }
+let shown = null, asked = 0;
+
+/** Note the address of what is seen now, without a step in the browser's history. */
+function moved(view, state) {
+  shown = address(view, state);
+  if (location.hash !== shown) location.replace(shown);
 }
 
-show(Object.keys(VIEWS)[0]);
+/** Show a view; ends when it is in the page. What it has to do once it can be measured and scrolled is its `placed`. */
+async function show(view, state = {}) {
+  const mine = ++asked;
+  shown = address(view, state);
+  if (location.hash !== shown) location.hash = shown;
+  document.getElementById("tabs").replaceChildren(...Object.keys(VIEWS).map((tab) => el("button", { role: "tab", "aria-selected": tab === view, onclick: () => show(tab) }, tab)));
+  const content = await VIEWS[view](state);
+  if (mine !== asked) return;
+  document.getElementById("view").replaceChildren(...content.filter(Boolean));
+  await content.placed?.();
+}
+
+function follow() {
+  const [view, state] = readAddress(location.hash);
+  return show(VIEWS[view] ? view : "Overview", VIEWS[view] ? state : {});
+}
+addEventListener("hashchange", () => { if (location.hash !== shown) follow(); });
+const ready = follow();
+if (DATA.refresh) setInterval(() => { if (document.visibilityState === "visible" && !["INPUT", "SELECT"].includes(document.activeElement?.tagName)) location.reload(); }, 1000 * DATA.refresh);

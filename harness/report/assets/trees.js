@@ -17,6 +17,7 @@ function leaf(tree, node) {
   const path = [];
   for (let at = node; at !== tree[0]; at = tree[at.parent]) path.unshift(at);
   return {
+    text: path.map((each) => each.step).join(""),
     steps: path.map((each) => each.step), values: path.map((each) => each.q), answer: node.answer, correct: Boolean(node.correct),
     status: node.answer === undefined ? "no_answer" : "ok", reward: node.value, tokens: path.reduce((sum, each) => sum + each.tokens, 0), truncated: false,
   };
@@ -39,9 +40,9 @@ function nodeTags(node) {
 /** A node that makes its children when it is first opened: trees may hold thousands. */
 function nodeView(node, title) {
   const [line, ...more] = node.step.trim().split("\n");
-  const summary = el("summary", {}, nodeTags(node), el("span", { class: "text" }, title ?? rich(line, browser.find)));
+  const summary = el("summary", {}, nodeTags(node), el("span", { class: "text" }, title ?? rich(line, finding)));
   const body = [
-    more.length ? el("div", { class: "text step-text" }, rich(node.step.trim(), browser.find)) : null,
+    more.length ? el("div", { class: "text step-text" }, rich(node.step.trim(), finding)) : null,
     node.error ? el("div", { class: "text soft" }, node.error) : null,
   ];
   const holder = el("details", { class: "node" }, summary, body);
