@@ -24,7 +24,7 @@ from typing import NoReturn, cast
 from harness.environment import prepare_environment
 from harness.store import write_bytes
 
-IMPORTED = ("harness.commands.fit", "harness.commands.evaluate", "harness.engines.hf", "vllm.v1.engine.llm_engine")
+IMPORTED = ("harness.cli.training", "harness.commands.evaluate", "harness.engines.hf", "vllm.v1.engine.llm_engine")
 """What every stage would import; what is not installed is left out."""
 THREADS = {"OMP_NUM_THREADS": "1"}
 """Lanes share the machine; and with more, libraries start threads when they are imported, which a fork would lose."""

@@ -33,7 +33,7 @@ def launch_line(path: Path) -> list[str]:
 def parser(command: str):
     from harness.cli.function import function_parser
     from harness.cli.main import COMMANDS
-    from harness.commands.fit import training_parsers
+    from harness.cli.training import training_parsers
 
     if command in VERBS:
         return training_parsers(command)[0]

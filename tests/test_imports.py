@@ -7,7 +7,7 @@ import sys
 
 PROGRAM = """
 import sys
-import harness.commands.fit
+import harness.cli.training
 heavy = {"matplotlib", "scipy", "transformers"} & sys.modules.keys()
 assert not heavy, heavy
 import torch

@@ -52,9 +52,8 @@ MAY_IMPORT: dict[str, tuple[str, ...]] = {
     "stages": (*WORDS, *TEXT),
     "loggers": (*WORDS, *TEXT, "rundir"),
     "integrations": (*WORDS, *TEXT),
-    "cli": ("", *WORDS, *TEXT, "commands"),
 }
-EVERYTHING = ("callbacks", "commands", "__main__", "")
+EVERYTHING = ("callbacks", "cli", "commands", "__main__", "")
 HEAVY = ("torch", "transformers", "lightning", "vllm", "datasets", "peft", "wandb", "jsonargparse")
 # Package or module -> packages outside the project that it must not import, even inside a function.
 MUST_NOT_IMPORT: dict[str, tuple[str, ...]] = {
@@ -123,6 +122,22 @@ def test_a_module_imports_only_from_the_layers_below_its_own(module):
     }
     strangers = {name for name in ours if name and not any(within(name, package) for package in allowed)}
     assert not strangers, f"harness.{module} must not know {sorted(strangers)}"
+
+
+def test_no_rooms_import_one_another_in_a_circle():
+    rooms = {module.split(".")[0] for module in MODULES} - {""}
+    imported: dict[str, set[str]] = {room: set() for room in rooms}
+    for module, path in MODULES.items():
+        names = (name.removeprefix("harness.").split(".")[0] for name in imports(path, module))
+        imported.get(module.split(".")[0], set()).update(name for name in names if name in rooms)
+    for room in rooms:
+        imported[room].discard(room)
+    assert imported["cli"]
+    assert imported["commands"]
+    while lowest := [room for room in imported if not imported[room] & imported.keys()]:
+        for room in lowest:
+            del imported[room]
+    assert not imported, f"a circle among {sorted(imported)}"
 
 
 @pytest.mark.parametrize("module", MODULES)

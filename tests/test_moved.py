@@ -64,7 +64,7 @@ def test_a_name_that_never_was_is_an_error():
 def test_a_configuration_stored_by_version_0_1_is_read_as_what_it_meant():
     """The file is what `harness fit` of version 0.1 left in a run directory; it must be read for ever."""
     code = (
-        "import sys, yaml; from harness.commands.fit import training_parsers;"
+        "import sys, yaml; from harness.cli.training import training_parsers;"
         "parser = training_parsers('fit')[1];"
         f"config = parser.parse_path({str(STORED)!r});"
         "callbacks = config.trainer.callbacks;"

@@ -71,7 +71,7 @@ ALL = [block for page in PAGES for block in blocks(page)]
 
 @functools.cache
 def parser(command: str):
-    from harness.commands.fit import training_parsers
+    from harness.cli.training import training_parsers
 
     if COMMANDS[command].function:
         return function_parser(command, COMMANDS[command].load())

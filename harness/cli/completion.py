@@ -22,7 +22,7 @@ def print_completion(arguments: Sequence[str], commands: Mapping[str, Command]) 
 
 def full_parser(commands: Mapping[str, Command]) -> SentenceErrors:
     """One parser with every command; slow to make, as each command is imported."""
-    from harness.commands.fit import training_parsers
+    from harness.cli.training import training_parsers
 
     parser = SentenceErrors(prog="harness")
     subcommands = parser.add_subcommands()

@@ -74,7 +74,7 @@ COMMANDS: dict[str, Command] = {
     ),
     "list": Command(
         "List what options can name: rewards, searches, templates, ...",
-        "harness.commands.list_kind:list_kind",
+        "harness.cli.list_kind:list_kind",
         ("kind",),
     ),
     "recipes": Command(
@@ -123,7 +123,7 @@ def dispatch(arguments: list[str], from_shell: bool) -> int | None:
     command = COMMANDS[name]
     explain_fields(any(option.partition("=")[0].endswith("help") or option == "-h" for option in options))
     if not command.function:
-        from harness.commands.fit import run_trainer
+        from harness.cli.training import run_trainer
 
         # Lightning starts the processes of the other ranks from sys.argv.
         run_trainer(name, None if from_shell else arguments)

@@ -15,7 +15,7 @@ import torch
 from lightning.pytorch.loggers import CSVLogger
 
 from harness.callbacks.checkpoint import HFCheckpoint
-from harness.commands.fit import end_parallel_process
+from harness.cli.training import end_parallel_process
 from harness.datamodules import PreferenceDataModule, SFTDataModule, base
 from harness.models import token_stats
 from harness.models.weights import named_weights
