@@ -307,6 +307,11 @@ def pad(sequences: Sequence[Any], value: int, width: int) -> Tensor:
     return out
 
 
+def filled(lengths: Sequence[int], width: int) -> Tensor:
+    """Which positions of sequences (len, width), padded on the right, hold a token, as bool."""
+    return torch.arange(width) < torch.tensor(lengths)[:, None]
+
+
 def check_prompt_length(where: str, num_tokens: int, max_length: int, policy: str) -> bool:
     """Whether the prompt leaves room for a response; raises `InputError` naming file and line if the policy says so."""
     if num_tokens < max_length:

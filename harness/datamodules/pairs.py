@@ -9,7 +9,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from harness.datamodules.base import Rows, pad
+from harness.datamodules.base import Rows, filled, pad
 from harness.datamodules.batches import Item
 from harness.datamodules.tokenize import Tokens
 from harness.models.losses import IGNORED
@@ -95,11 +95,12 @@ def collate_pairs(pairs: Sequence[Pair], placeholder: Pair, pad_token_id: int) -
     """B pairs of S distinct sides as tensors; without any pair, the placeholder with weight 0 stands in.
 
     Returns:
-        `input_ids`, `labels` (S, T), padded on the right, and `lengths` (S,): the sides, chosen ones first, each once
-        in however many pairs it stands; `prompts` (S,), a number for each prompt; `pairs` (2, B), the sides of the
-        chosen and of the rejected responses; `weight` (B,); `reference_logps` (S,) if the pairs have them.
+        `input_ids`, `labels`, `is_token` (S, T), padded on the right, and `lengths` (S,): the sides, chosen ones first,
+        each once in however many pairs it stands; `prompts` (S,), a number for each prompt; `pairs` (2, B), the sides
+        of the chosen and of the rejected responses; `weight` (B,); `reference_logps` (S,) if the pairs have them.
     """
     weight = torch.tensor([pair.weight for pair in pairs] or [0.0])
+    is_real = bool(pairs)
     pairs = pairs or [placeholder]
     places = [(pair, side) for side in (0, 1) for pair in pairs]
     keys = [(pair.start, pair.sides[side].tobytes()) for pair, side in places]
@@ -114,6 +115,7 @@ def collate_pairs(pairs: Sequence[Pair], placeholder: Pair, pad_token_id: int) -
     batch = {
         "input_ids": pad(sides, pad_token_id, width),
         "labels": pad(labels, IGNORED, width),
+        "is_token": filled([len(side) * is_real for side in sides], width),
         "lengths": torch.tensor([len(side) for side in sides]),
         "prompts": torch.tensor([prompts.setdefault(pair.prompt, len(prompts)) for pair, _ in distinct.values()]),
         "pairs": torch.tensor([number[key] for key in keys]).view(2, -1),

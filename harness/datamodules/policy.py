@@ -56,10 +56,10 @@ class ScoreRows(Protocol):
 class PolicyDataModule(JSONLDataModule):
     """JSONL rows of sampled responses (`harness.types.PolicyExample`), with loss on the sampled tokens.
 
-    Batches hold `input_ids`, `labels` (B, T), padded on the right; `lengths`, `prompts`, `num_sampled`, `advantages`,
-    `token_weights` (B,) of the rows; `temperature`, at which they were drawn; and for N sampled tokens, row after row,
-    `old_logps`, `engine_logps`, `reference_logps` (N,), as far as they are known. A packed batch has `position_ids` and
-    is laid out as `SFTDataModule`'s.
+    Batches hold `input_ids`, `labels`, `is_token` (B, T), padded on the right; `lengths`, `prompts`, `num_sampled`,
+    `advantages`, `token_weights` (B,) of the rows; `temperature`, at which they were drawn; and for N sampled tokens,
+    row after row, `old_logps`, `engine_logps`, `reference_logps` (N,), as far as they are known. A packed batch has
+    `position_ids` and is laid out as `SFTDataModule`'s.
     """
 
     def __init__(

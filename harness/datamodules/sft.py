@@ -9,7 +9,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from harness.datamodules.base import Counts, JSONLDataModule, Rows, check_prompt_length, pad
+from harness.datamodules.base import Counts, JSONLDataModule, Rows, check_prompt_length, filled, pad
 from harness.datamodules.batches import Item, pack
 from harness.datamodules.solutions import check_solutions
 from harness.datamodules.token_table import TokenTable
@@ -22,9 +22,9 @@ class SFTDataModule(JSONLDataModule):
 
     A response that does not fit into `max_length` is cut at its end and then has no EOS.
 
-    Batches hold `input_ids`, `labels` (B, T), padded on the right, and `weights` (B, T), each token's row weight. A
-    packed sequence holds several rows one after another; `position_ids` (B, T) then restart at 0 with each, by which
-    transformers keeps their attention apart.
+    Batches hold `input_ids`, `labels` (B, T), padded on the right, `is_token` (B, T), false in the padding, and
+    `weights` (B, T), each token's row weight. A packed sequence holds several rows one after another; `position_ids`
+    (B, T) then restart at 0 with each, by which transformers keeps their attention apart.
     """
 
     def __init__(
@@ -158,6 +158,7 @@ class SFTRows:
             "input_ids": pad(sequences, self.pad_token_id, width),
             "labels": pad(labels, IGNORED, width),
             "weights": weights,
+            "is_token": filled([len(sequence) * supervised for sequence in sequences], width),
         }
         if any(len(group) > 1 for group in groups):
             positions = [np.concatenate([np.arange(self.lengths[i]) for i in group]) for group in groups]

@@ -10,7 +10,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from harness.datamodules.base import Counts, JSONLDataModule, Rows, check_prompt_length, pad
+from harness.datamodules.base import Counts, JSONLDataModule, Rows, check_prompt_length, filled, pad
 from harness.datamodules.batches import Item
 from harness.datamodules.tokenize import TextRow, Tokens, encode_rows, read_rows_of
 from harness.errors import InputError
@@ -33,8 +33,8 @@ class StepDataModule(JSONLDataModule):
     A row is {"prompt", "steps", "labels"}, or a problem with "steps" and "labels" that the template renders; "weight"
     is optional. Prompt and steps are tokenised apart and concatenated, as `harness.rewards.RewardModel` does, and a
     step's score is read at its last token; the last step ends with EOS. Batches hold `input_ids` and `labels` (B, T),
-    padded on the right, labels `IGNORED` where nothing is scored, and `weights` (B,). A response that does not fit into
-    `max_length` loses its last steps.
+    padded on the right, labels `IGNORED` where nothing is scored, `is_token` (B, T), false in the padding, and
+    `weights` (B,). A response that does not fit into `max_length` loses its last steps.
     """
 
     def __init__(
@@ -128,4 +128,5 @@ class StepDataModule(JSONLDataModule):
             "input_ids": pad([row.ids for row in rows], self.pad_token_id, width),
             "labels": labels,
             "weights": torch.tensor([row.weight for row in rows]),
+            "is_token": filled([len(row.ids) * supervised for row in rows], width),
         }

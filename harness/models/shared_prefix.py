@@ -93,7 +93,7 @@ def share_prefixes(batch: dict[str, Any]) -> dict[str, Any]:
         batch: `input_ids`, `labels` (S, T), `lengths` and `prompts` (S,), on the CPU; sides of one prompt begin alike.
 
     Returns:
-        The batch with `input_ids`, `position_ids` and `until` (R, W) in place of the plain rows (see
+        The batch with `input_ids`, `is_token`, `position_ids` and `until` (R, W) in place of the plain rows (see
         `attention_inputs`), and where to read its sides: `sources`, `targets`, `sides` (N,), `ends` (S,), as
         `supervised_tokens` and `last_tokens` describe.
     """
@@ -119,6 +119,7 @@ def share_prefixes(batch: dict[str, Any]) -> dict[str, Any]:
     return {
         **{key: value for key, value in batch.items() if key != "labels"},
         "input_ids": scatter(ids),
+        "is_token": scatter(torch.ones_like(columns)).bool(),
         "position_ids": scatter(columns),
         "until": until.view(num_rows, width),
         "sources": places[sides, before],

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import time
 from abc import abstractmethod
 from collections.abc import Mapping
@@ -20,6 +21,7 @@ from torch.distributed.device_mesh import DeviceMesh
 from harness.errors import InputError, first_line
 from harness.models.checkpoints import check_checkpoint, check_vocabulary, load_tokenizer
 from harness.models.dropout import dropout_rates, switch_off_dropout
+from harness.models.routers import Routers, Routing, balance_loss, load_metrics, router_entropy
 from harness.models.weights import load_causal_lm, plain_model, save_checkpoint, transformer_blocks
 from harness.modules.optimizer import OptimizerConfig, build_optimizer, build_schedule, freeze_others
 
@@ -56,6 +58,10 @@ class TrainingModule(L.LightningModule):
     """A transformers model under training; `model` and `tokenizer` are there from `configure_model` on.
 
     Subclasses name their own options and hand all others on as `**options`; the command line finds them here.
+
+    Of a mixture of experts every module logs `train/router_load_max`, `router_load_min`, `router_load_cv` (see
+    `harness.models.routers.load_metrics`), `router_entropy` (in nats, of the softmax of a router's logits, mean over
+    layers and tokens) and with `router_aux_loss` the loss of that name, before its factor.
     """
 
     drops_out = False
@@ -71,6 +77,7 @@ class TrainingModule(L.LightningModule):
         lora: LoRAConfig | None = None,
         optimizer: OptimizerConfig | None = None,
         dropout: bool | None = None,
+        router_aux_loss: float = 0.0,
     ) -> None:
         """
         Args:
@@ -83,6 +90,9 @@ class TrainingModule(L.LightningModule):
             optimizer: optimizer and learning-rate schedule.
             dropout: train with the rates of dropout that the model's configuration names (a tenth for GPT-2, OPT and
                 others); None is true in supervised fine-tuning alone. That of `lora` is its own.
+            router_aux_loss: factor of the loss that keeps a mixture's experts equally loaded (arXiv:2101.03961,
+                equation 4; the mean over the layers, padding left out); 0 is without, whatever the model's
+                configuration says.
         """
         super().__init__()
         self.checkpoint = check_checkpoint(checkpoint)
@@ -93,7 +103,13 @@ class TrainingModule(L.LightningModule):
         self.lora = lora
         self.optimizer_config = optimizer or OptimizerConfig()
         self.dropout = self.drops_out if dropout is None else dropout
+        if not 0 <= router_aux_loss < float("inf"):
+            raise InputError(f"router_aux_loss is {router_aux_loss}; it must be a number of at least 0.")
+        self.router_aux_loss = router_aux_loss
         self.model: Any = None
+        self._routers: Routers | None = None
+        self._router_sums: dict[str, Tensor] = {}
+        """Of the present step: `loads` (L, E), how often each expert was chosen, and scalars."""
         self.num_tokens = 0
         """Tokens trained on so far, prompts included and padding not, on all devices."""
         self._step_sums: dict[str, Tensor] = {}
@@ -153,8 +169,20 @@ class TrainingModule(L.LightningModule):
             model = _with_lora(model, self.lora)
         if self.optimizer_config.trainable is not None:
             freeze_others(model, self.optimizer_config.trainable)
+        self._routers = self._find_routers(model)
         self._prepare_blocks(model, self.compile_blocks)
         self.model = model
+
+    def _find_routers(self, model: Any) -> Routers | None:
+        routers = Routers(model)
+        name = type(plain_model(model)).__name__
+        if self.router_aux_loss and not routers:
+            raise InputError(f"router_aux_loss: {name} has no experts to balance; leave the option out.")
+        if self.router_aux_loss and routers.balanced_by_bias:
+            raise InputError(
+                f"router_aux_loss: the routers of {name} are balanced by a bias, not by a loss; leave the option out."
+            )
+        return routers if routers else None
 
     def on_fit_start(self) -> None:
         if self.attn_implementation == "flex_attention" and self.device.type == "cpu":
@@ -211,7 +239,14 @@ class TrainingModule(L.LightningModule):
         The batch knows the denominator of its step. Lightning divides by the number of accumulated batches and data
         parallelism by the number of ranks; both are undone here, which makes an incomplete last step exact too.
         """
-        sums = self.sums(batch)
+        routing: dict[int, Routing] = {}
+        with contextlib.ExitStack() as stack:
+            if self._routers is not None and (self._due or self.router_aux_loss):
+                routing = stack.enter_context(self._routers.watched())
+            sums = self.sums(batch)
+        loss = sums.loss / batch["step_denominator"]
+        if routing:
+            loss = loss + self.router_aux_loss * self._balance(routing, batch)
         if self._due:
             self._add_to(self._step_sums, sums, batch["step_denominator"])
         if batch["ends_step"]:
@@ -220,7 +255,45 @@ class TrainingModule(L.LightningModule):
             if self._due:
                 self._log_step()
         scale = self.trainer.world_size * self.trainer.accumulate_grad_batches
-        return sums.loss / batch["step_denominator"] * scale
+        return loss * scale
+
+    def _balance(self, routing: Mapping[int, Routing], batch: dict[str, Any]) -> Tensor:
+        """The batch's part of the step's balance loss; what the routers did is added to the step's sums.
+
+        A batch counts by its share of the step's tokens.
+        """
+        if "is_token" not in batch:
+            raise InputError(
+                "the batches lack `is_token`, (B, T), which tells tokens from padding where experts are balanced; use "
+                "a datamodule of harness, or add it."
+            )
+        tokens = batch["is_token"].flatten()
+        if any(len(layer.logits) != len(tokens) for layer in routing.values()):
+            name = type(plain_model(self.model)).__name__
+            raise InputError(f"the routers of {name} have no row for each token, so its load cannot be measured.")
+        layers = [layer.of(tokens) for _, layer in sorted(routing.items())]
+        # Where rows share a prefix, it is computed once, but counts as often as the plan has it.
+        planned = batch["lengths"].sum() if "until" in batch else tokens.sum()
+        balance = torch.stack([balance_loss(layer) for layer in layers]).mean() * (planned / batch["step_tokens"])
+        if self._due:
+            found = {
+                "loads": torch.stack([layer.loads() for layer in layers]),
+                "entropy": torch.stack([router_entropy(layer) for layer in layers]).mean(),
+                "tokens": tokens.sum(),
+                "balance": balance.detach(),
+            }
+            for name, value in found.items():
+                self._router_sums[name] = self._router_sums.get(name, 0) + value.double()
+        return balance
+
+    def _router_metrics(self) -> dict[str, float]:
+        totals = {k: self.trainer.strategy.reduce(v, reduce_op="sum") for k, v in self._router_sums.items()}
+        self._router_sums = {}
+        if not totals:
+            return {}
+        metrics = load_metrics(totals["loads"])
+        metrics["router_entropy"] = (totals["entropy"] / totals["tokens"].clamp(min=1)).item()
+        return metrics | ({"router_aux_loss": totals["balance"].item()} if self.router_aux_loss else {})
 
     def on_train_batch_start(self, batch: dict[str, Any], batch_idx: int) -> None:
         if self._clock is None:
@@ -242,7 +315,7 @@ class TrainingModule(L.LightningModule):
         rates = {"num_tokens": float(self.num_tokens)}
         if self._clock is not None:
             rates["tokens_per_second"] = self._clock_tokens / (now - self._clock)
-        self._log_training(totals | rates)
+        self._log_training(totals | rates | self._router_metrics())
         self._clock, self._clock_tokens = now, 0
 
     def on_before_optimizer_step(self, optimizer: torch.optim.Optimizer) -> None:
@@ -267,7 +340,7 @@ class TrainingModule(L.LightningModule):
                 logger.log_metrics(metrics, step=trainer.global_step - 1)
 
     def on_train_epoch_start(self) -> None:
-        self._clock, self._step_sums = None, {}
+        self._clock, self._step_sums, self._router_sums = None, {}, {}
 
     def on_validation_epoch_start(self) -> None:
         # Time spent in validation is not training time.

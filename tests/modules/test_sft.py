@@ -326,31 +326,3 @@ def test_gradients_are_clipped_in_mixed_precision(trainer, tiny_model_dir, sum_f
     fit = trainer(precision="bf16-mixed", gradient_clip_val=1.0, max_steps=1)
     fit.fit(module, SFTDataModule([sum_files[0]], batch_size=2, max_length=64))
     assert fit.global_step == 1
-
-
-def test_the_routers_loss_is_transformers_own_and_only_where_it_is_asked_for(tmp_path):
-    from tests.families.zoo import build
-
-    model = build("mixtral")
-    model.save_pretrained(tmp_path)
-    ids = torch.randint(0, 90, (2, 12), generator=torch.Generator().manual_seed(0))
-    batch = {"input_ids": ids, "labels": ids, "weights": torch.ones(2, 12)}
-    own = model(input_ids=ids, labels=ids, output_router_logits=True)
-    assert own.aux_loss > 0
-    for factor in (0.0, 0.5):
-        module = SFTModule(str(tmp_path), router_aux_loss=factor)
-        module.configure_model()
-        sums = module.train().sums(batch)
-        plain = own.loss - model.config.router_aux_loss_coef * own.aux_loss
-        assert (sums.loss / sums.weight).item() == pytest.approx((plain + factor * own.aux_loss).item(), abs=1e-5)
-        assert ("router_aux_loss" in sums.metrics) == bool(factor)
-    module.eval()
-    validated = module.sums(batch)
-    assert (validated.loss / validated.weight).item() == pytest.approx(plain.item(), abs=1e-5)
-
-
-def test_the_routers_loss_of_a_dense_model_is_refused(tiny_model_dir):
-    with pytest.raises(InputError, match="LlamaForCausalLM has no such loss"):
-        SFTModule(str(tiny_model_dir), router_aux_loss=0.1).configure_model()
-    with pytest.raises(InputError, match="router_aux_loss is -1"):
-        SFTModule(str(tiny_model_dir), router_aux_loss=-1)
