@@ -1,15 +1,18 @@
-"""Every command in README, CONTRIBUTING and docs: run, or parsed where a mark above its block says why not more.
+"""Every command in README, CONTRIBUTING, docs and the recipes' pages: run, or parsed where a mark says why not more.
 
 A block of commands is run as it stands unless an HTML comment comes before it: `<!-- parsed: REASON -->` has its
 commands read by their parsers, files that they name in the repository looked for, and `make` targets and scripts too;
-`<!-- shown: REASON -->` is for what would change the machine.
+`<!-- shown: REASON -->` is for what would change the machine. Of commands within a line, which may be parts of one, the
+names of commands, options, scripts, modules and `make` targets are looked up.
 """
 
 from __future__ import annotations
 
 import functools
+import importlib.util
 import re
 import shlex
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -19,7 +22,12 @@ from harness.cli.function import function_parser, spell_out
 from harness.cli.main import COMMANDS, main
 from tests.paths import ROOT
 
-PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted(ROOT.glob("docs/*.md"))]
+PAGES = [
+    ROOT / "README.md",
+    ROOT / "CONTRIBUTING.md",
+    *sorted(ROOT.glob("docs/*.md")),
+    *sorted(ROOT.glob("configs/**/README.md")),
+]
 MARK = re.compile(r"<!-- (parsed|shown): (.+?) -->")
 COMMAND = re.compile(r"(?:[A-Z_]+=\S+ )?(?:harness(?= [a-z-])|python|make|pip|bash|(?:\.venv/bin/)\w+) \S")
 BLOCK = re.compile(
@@ -27,6 +35,10 @@ BLOCK = re.compile(
     r"(?:^```(?:bash|sh)?\n(?P<fenced>.*?)^```$|(?P<indented>(?:^    [^\n]*\n|^\n(?=    ))+))",
     re.MULTILINE | re.DOTALL,
 )
+
+
+INLINE = re.compile(r"`((?:harness|python|make) [^`\n]+)`")
+TO_FILL_IN = re.compile(r"\.\.\.|\b[A-Z]{3,}\b")
 
 
 @dataclass(frozen=True)
@@ -66,6 +78,14 @@ def blocks(page: Path) -> list[Block]:
     return found
 
 
+def inline_commands(page: Path) -> Iterator[tuple[str, str]]:
+    """(page and line, command) of each command within a line that has nothing to fill in."""
+    for number, line in enumerate(page.read_text().splitlines(), 1):
+        for command in INLINE.findall(line):
+            if not TO_FILL_IN.search(command):
+                yield f"{page.relative_to(ROOT)}:{number}", command
+
+
 ALL = [block for page in PAGES for block in blocks(page)]
 
 
@@ -80,7 +100,7 @@ def parser(command: str):
 
 def parse(command: str) -> None:
     """Refuse a command that could not start; raises or exits for what its parser refuses."""
-    words = shlex.split(command.partition(">")[0].partition("&&")[0])
+    words = shlex.split(re.split(r"\s(?:>|&&)\s", command)[0])
     words = [word for word in words if not re.match(r"[A-Z_]+=", word)]
     if words[0] == "make":
         targets = (ROOT / "Makefile").read_text()
@@ -117,6 +137,23 @@ def test_commands_that_take_long_are_read_by_their_parsers(block, monkeypatch, c
             parse(command)
         except SystemExit:
             pytest.fail(f"{block.page}:{block.line}: {command}\n{capsys.readouterr().err}")
+
+
+@pytest.mark.parametrize(("where", "command"), [found for page in PAGES for found in inline_commands(page)])
+def test_what_commands_within_a_line_name_is_there(where, command):
+    program, name, *words = shlex.split(command)
+    if program != "harness":
+        if name == "-m":
+            assert not words or importlib.util.find_spec(words[0]), f"{where}: {command}"
+        else:
+            parse(command)
+    elif name.startswith("--"):
+        assert name in ("--help", "--version"), f"{where}: {command}"
+    else:
+        assert name in COMMANDS, f"{where}: {command}"
+        known = parser(name).format_help() if words else ""
+        for option in (word.partition("=")[0] for word in words if word.startswith("--")):
+            assert option in known, f"{where}: {command} has no {option}"
 
 
 @pytest.mark.parametrize("block", [b for b in ALL if not b.mark], ids=lambda b: f"{b.page}:{b.line}")
