@@ -6,7 +6,7 @@ Names of axes in docstrings: N samples per problem, K steps in a response, B row
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import asdict, dataclass, field, replace
 from types import MappingProxyType
 from typing import Any, Literal
 
@@ -71,6 +71,10 @@ class Problem:
         return bool(self.answer or self.tests or self.instructions)
 
 
+NEUTRAL = {"min_p": 0.0, "repetition_penalty": 1.0, "thinking_budget": None}
+"""Fields of `SamplingConfig` that earlier versions lack, with the values that change nothing."""
+
+
 @dataclass(frozen=True)
 class SamplingConfig:
     """How to draw samples; hashable, so that requests can be grouped by it."""
@@ -91,6 +95,17 @@ class SamplingConfig:
     """Sample j of a request is drawn with seed + j."""
     first: int = 0
     """Index of the first sample, so that samples can be added to those drawn before; a `Server` adds it to the seed."""
+    min_p: float = 0.0
+    """Leaves out tokens less likely than this share of the likeliest one's probability, after the temperature."""
+    repetition_penalty: float = 1.0
+    """Divides positive logits, and multiplies negative ones, of tokens that prompt or sample hold (CTRL,
+    arXiv:1909.05858); 1 is off."""
+    thinking_budget: int | None = None
+    """Tokens of a thought, from `<think>` on, after which `</think>` is forced; None is as many as the model likes."""
+
+    def identity(self) -> dict[str, Any]:
+        """All that decides the draws. What is off is left out where files of earlier versions lack it."""
+        return {name: value for name, value in asdict(self).items() if name not in NEUTRAL or value != NEUTRAL[name]}
 
 
 @dataclass(frozen=True)

@@ -15,7 +15,7 @@ from transformers.cache_utils import DynamicCache
 
 from harness.engines.completion import Decoder, check_request, sample_seed, stop_strings, token_limit
 from harness.engines.config import DEFAULT_CONFIG, EngineConfig, EngineError
-from harness.engines.gumbel import choose_tokens
+from harness.engines.gumbel import choose_tokens, penalize
 from harness.engines.isolation import keep_random_state
 from harness.engines.weights import WeightLayout, checkpoint_version
 from harness.errors import InputError, first_line
@@ -127,6 +127,7 @@ class HFEngine:
     def submit(self, request: GenerationRequest) -> None:
         self._check_usable()
         check_request(request, self.max_context, self._vocab_size, self._unfinished)
+        self._decoder.check_budget(request)
         sampling = request.sampling
         for index in range(sampling.n if sampling.temperature > 0 else 1):
             generator = None
@@ -175,7 +176,7 @@ class HFEngine:
     def _advance(self, batch: _Batch) -> None:
         """Sample up to `CHUNK` more tokens for every row."""
         before = batch.input_ids.shape[1]
-        sampler = _Sampler(batch.rows)
+        sampler = _Sampler(batch.rows, self._decoder)
         chunk = min(CHUNK, max(row.limit - len(row.token_ids) for row in batch.rows))
         batch.input_ids = self._model.generate(
             input_ids=batch.input_ids,
@@ -273,13 +274,26 @@ class HFEngine:
 class _Sampler(LogitsProcessor):
     """Chooses the next token of every row and leaves only that one possible; keeps its log-probability."""
 
-    def __init__(self, rows: list[_Row]) -> None:
+    def __init__(self, rows: list[_Row], decoder: Decoder) -> None:
         self.logps: list[torch.Tensor] = []
         self._generators = [row.generator for row in rows]
         self._settings = [row.request.sampling for row in rows]
+        self._penalties = [setting.repetition_penalty for setting in self._settings]
+        self._seen = [[*row.request.prompt_ids, *row.token_ids] for row in rows]
+        self._thoughts = [decoder.follow(row.request, row.token_ids) for row in rows]
 
     def __call__(self, input_ids: torch.Tensor, scores: torch.Tensor) -> torch.Tensor:
-        chosen = choose_tokens(scores, self._settings, self._generators)
+        shaped = scores.float()
+        if any(penalty != 1 for penalty in self._penalties):
+            shaped = penalize(shaped, self._seen, self._penalties)
+        chosen = choose_tokens(shaped, self._settings, self._generators)
+        for row, (thought, setting) in enumerate(zip(self._thoughts, self._settings, strict=True)):
+            if thought and thought.is_open and thought.length >= (setting.thinking_budget or 0):
+                chosen[row] = thought.end
+        for row, token in enumerate(chosen.tolist()):
+            self._seen[row].append(token)
+            if thought := self._thoughts[row]:
+                thought.read(token)
         self.logps.append(scores.float().log_softmax(-1).gather(1, chosen[:, None])[:, 0])
         return torch.full_like(scores, -torch.inf).scatter(1, chosen[:, None], 0.0)
 

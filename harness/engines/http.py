@@ -21,7 +21,7 @@ from harness.engines.deadline import DeadlineTransport, deadline
 from harness.errors import InputError
 from harness.models.checkpoints import load_tokenizer, resolve_checkpoint
 from harness.prompts.chats import end_of_turn
-from harness.types import Completion, GenerationRequest, GenerationResult
+from harness.types import NEUTRAL, Completion, GenerationRequest, GenerationResult
 
 CONNECTIONS = 32
 FIRST_PAUSE, LONGEST_PAUSE = 0.5, 30.0
@@ -124,6 +124,12 @@ class ServerEngine:
         check_request(request, self.max_context, self._vocab_size, set(self._futures.values()))
         if len(stop_strings(request.sampling)) > MAX_STOPS:
             raise InputError(f"request '{request.key}': servers take at most {MAX_STOPS} stop strings.")
+        self._decoder.check_budget(request)
+        if (shaped := request.sampling.identity().keys() & NEUTRAL) and not self._is_vllm:
+            raise InputError(
+                f"request '{request.key}': server {self._host} is not known to take {', '.join(sorted(shaped))}; use "
+                "a vLLM server."
+            )
         if request.sampling.step_stop and not self._is_vllm:
             raise InputError(
                 f"request '{request.key}': server {self._host} does not say which stop string it met, so it cannot "
@@ -171,13 +177,15 @@ class ServerEngine:
             body |= {
                 # Said outright, because the server fills what is left out from the checkpoint's generation config.
                 "top_k": sampling.top_k,
-                "min_p": 0.0,
-                "repetition_penalty": 1.0,
+                "min_p": sampling.min_p,
+                "repetition_penalty": sampling.repetition_penalty,
                 "presence_penalty": 0.0,
                 "frequency_penalty": 0.0,
                 "include_stop_str_in_output": True,
                 "return_token_ids": True,
             }
+            if sampling.thinking_budget is not None:
+                body["thinking_token_budget"] = sampling.thinking_budget
         try:
             found = choices(self._post(request.key, body), n, body["max_tokens"])
         except Malformed as error:

@@ -11,7 +11,14 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
-from harness.engines.completion import Decoder, check_request, sample_seed, stop_strings, token_limit
+from harness.engines.completion import (
+    Decoder,
+    check_request,
+    sample_seed,
+    stop_strings,
+    thought_tokens,
+    token_limit,
+)
 from harness.engines.config import DEFAULT_CONFIG, EngineConfig, EngineError
 from harness.engines.isolation import (
     VLLM_GROUP,
@@ -38,7 +45,7 @@ from harness.models.checkpoints import (
     resolve_checkpoint,
     stored_dtype,
 )
-from harness.prompts.chats import end_of_turn
+from harness.prompts.chats import END_OF_THOUGHT, THOUGHT, end_of_turn
 from harness.types import GenerationRequest, GenerationResult
 
 MIB = 2**20
@@ -74,7 +81,7 @@ class VLLMEngine:
             self._layout = WeightLayout.of_checkpoint(self._path)
             with self._isolated():
                 try:
-                    self._start(config)
+                    self._start(config, thought_tokens(tokenizer) is not None)
                 except Exception:
                     _forget_parallel_state()
                     raise
@@ -92,9 +99,10 @@ class VLLMEngine:
             defaults = GenerationConfig.from_pretrained(self._path)
         self._decoder = Decoder(tokenizer, eos_token_ids(tokenizer, defaults) | {end_of_turn(tokenizer)})
 
-    def _start(self, config: EngineConfig) -> None:
+    def _start(self, config: EngineConfig, thinks: bool) -> None:
         import torch
         from transformers import AutoConfig
+        from vllm.config.reasoning import ReasoningConfig
         from vllm.engine.arg_utils import EngineArgs
         from vllm.v1.engine.llm_engine import LLMEngine
         from vllm.v1.executor import Executor
@@ -111,6 +119,7 @@ class VLLMEngine:
         cache = config.kv_cache_bytes
         if cache is None and not self._cuda:
             cache = _cpu_cache_bytes(model, max_num_seqs, context or CPU_BATCH_TOKENS)
+        reasoning = ReasoningConfig(reasoning_start_str=THOUGHT, reasoning_end_str=END_OF_THOUGHT) if thinks else None
         arguments = EngineArgs(
             model=str(self._path),
             dtype=stored_dtype(self._path) if config.dtype == "auto" else config.dtype,  # type: ignore[arg-type]
@@ -131,6 +140,7 @@ class VLLMEngine:
             # after the first of them (RuntimeError: CPU Generator does not use offset).
             enable_chunked_prefill=self._cuda,
             max_num_batched_tokens=None if self._cuda else max(context or 0, CPU_BATCH_TOKENS),
+            reasoning_config=reasoning,  # type: ignore[arg-type]
             disable_log_stats=True,
             use_tqdm_on_load=False,
         )
@@ -183,6 +193,7 @@ class VLLMEngine:
         if self._asleep:
             raise EngineError("the engine has slept and holds no weights; sync it first.")
         check_request(request, self.max_context, self._vocab_size, self._queued)
+        self._decoder.check_budget(request)
         sampling = request.sampling
         stop = stop_strings(sampling)
         params = SamplingParams(
@@ -190,6 +201,9 @@ class VLLMEngine:
             temperature=sampling.temperature,
             top_p=sampling.top_p,
             top_k=sampling.top_k,
+            min_p=sampling.min_p,
+            repetition_penalty=sampling.repetition_penalty,
+            thinking_token_budget=sampling.thinking_budget,
             seed=sample_seed(sampling),  # vLLM gives sample j of n the seed + j
             max_tokens=token_limit(request, self.max_context),
             stop=stop or None,

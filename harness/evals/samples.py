@@ -8,7 +8,7 @@ import itertools
 import json
 import logging
 from collections.abc import Iterator, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -125,7 +125,7 @@ class SampleStore:
             self.provenance.key.partition("-")[0],
             {name: identity(getattr(problem, name)) for name in self.provenance.asked},
             self.dispatcher.prompt_ids(problem),
-            asdict(replace(self.sampling, n=1 if self._independent else self.sampling.n, seed=0)),
+            replace(self.sampling, n=1 if self._independent else self.sampling.n, seed=0).identity(),
             problem_seed(self.sampling, problem),
         ]
         return hashlib.sha256(json.dumps(parts).encode()).hexdigest()

@@ -11,7 +11,7 @@ from harness.errors import InputError, first_line
 Messages = Sequence[Mapping[str, Any]]
 """{"role", "content"} each, the content a text."""
 
-THOUGHT = "<think>"
+THOUGHT, END_OF_THOUGHT = "<think>", "</think>"
 LEADS = ("\n", ".", "0")
 """Texts behind which another is tokenised as the continuation that it is."""
 
@@ -49,6 +49,18 @@ def render_chat(
         ) from error
 
 
+def thinks(tokenizer: Any, options: Mapping[str, Any] | None = None) -> bool:
+    """Whether the chat template lets answers begin with a thought.
+
+    It does if it knows the tags, and the prompt has not closed a thought already, as with `enable_thinking: false`.
+    """
+    written = str(getattr(tokenizer, "chat_template", None) or "")
+    if THOUGHT not in written and END_OF_THOUGHT not in written:
+        return False
+    asked = render_chat([{"role": "user", "content": "1"}], tokenizer, options)
+    return not asked.rstrip().endswith(END_OF_THOUGHT)
+
+
 def written_answer(prompt: str, messages: Messages, tokenizer: Any, options: Mapping[str, Any] | None = None) -> str:
     """The last message as the template writes it behind the prompt, without the token that ends the turn.
 
@@ -66,7 +78,7 @@ def written_answer(prompt: str, messages: Messages, tokenizer: Any, options: Map
     """
     content = str(messages[-1]["content"])
     if prompt.rstrip().endswith(THOUGHT):
-        if "</think>" not in content:
+        if END_OF_THOUGHT not in content:
             raise InputError(
                 "the chat template begins every answer with a thought (<think>), and this one has none (no </think>); "
                 "give answers with thoughts, or switch thinking off by the template's `chat_options`."

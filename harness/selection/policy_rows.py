@@ -125,14 +125,17 @@ class PolicyRows:
         shaped = {
             "top_p": (sampling.top_p, sampling.top_p < 1),
             "top_k": (sampling.top_k, sampling.top_k > 0),
+            "min_p": (sampling.min_p, sampling.min_p > 0),
+            "repetition_penalty": (sampling.repetition_penalty, sampling.repetition_penalty != 1),
+            "thinking_budget": (sampling.thinking_budget or 0, sampling.thinking_budget is not None),
             "temperature": (sampling.temperature, sampling.temperature == 0),
         }
         for name, (value, wrong) in shaped.items():
             if wrong and self.objective.on_policy:
                 raise InputError(
                     f"{where} was sampled with {name} {value:g}, which draws from another distribution than the "
-                    "policy's, so no ratio or gradient would be right; sample with temperature 1, top_p 1 and top_k 0, "
-                    "or choose the objective RFT."
+                    "policy's, so no ratio or gradient would be right; sample with temperature 1 and all else off, or "
+                    "choose the objective RFT."
                 )
         if self.objective.needs_engine and sampling.temperature != 1:
             raise InputError(

@@ -10,6 +10,7 @@ from pathlib import Path
 import numpy
 import pytest
 import torch
+from transformers import RepetitionPenaltyLogitsProcessor
 
 from harness.engines import EngineConfig, EngineError, generate, open_engine
 from harness.errors import InputError
@@ -90,6 +91,23 @@ def truncated(probs: numpy.ndarray, top_k: int, top_p: float) -> numpy.ndarray:
     result = numpy.zeros_like(probs)
     result[keep] = probs[keep] / probs[keep].sum()
     return result
+
+
+def test_min_p_of_one_leaves_the_likeliest_token_and_a_repetition_penalty_is_that_of_transformers(engine: Engine):
+    ids, model = prompt(9), build_model(tied=True)
+    greedy = sample(engine, ids, max_tokens=12, temperature=0.0)[0].token_ids
+    assert sample(engine, ids, max_tokens=12, min_p=1.0)[0].token_ids == greedy
+    processor = RepetitionPenaltyLogitsProcessor(1.8)
+    expected = list(ids)
+    with torch.no_grad():
+        for _ in range(12):
+            seen = torch.tensor([expected])
+            expected.append(int(processor(seen, model(seen).logits[:, -1]).argmax()))
+    penalized = sample(engine, ids, max_tokens=12, temperature=0.0, repetition_penalty=1.8)[0]
+    assert list(penalized.token_ids) == expected[9 : 9 + len(penalized.token_ids)] != list(greedy)
+    # Log-probabilities are the model's own all the same.
+    logps = reference_logps(model, ids, penalized.token_ids).tolist()
+    assert penalized.token_logps == pytest.approx(logps, abs=1e-4)
 
 
 def test_sample_j_is_drawn_with_seed_plus_j(engine: Engine):
