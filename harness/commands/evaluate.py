@@ -13,7 +13,8 @@ from typing import TYPE_CHECKING, Any
 from harness.engines.config import EngineConfig
 from harness.errors import InputError
 from harness.evals.contamination import overlaps, training_texts
-from harness.evals.evaluation import Evaluation
+from harness.evals.evaluation import Evaluation, TooLong
+from harness.evals.presets import AUTO, REASONING, check_preset, find_preset
 from harness.evals.rows import load_task
 from harness.evals.task import data_folder, find_tasks, groups, shipped_tasks
 from harness.metrics.summary import MetricConfig
@@ -37,7 +38,7 @@ def eval_tasks(
     s: str = "",
     tau: str = "",
     temperature: float | None = None,
-    top_p: float = 1.0,
+    top_p: float | None = None,
     top_k: int = 0,
     max_tokens: int | None = None,
     seed: int = 0,
@@ -53,6 +54,13 @@ def eval_tasks(
     export: str = "",
     wandb_project: str = "",
     shard: str = "",
+    preset: str = AUTO,
+    min_p: float = 0.0,
+    repetition_penalty: float = 1.0,
+    stop: list[str] | None = None,
+    thinking_budget: int | None = None,
+    samples: str = "",
+    too_long: TooLong = "error",
 ) -> int:
     """Evaluate a model on tasks; a run that was interrupted continues, a larger n adds only what is missing.
 
@@ -68,10 +76,10 @@ def eval_tasks(
         s: numbers of distinct correct responses wanted, for pass@k-s and reward@k-s.
         tau: shares of k draws that must be right, for gpass@k-tau and mgpass@k, separated by commas, such as 0.5,1.
         temperature: default is the task's: 0 for one sample, 0.8 for several and for a search, which needs candidates
-            that differ.
-        top_p: share of the probability that is sampled from.
+            that differ; with a preset it is the preset's.
+        top_p: share of the probability that is sampled from; default is 1 or the preset's.
         top_k: tokens that are sampled from; 0 is all.
-        max_tokens: longest response; default is the task's.
+        max_tokens: longest response; default is the task's or the preset's.
         seed: of the samples.
         limit: only the first so many problems of each task.
         order: seed of a random order in which problems are taken instead of that of the file: a limit is then a fair
@@ -90,10 +98,22 @@ def eval_tasks(
         wandb_project: Weights & Biases project that gets a line for each task; default is none.
         shard: for clusters, where each job takes a part: 3/64 evaluates every 64th problem from the third on, in a
             folder of its own in the output; merge, once all are finished, makes the whole of them and opens no engine.
+        preset: defaults of temperature, top_p and max_tokens: reasoning (0.6, 0.95, 32768), none (the task's own), or
+            auto, which is reasoning where the protocol is a chat and the model's chat template lets it think.
+        min_p: leaves out tokens less likely than this share of the likeliest one's probability.
+        repetition_penalty: makes tokens that prompt or response hold already less likely; 1 is off.
+        stop: strings that end a response; default is the protocol's.
+        thinking_budget: tokens after which a thought is ended by force; default is none. The model's tokenizer must
+            have the tokens <think> and </think>.
+        samples: ids of problems, separated by commas, to ask those alone.
+        too_long: what a prompt is that does not fit into the model's context: an error, or with "skip" left out and
+            counted.
     """
     from harness.engines import open_engine
+    from harness.engines.completion import check_sampling
+    from harness.evals.closing import closing_words
     from harness.evals.record import record
-    from harness.evals.run import run
+    from harness.evals.run import check, run
     from harness.evals.shards import (
         MERGE,
         Shard,
@@ -106,13 +126,15 @@ def eval_tasks(
     from harness.models.checkpoints import load_tokenizer
     from harness.rollouts.dispatcher import Dispatcher
 
+    check_preset(preset)
     part = parse_shard(shard)
     if part is not None and output is None:
         raise InputError(f"--shard {shard} needs --output: the folder of the evaluation, the same for all shards.")
     options = {name: plain(value) for name, value in locals().items() if name in OPTIONS}
     writers = exporters(export)
     metrics = MetricConfig(numbers(k, "k") or tuple(sorted({1, n})), numbers(s, "s"), shares(tau))
-    plans = make_plans(task, protocol, metrics, limit, order, data_dir)
+    ids = [name.strip() for name in samples.split(",") if name.strip()]
+    plans = make_plans(task, protocol, metrics, limit, order, data_dir, ids)
     plans = with_contamination(plans, training_files or [])
     several, merged = len(plans) > 1, {}
     if output is not None and part == MERGE:
@@ -122,42 +144,56 @@ def eval_tasks(
     check_sandbox(plans, sandbox)
     tokenizer = load_tokenizer(model)
     check_chat(model, tokenizer, [plan.template for plan in plans])
+    presets = [find_preset(preset, plan.template, tokenizer) for plan in plans]
+    if preset == AUTO and REASONING in presets:
+        print(f"the model's chat template lets it think: {REASONING} (--preset none for the task's own)", flush=True)
+    evaluations = []
+    for plan, defaults in zip(plans, presets, strict=True):
+        each = plan.evaluation.task
+        own = each.default_temperature(n > 1 or search is not None)
+        sampling = SamplingConfig(
+            n=n,
+            temperature=first_given(temperature, defaults.temperature, own),
+            top_p=first_given(top_p, defaults.top_p, 1.0),
+            top_k=top_k,
+            max_tokens=int(first_given(max_tokens, defaults.max_tokens, each.max_tokens)),
+            stop=tuple(stop or ()),
+            seed=seed,
+            min_p=min_p,
+            repetition_penalty=repetition_penalty,
+            thinking_budget=thinking_budget,
+        )
+        evaluation = replace(
+            plan.evaluation,
+            sampling=sampling,
+            search=search,
+            metrics=replace(plan.evaluation.metrics, searched=search is not None),
+            reward=reward,
+            grader=grader or each.grader,
+        )
+        check_sampling(sampling)
+        check(evaluation, plan.template)
+        evaluations.append(evaluation)
+    done: list[tuple[dict[str, Any], Path]] = []
     shards = next(iter(merged.values()), None)
     opened = ShardsEngine(shards[0], model, engine.is_url) if shards else open_engine(model, engine)
     try:
-        for plan in plans:
-            each = plan.evaluation.task
-            sampling = SamplingConfig(
-                n=n,
-                temperature=each.default_temperature(n > 1 or search is not None)
-                if temperature is None
-                else temperature,
-                top_p=top_p,
-                top_k=top_k,
-                max_tokens=max_tokens or each.max_tokens,
-                seed=seed,
-            )
-            evaluation = replace(
-                plan.evaluation,
-                sampling=sampling,
-                search=search,
-                metrics=replace(plan.evaluation.metrics, searched=search is not None),
-                reward=reward,
-                grader=grader or each.grader,
-            )
+        for plan, evaluation in zip(plans, evaluations, strict=True):
             dispatcher = Dispatcher(opened, tokenizer, plan.template, reward, sandbox, evaluation.grader)
+            each = evaluation.task
             folder = output_folder(output, several, model, dispatcher, evaluation)
             if isinstance(part, Shard):
                 evaluation, folder = replace(evaluation, data=part.part(evaluation.data)), part.folder(folder)
                 if not evaluation.data.problems:
                     print(f"{each.name}: shard {part} holds none of its problems", flush=True)
                     continue
-                print(table(run(evaluation, dispatcher, folder, options), folder), flush=True)
+                print(table(run(evaluation, dispatcher, folder, options, too_long=too_long), folder), flush=True)
                 continue
             shards = merged.get(each.name, [])
             check_alike(shards, evaluation, dispatcher)
             beside = shards or [*finished_shards(folder), *([] if output else alike(folder))]
-            results = run(evaluation, dispatcher, folder, options, beside)
+            results = run(evaluation, dispatcher, folder, options, beside, too_long)
+            done.append((results, folder))
             record(results, folder, wandb_project)
             for write in writers:
                 write(
@@ -168,7 +204,14 @@ def eval_tasks(
             print(table(results, folder), flush=True)
     finally:
         opened.close()
+    if done:
+        print(closing_words(done))
     return 0
+
+
+def first_given(*values: float | None) -> float:
+    """The first of several values that is one."""
+    return next(value for value in values if value is not None)
 
 
 OPTIONS = frozenset(inspect.signature(eval_tasks).parameters) - {"shard"}
@@ -192,11 +235,13 @@ def make_plans(
     limit: int | None,
     order: int | None,
     data_dir: Path | None,
+    ids: Sequence[str] = (),
 ) -> list[Plan]:
     """Read all that can be wrong about the tasks before any model is loaded."""
     return [
         Plan(
-            Evaluation(task, load_task(task, data_dir, limit, order), metrics), find_template(protocol or task.protocol)
+            Evaluation(task, load_task(task, data_dir, limit, order, ids), metrics),
+            find_template(protocol or task.protocol),
         )
         for task in find_tasks(tasks)
     ]

@@ -194,6 +194,8 @@ def describe_limit(results: Mapping[str, Any]) -> str:
     which = f"{limit['problems']} of {limit['of']} problems"
     if "shard" in limit:
         return f"only {which}, shard {limit['shard']}"
+    if "ids" in limit:
+        return f"only {which}, chosen by their ids"
     return f"only {which}, in random order" if "order" in limit else f"only the first {which}"
 
 

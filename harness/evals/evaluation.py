@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Literal
 
 from harness.evals.contamination import Overlap
 from harness.evals.rows import TaskData
@@ -10,6 +11,9 @@ from harness.evals.task import Task
 from harness.metrics.summary import MetricConfig
 from harness.protocols import Reward, SearchMethod
 from harness.types import SamplingConfig
+
+TooLong = Literal["error", "skip"]
+"""What a prompt is that leaves no room in the model's context: an error, or left out and counted."""
 
 
 @dataclass(frozen=True)

@@ -74,6 +74,7 @@ def send(results: Mapping[str, Any], folder: Path, project: str) -> None:
         config={key: results[key] for key in SENT},
         tags=["limited"] if results["limit"] else None,
         mode=None if keyed else "offline",
+        settings=wandb.Settings(console="off", quiet=True, silent=not keyed),
     )
     flat: dict[str, Any] = {}
     for name, metric in results["metrics"].items():

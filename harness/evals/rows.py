@@ -37,19 +37,29 @@ class TaskData:
     """Seed of the random order of which these are the first; None is the order of the rows."""
     shard: str = ""
     """Which of how many parts these problems are, such as 3/64; "" if they are the whole."""
+    ids: tuple[str, ...] = ()
+    """The ids that were asked for; () is all."""
+    too_long: tuple[str, ...] = ()
+    """Ids of the problems that are left out because their prompts do not fit into the model's context."""
 
     @property
     def limit(self) -> dict[str, Any] | None:
-        """How many of how many problems these are, and in which order, if they are not all."""
-        if len(self.problems) >= self.total:
+        """How many of how many problems were asked for, and in which order or by which ids, if they are not all."""
+        asked = len(self.problems) + len(self.too_long)
+        if asked >= self.total:
             return None
         order = {} if self.order is None else {"order": self.order}
         shard = {"shard": self.shard} if self.shard else {}
-        return {"problems": len(self.problems), "of": self.total, **order, **shard}
+        ids = {"ids": list(self.ids)} if self.ids else {}
+        return {"problems": asked, "of": self.total, **order, **ids, **shard}
 
 
 def load_task(
-    task: Task, data_dir: str | Path | None = None, limit: int | None = None, order: int | None = None
+    task: Task,
+    data_dir: str | Path | None = None,
+    limit: int | None = None,
+    order: int | None = None,
+    ids: Sequence[str] = (),
 ) -> TaskData:
     """The problems of a task, in the order of its rows, without the rows that have no gold answer.
 
@@ -57,19 +67,29 @@ def load_task(
         data_dir: folder of task files; default the environment variable HARNESS_DATA_DIR.
         limit: keep the first so many.
         order: seed of a random order of which the first are kept (`harness.metrics.sequential.random_order`).
+        ids: keep these problems alone, in the order of the rows; () is all.
 
     Raises:
-        InputError: the rows cannot be found, or their number is not the published one, or a row is malformed.
+        InputError: the rows cannot be found, or their number is not the published one, or a row is malformed, or an
+            id is none of theirs.
     """
     generated = task.name == "arithmetic" and not task.file
     data = _generate(task, limit) if generated else _read(task, data_dir)
     if limit is not None and limit < 1:
         raise InputError(f"limit is {limit}; it must be at least 1.")
     kept = data.problems
+    total = len(kept)
+    if ids:
+        if unknown := set(ids) - {problem.id for problem in kept}:
+            raise InputError(
+                f"task '{task.name}' has no problem '{min(unknown)}'; its ids are like '{kept[0].id}' and "
+                f"'{kept[-1].id}'."
+            )
+        kept = tuple(problem for problem in kept if problem.id in ids)
     if order is not None:
         by_id = {problem.id: problem for problem in kept}
         kept = tuple(by_id[key] for key in random_order(list(by_id), order))
-    return TaskData(kept[:limit], data.origin, data.sha256, len(kept), order)
+    return TaskData(kept[:limit], data.origin, data.sha256, total, order, ids=tuple(ids))
 
 
 def _generate(task: Task, limit: int | None) -> TaskData:

@@ -16,12 +16,15 @@ from typing import Any
 
 import harness
 from harness.errors import InputError
-from harness.evals.evaluation import Evaluation
+from harness.evals.evaluation import Evaluation, TooLong
 from harness.evals.samples import RESULTS, SAMPLES, SampleStore, read_results
 from harness.grading.graders import named as find_grader
 from harness.metrics.intervals import Estimate, mean_interval, variance_split
 from harness.metrics.summary import clusters_of, evaluate, rankings_of
+from harness.problems import normalized_question
 from harness.progress import track
+from harness.prompts.chats import END_OF_THOUGHT, THOUGHT
+from harness.prompts.templates import PromptTemplate
 from harness.protocols import answer_weight
 from harness.provenance import Provenance, describe_differences, differences, identity
 from harness.rewards import Outcome
@@ -47,6 +50,7 @@ def run(
     output: Path,
     config: Mapping[str, Any],
     beside: Sequence[Path] = (),
+    too_long: TooLong = "error",
 ) -> dict[str, Any]:
     """Draw what is missing, grade, and write `results.json` and `samples.jsonl.gz`; return the results.
 
@@ -55,12 +59,14 @@ def run(
         output: directory of the evaluation; samples that it holds already are not drawn again.
         config: the command's options, for the record.
         beside: directories of evaluations whose samples are not drawn again either.
+        too_long: what a prompt is that leaves no room in the context: an error, or left out and counted.
 
     Raises:
         InputError: k is more than n, a prompt leaves no room in the context, the directory cannot be written, or it
             holds the results of another question.
     """
-    check(evaluation, dispatcher)
+    check(evaluation, dispatcher.template)
+    evaluation = without_long_prompts(evaluation, dispatcher, too_long)
     made_by = made_by_of(evaluation, dispatcher)
     put_aside(output, evaluation, made_by)
     with SampleStore(output, dispatcher, evaluation.sampling, evaluation.search, made_by, beside) as store:
@@ -114,7 +120,7 @@ def put_aside(output: Path, evaluation: Evaluation, made_by: Provenance) -> None
         log.warning("%s: was made with another %s; it is %s now.", path, describe_differences(found), aside.name)
 
 
-def check(evaluation: Evaluation, dispatcher: Dispatcher) -> None:
+def check(evaluation: Evaluation, template: PromptTemplate) -> None:
     """Refuse what cannot be answered, before anything is drawn."""
     n, sampling = evaluation.sampling.n, evaluation.sampling
     find_grader(evaluation.grader)
@@ -125,14 +131,40 @@ def check(evaluation: Evaluation, dispatcher: Dispatcher) -> None:
             raise InputError(f"k = {too_many[0]} needs 1 <= k <= n, and n is {n}; raise --n or lower --k.")
         if n > 1 and sampling.temperature == 0:
             raise InputError(f"n is {n} at temperature 0, where all samples are the same; raise --temperature.")
-    limit = dispatcher.engine.max_context
+    shown = {normalized_question(question): question for question, _ in template.few_shot}
     for problem in evaluation.data.problems:
-        length = len(dispatcher.prompt_ids(problem))
-        if length >= limit:
+        if normalized_question(problem.question) in shown:
             raise InputError(
-                f"task '{evaluation.task.name}', problem '{problem.id}': the prompt has {length} tokens and the "
-                f"context is {limit}; choose a shorter protocol than '{dispatcher.template.name}' or a larger model."
+                f"task '{evaluation.task.name}': problem '{problem.id}' is one of the examples that protocol "
+                f"'{template.name}' shows with their solutions; take the examples from other rows."
             )
+
+
+def without_long_prompts(evaluation: Evaluation, dispatcher: Dispatcher, too_long: TooLong) -> Evaluation:
+    """The evaluation without the problems whose prompts leave no room in the context.
+
+    Raises:
+        InputError: there are some, and `too_long` is "error"; or there is no other.
+    """
+    limit, data = dispatcher.engine.max_context, evaluation.data
+    lengths = {problem.id: len(dispatcher.prompt_ids(problem)) for problem in data.problems}
+    long = tuple(name for name, length in lengths.items() if length >= limit)
+    if not long:
+        return evaluation
+    found = (
+        f"task '{evaluation.task.name}', problem '{long[0]}': the prompt has {lengths[long[0]]} tokens and the context "
+        f"is {limit}"
+    )
+    remedy = f"a shorter protocol than '{dispatcher.template.name}' or a larger model"
+    if len(long) == len(lengths):
+        raise InputError(f"{found}, and no other prompt fits; choose {remedy}.")
+    if too_long == "error":
+        raise InputError(
+            f"{found} (so it is with {len(long)} of {len(lengths)} prompts); choose {remedy}, or leave them out and "
+            "count them by --too_long skip."
+        )
+    kept = tuple(problem for problem in data.problems if problem.id not in long)
+    return replace(evaluation, data=replace(data, problems=kept, too_long=long))
 
 
 def sampled(evaluation: Evaluation, dispatcher: Dispatcher, store: SampleStore) -> list[Rollout]:
@@ -213,6 +245,8 @@ def summarize_run(
             "given_up": sum(not rollout.responses for rollout in rollouts),
             "correct": sum(row.correct for row in responses),
             "truncated": sum(row.response.finish_reason == "length" for row in responses),
+            "truncated_thoughts": sum(truncated_thoughts(rollout, dispatcher) for rollout in rollouts),
+            "too_long": len(evaluation.data.too_long),
             **{s: sum(row.status == s for row in responses) for s in ("no_answer", "parse_failure", "timeout")},
         },
         "protocol": to_dict(template) | {"answer_protocol": to_dict(template.answer_protocol)},
@@ -235,6 +269,15 @@ def summarize_run(
         "data": {"origin": evaluation.data.origin, "licence": evaluation.task.licence},
     }
     return json.loads(json.dumps(document))
+
+
+def truncated_thoughts(rollout: Rollout, dispatcher: Dispatcher) -> int:
+    """How many responses ended at their limit while the model was still thinking."""
+    cut = [row.response.text for row in rollout.responses if row.response.finish_reason == "length"]
+    if not cut:
+        return 0
+    opened = dispatcher.template.render(rollout.problem, dispatcher.tokenizer).rstrip().endswith(THOUGHT)
+    return sum(END_OF_THOUGHT not in text and (opened or THOUGHT in text) for text in cut)
 
 
 def variance(rollouts: Sequence[Rollout]) -> dict[str, float] | None:

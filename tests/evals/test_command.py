@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+import shutil
 from dataclasses import replace
 from pathlib import Path
 
@@ -154,6 +155,11 @@ def test_training_rows_that_hold_the_problems_are_reported(byte_model_dir, tmp_p
         ({"task": "arithmetic", "k": "1,x"}, "'x' is not a whole number"),
         ({"task": "arithmetic", "export": "excel"}, "unknown export 'excel'"),
         ({"task": "arithmetic", "limit": 0}, "limit is 0"),
+        ({"task": "arithmetic", "top_p": 3.0}, "top_p is 3.0; it must be above 0, at most 1"),
+        ({"task": "arithmetic", "min_p": 1.5}, "min_p is 1.5; it must be from 0 to 1"),
+        ({"task": "arithmetic", "n": 0, "k": "1"}, "n is 0"),
+        ({"task": "arithmetic", "preset": "resoning"}, "unknown preset 'resoning'; known: auto, none, reasoning"),
+        ({"task": "arithmetic", "samples": "sum/1"}, "task 'arithmetic' has no problem 'sum/1'; its ids are like"),
         ({"task": "arithmetic", "grader": "lenient"}, "Unknown grader 'lenient'; the graders are strict"),
         ({"task": "arithmetic", "training_files": ["none.jsonl"]}, "none.jsonl: no such file"),
         ({"task": "missing.jsonl"}, "missing.jsonl: no such file"),
@@ -163,6 +169,54 @@ def test_a_mistake_in_the_options_is_one_sentence(byte_model_dir, tmp_path, opti
     with pytest.raises(InputError, match=message):
         evaluate(byte_model_dir, tmp_path, **options)
     assert not list(tmp_path.iterdir())
+
+
+def test_mistakes_in_the_sampling_are_found_before_an_engine_is_opened(byte_model_dir, tmp_path, monkeypatch):
+    monkeypatch.setattr("harness.engines.open_engine", lambda *_: pytest.fail("an engine was opened"))
+    for options in ({"temperature": -1.0}, {"top_p": 3.0}, {"n": 0}, {"n": 4, "k": "8"}, {"stop": [""]}):
+        with pytest.raises(InputError, match=next(iter(options))):
+            evaluate(byte_model_dir, tmp_path, task="arithmetic", **options)
+
+
+def test_a_model_that_thinks_gets_the_settings_of_reasoning_but_what_is_given_wins(byte_model_dir, tmp_path, capsys):
+    from transformers import AutoTokenizer
+
+    thinker = tmp_path / "thinker"
+    shutil.copytree(byte_model_dir, thinker)
+    tokenizer = AutoTokenizer.from_pretrained(thinker)
+    tokenizer.chat_template += "<think>\n"
+    tokenizer.save_pretrained(thinker)
+    task = str(write_rows_of(tmp_path / "rows.jsonl"))
+    options = {"task": task, "protocol": "boxed", "temperature": None, "limit": 2}
+
+    def sampling(folder, **given):
+        assert evaluate(thinker, tmp_path / folder, **options | given) == 0
+        return json.loads((tmp_path / folder / "results.json").read_text())["sampling"]
+
+    drawn = sampling("auto", max_tokens=8)
+    assert (drawn["max_tokens"], drawn["temperature"], drawn["top_p"]) == (8, 0.6, 0.95)
+    line = "--preset reasoning: up to 32768 tokens, temperature 0.6, top-p 0.95 where not given"
+    assert line in capsys.readouterr().out
+    drawn = sampling("given", max_tokens=8, top_p=1.0, temperature=0.0)
+    assert (drawn["temperature"], drawn["top_p"]) == (0.0, 1.0)
+    drawn = sampling("none", preset="none", max_tokens=8)
+    assert (drawn["temperature"], drawn["top_p"]) == (0.0, 1.0)
+
+
+def test_problems_are_chosen_by_their_ids(byte_model_dir, tmp_path, capsys):
+    task = str(write_rows_of(tmp_path / "rows.jsonl"))
+    assert evaluate(byte_model_dir, tmp_path / "out", task=task, protocol="plain", samples="b, d", limit=None) == 0
+    assert {sample.problem_id for sample in read_samples(tmp_path / "out")} == {"b", "d"}
+    results = json.loads((tmp_path / "out/results.json").read_text())
+    assert results["limit"] == {"problems": 2, "of": 4, "ids": ["b", "d"]}
+    printed = capsys.readouterr().out
+    assert "only 2 of 4 problems, chosen by their ids; leave out --samples for the whole." in printed
+
+
+def write_rows_of(path: Path) -> Path:
+    rows = [{"id": name, "question": f"{name}?", "answer": "1"} for name in "abcd"]
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    return path
 
 
 def test_a_chat_protocol_needs_a_chat_template(tiny_model_dir, tmp_path):

@@ -6,6 +6,7 @@ import csv
 import json
 import multiprocessing
 import random
+import re
 import time
 from dataclasses import replace
 from io import BytesIO
@@ -15,6 +16,7 @@ import pytest
 
 from harness.commands.evaluate import compare, table
 from harness.errors import InputError
+from harness.evals.closing import caveats, closing_words
 from harness.evals.compare import problem_values
 from harness.evals.evaluation import Evaluation
 from harness.evals.export import to_inspect
@@ -27,6 +29,7 @@ from harness.metrics.intervals import mean_interval
 from harness.metrics.summary import MetricConfig, evaluate, rankings_of
 from harness.prompts.find import find_template
 from harness.prompts.templates import PromptTemplate
+from harness.provenance import identity
 from harness.report.blocks import BlockWriter, Choice
 from harness.report.runs import evaluation as page_of
 from harness.rewards import ArithmeticSteps, Outcome, WeightedSum
@@ -401,6 +404,69 @@ def test_what_cannot_be_answered_is_refused_before_anything_is_drawn(byte_tokeni
     with pytest.raises(InputError, match=r"problem 'sum/0': the prompt has \d+ tokens and the context is 5"):
         run(evaluation(), server, tmp_path, {})
     assert engine.num_samples == 0
+
+
+def test_prompts_that_are_too_long_are_left_out_and_counted_where_asked(byte_tokenizer, tmp_path):
+    engine = half_right(byte_tokenizer)
+    dispatcher = served(engine, byte_tokenizer)
+    problems = (*PROBLEMS, Problem("long", "7 + 1 " * 50, "8"))
+    engine.max_context = 100
+    with pytest.raises(InputError, match=r"problem 'long': .*so it is with 1 of 11 prompts.*--too_long skip"):
+        run(evaluation(problems), dispatcher, tmp_path, {})
+    results = run(evaluation(problems), dispatcher, tmp_path, {}, too_long="skip")
+    assert (results["counts"]["problems"], results["counts"]["too_long"], results["limit"]) == (10, 1, None)
+    assert results["metrics"]["accuracy"]["problems"] == 10
+    assert [line for line in caveats(results) if "1 of 11 prompts did not fit" in line]
+    engine.max_context = 5
+    with pytest.raises(InputError, match="no other prompt fits"):
+        run(evaluation(), dispatcher, tmp_path / "none", {}, too_long="skip")
+
+
+def test_an_example_of_the_prompt_is_not_asked(byte_tokenizer, tmp_path):
+    template = replace(TEMPLATE, few_shot=(("3  + 1", "#### 4"),))
+    with pytest.raises(InputError, match="problem 'sum/3' is one of the examples that protocol 'test' shows"):
+        run(evaluation(), served(half_right(byte_tokenizer), byte_tokenizer, template), tmp_path, {})
+
+
+def test_thoughts_that_were_cut_off_are_counted_apart_and_the_last_words_say_what_to_do(byte_tokenizer, tmp_path):
+    class Cut(ScriptedEngine):
+        def poll(self):
+            return [
+                replace(result, completions=tuple(replace(c, finish_reason="length") for c in result.completions))
+                for result in super().poll()
+            ]
+
+    def answer(prompt, seed):
+        number = int(byte_tokenizer.decode(prompt).split(" ")[0])
+        return ["<think> 1", "<think> 1 </think> so", "no thought"][number % 3]
+
+    results = run(evaluation(), served(Cut(byte_tokenizer, answer), byte_tokenizer), tmp_path / "tags", {})
+    assert (results["counts"]["truncated"], results["counts"]["truncated_thoughts"]) == (10, 4)
+    [cut] = [line for line in caveats(results) if "cut off" in line]
+    assert cut == (
+        "100% of the responses were cut off at 64 tokens, 40% while thinking (or where the context ended); raise "
+        "--max_tokens, or end thoughts with --thinking_budget."
+    )
+    opened = replace(TEMPLATE, user="{question}\n<think>\n")
+    engine = Cut(byte_tokenizer, answer)
+    results = run(evaluation(), served(engine, byte_tokenizer, opened), tmp_path / "opened", {})
+    assert results["counts"]["truncated_thoughts"] == 7  # all that did not end the thought that the prompt began
+    words = closing_words([(results, tmp_path / "opened"), (results, tmp_path / "tags")])
+    heads = ["task", "metric", "value", "95 % interval", "problems", "samples", "truncated"]
+    assert re.split(" {2,}", words.splitlines()[1]) == heads
+    assert words.endswith(f"look at it: harness report {tmp_path} --output report.html")
+
+
+def test_an_evaluation_without_the_settings_that_came_later_is_continued(byte_tokenizer, tmp_path):
+    """Folders of before min-p, repetition penalty and thinking budget have hashes without them."""
+    first = evaluation(n=2)
+    plain = json.loads(json.dumps(identity(first.sampling)))
+    assert not {"min_p", "repetition_penalty", "thinking_budget"} & plain.keys()
+    run(first, served(half_right(byte_tokenizer), byte_tokenizer), tmp_path, {})
+    for changed in ({"min_p": 0.1}, {"repetition_penalty": 1.1}, {"thinking_budget": 10}, {"stop": ("#",)}):
+        other = replace(first, sampling=replace(first.sampling, **changed))
+        with pytest.raises(InputError, match=f"is of another sampling.{next(iter(changed))} "):
+            run(other, served(half_right(byte_tokenizer), byte_tokenizer), tmp_path, {})
 
 
 def test_finding_no_directory_to_write_is_one_sentence(byte_tokenizer, tmp_path):

@@ -10,9 +10,10 @@ import pytest
 from harness.datamodules import SFTDataModule
 from harness.engines.completion import Decoder
 from harness.errors import InputError
+from harness.evals.presets import NONE, REASONING, find_preset
 from harness.grading import PROTOCOLS, grade
 from harness.models.losses import IGNORED
-from harness.prompts.chats import end_of_turn, render_chat
+from harness.prompts.chats import end_of_turn, render_chat, thinks
 from harness.prompts.templates import PromptTemplate
 from harness.store import write_rows
 from harness.types import GenerationRequest, Problem, SamplingConfig
@@ -126,3 +127,14 @@ def test_the_page_shows_the_forms():
         PAGE.write_text(f"{page[:start]}\n{table}\n{page[end:]}")
     else:
         assert page[start:end].strip() == table, "run the test once with HARNESS_WRITE_DOCS=1"
+
+
+@each_form
+def test_the_preset_for_reasoning_is_chosen_where_the_form_lets_a_model_think(form):
+    tokenizer, template = form.tokenizer(), template_of(form)
+    thinking = form in (FORMS["DeepSeek-R1"], FORMS["Qwen 3"])
+    assert thinks(tokenizer, form.options) == thinking
+    assert find_preset("auto", template, tokenizer) == (REASONING if thinking else NONE)
+    assert find_preset("none", template, tokenizer) == NONE
+    assert find_preset("auto", PromptTemplate("plain"), tokenizer) == NONE
+    assert find_preset("reasoning", PromptTemplate("plain"), tokenizer) == REASONING

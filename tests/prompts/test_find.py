@@ -1,3 +1,5 @@
+import json
+
 import pytest
 
 from harness.errors import InputError
@@ -61,3 +63,49 @@ def test_every_shipped_template_names_a_known_answer_protocol():
     from harness.prompts.find import known_templates
 
     assert {template.answer_protocol for template in known_templates().values()} <= set(PROTOCOLS)
+
+
+ROWS = [{"id": str(i), "question": f"{i}+1", "answer": str(i + 1), "solution": f"it is {i + 1}"} for i in range(9)]
+
+
+def test_examples_are_drawn_from_a_file_by_number_and_seed(tmp_path):
+    path = tmp_path / "train.jsonl"
+    path.write_text("".join(json.dumps(row) + "\n" for row in ROWS))
+    first = find_template({"few_shot": {"file": str(path), "k": 2}})
+    assert first.few_shot == (("0+1", "it is 1"), ("1+1", "it is 2"))
+    drawn = find_template(
+        {"few_shot": {"file": str(path), "k": 3, "seed": 5, "response": " {solution}\n#### {answer}"}}
+    )
+    again = find_template(
+        {"few_shot": {"file": str(path), "k": 3, "seed": 5, "response": " {solution}\n#### {answer}"}}
+    )
+    other = find_template(
+        {"few_shot": {"file": str(path), "k": 3, "seed": 6, "response": " {solution}\n#### {answer}"}}
+    )
+    assert drawn == again != other
+    assert len(set(drawn.few_shot)) == 3
+    question, response = drawn.few_shot[0]
+    assert response == f" it is {int(question[0]) + 1}\n#### {int(question[0]) + 1}"
+    # What is on disk is compared by the examples themselves, however they were drawn.
+    assert drawn.identity() != other.identity()
+    assert find_template({"few_shot": [list(shot) for shot in drawn.few_shot]}).identity() == drawn.identity()
+
+
+@pytest.mark.parametrize(
+    ("shots", "message"),
+    [
+        ({"k": 2}, "few_shot: file is missing"),
+        ({"file": "ROWS", "k": 10}, "few_shot: k is 10, and .* has 9 rows"),
+        ({"file": "ROWS", "number": 2}, "few_shot: unknown key 'number'; known: file, k, seed, response"),
+        ({"file": "none.jsonl"}, "none.jsonl: no such file"),
+        ({"file": "BARE"}, "problem '0' of .*bare.jsonl has no column 'solution'"),
+    ],
+)
+def test_examples_that_cannot_be_had_are_one_sentence(tmp_path, shots, message):
+    (tmp_path / "rows.jsonl").write_text("".join(json.dumps(row) + "\n" for row in ROWS))
+    bare = [{key: value for key, value in row.items() if key != "solution"} for row in ROWS]
+    (tmp_path / "bare.jsonl").write_text("".join(json.dumps(row) + "\n" for row in bare))
+    places = {"ROWS": str(tmp_path / "rows.jsonl"), "BARE": str(tmp_path / "bare.jsonl")}
+    given = {name: places.get(str(value), value) for name, value in shots.items()}
+    with pytest.raises(InputError, match=message):
+        find_template({"few_shot": given})
