@@ -117,12 +117,19 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def dispatch(arguments: list[str], from_shell: bool) -> int | None:
     """Import and run the command that the first argument names."""
-    from harness.cli.parser import explain_fields
-
     name, *options = arguments
     command = COMMANDS[name]
+    if not command.function and options in (["--help"], ["-h"]):
+        from harness.cli.fit_help import describe_fit
+
+        print(describe_fit(name, command.summary))
+        return 0
+    from harness.cli.parser import explain_fields
+
     explain_fields(any(option.partition("=")[0].endswith("help") or option == "-h" for option in options))
     if not command.function:
+        if "--help_all" in options:
+            arguments, from_shell = [name, "--help"], False
         from harness.cli.training import run_trainer
 
         # Lightning starts the processes of the other ranks from sys.argv.

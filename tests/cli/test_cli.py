@@ -16,6 +16,7 @@ import yaml
 
 from harness import __version__
 from harness.cli.main import COMMANDS, main
+from harness.cli.names import KINDS
 
 RECIPE = Path(__file__).parents[2] / "configs/recipes/bstar/arithmetic/20_bstar.yaml"
 BORING = {
@@ -90,6 +91,22 @@ def test_no_command_shows_the_help_and_fails(capsys):
 
 def test_an_unknown_command_names_the_nearest(capsys):
     assert "unknown command 'rolout'; did you mean 'rollout'?" in error_of(capsys, "rolout")
+
+
+def test_the_help_of_fit_names_our_classes_with_one_line_each_and_imports_nothing_heavy():
+    script = (
+        "import sys; from harness.cli.main import main; main(['fit', '--help']);"
+        "heavy = {'torch', 'lightning', 'transformers', 'jsonargparse', 'numpy', 'yaml'} & set(sys.modules);"
+        "sys.exit(f'imported {heavy}' if heavy else 0)"
+    )
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    shown = {words[0]: words[1:] for line in done.stdout.splitlines() if (words := line.split())}
+    for kind in ("modules", "datamodules", "callbacks"):
+        names = set(KINDS[kind].names())
+        assert names, kind
+        assert all(len(shown[name]) > 3 for name in names), names - shown.keys()
+    assert "HeldOutAccuracy" not in shown  # an argument of a callback, none itself
 
 
 @pytest.mark.parametrize("name", [name for name, command in COMMANDS.items() if command.function])
