@@ -385,6 +385,7 @@ NO_RESULTS = {
     **dict.fromkeys(("k", "s", "tau"), "which metrics are computed from the samples"),
     **dict.fromkeys(("export", "wandb_project"), "where they are written as well"),
     "training_files": "what is reported beside them",
+    "shard": "whose samples are those of the whole; tests of shards hold them apart",
     "too_long": "whether there are any where a prompt does not fit; the context counts",
     "thinking_budget": "refused by a tokenizer without think tags, as here; tests/evals/test_run.py holds it apart",
     "data_dir": "where the rows come from; their hash counts",
