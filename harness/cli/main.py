@@ -43,6 +43,11 @@ COMMANDS: dict[str, Command] = {
         ("folder",),
         writes="folder",
     ),
+    "import": Command(
+        "Make an evaluation of samples that other programs wrote.",
+        "harness.commands.import_samples:import_samples",
+        ("files",),
+    ),
     "report": Command("Write one HTML page about runs.", "harness.commands.report:report", ("runs",)),
     "runs": Command(
         "List the runs below a folder, each under the one it was made from.",

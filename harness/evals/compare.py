@@ -196,6 +196,8 @@ def describe_limit(results: Mapping[str, Any]) -> str:
         return f"only {which}, shard {limit['shard']}"
     if "ids" in limit:
         return f"only {which}, chosen by their ids"
+    if "chosen" in limit:
+        return f"only {which}"  # samples of another program, which does not say why these
     return f"only {which}, in random order" if "order" in limit else f"only the first {which}"
 
 

@@ -12,6 +12,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, replace
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 import harness
@@ -231,24 +232,19 @@ def summarize_run(
     metrics = evaluate(rollouts, evaluation.metrics, rankings_of(weight) if evaluation.reward is not None else None)
     if drawn := store.search_tokens:
         metrics["tokens_drawn"] = mean_interval([float(drawn[r.problem.id]) for r in rollouts], bounded=False)
-    responses = [scored for rollout in rollouts for scored in rollout.responses]
     template, made_by = dispatcher.template, store.provenance
     document = {
         "task": evaluation.task.name,
         "limit": evaluation.data.limit,
-        "metrics": {name: as_json(value) for name, value in metrics.items()},
-        "variance": variance(rollouts) if evaluation.search is None else None,
-        "by": {field: by for field in GROUPS if (by := breakdown(rollouts, field))},
-        "counts": {
-            "problems": len(rollouts),
-            "samples": len(responses),
-            "given_up": sum(not rollout.responses for rollout in rollouts),
-            "correct": sum(row.correct for row in responses),
-            "truncated": sum(row.response.finish_reason == "length" for row in responses),
-            "truncated_thoughts": sum(truncated_thoughts(rollout, dispatcher) for rollout in rollouts),
-            "too_long": len(evaluation.data.too_long),
-            **{s: sum(row.status == s for row in responses) for s in ("no_answer", "parse_failure", "timeout")},
-        },
+        **summary_of(
+            rollouts,
+            metrics,
+            independent=evaluation.search is None,
+            counts={
+                "truncated_thoughts": sum(truncated_thoughts(rollout, dispatcher) for rollout in rollouts),
+                "too_long": len(evaluation.data.too_long),
+            },
+        ),
         "protocol": to_dict(template) | {"answer_protocol": to_dict(template.answer_protocol)},
         "sampling": {**asdict(evaluation.sampling), "stop": list(evaluation.sampling.stop or template.stop)},
         "search": identity(evaluation.search) if evaluation.search else INDEPENDENT,
@@ -278,6 +274,35 @@ def truncated_thoughts(rollout: Rollout, dispatcher: Dispatcher) -> int:
         return 0
     opened = dispatcher.template.render(rollout.problem, dispatcher.tokenizer).rstrip().endswith(THOUGHT)
     return sum(END_OF_THOUGHT not in text and (opened or THOUGHT in text) for text in cut)
+
+
+def summary_of(
+    rollouts: Sequence[Rollout],
+    metrics: Mapping[str, Estimate],
+    independent: bool = True,
+    counts: Mapping[str, int] = MappingProxyType({}),
+) -> dict[str, Any]:
+    """What results.json says of graded samples, whoever drew them: metrics, breakdown and counts.
+
+    Args:
+        independent: whether the samples of a problem are; only then has their variance parts.
+        counts: further ones, of what only those know who drew the samples.
+    """
+    responses = [scored for rollout in rollouts for scored in rollout.responses]
+    return {
+        "metrics": {name: as_json(value) for name, value in metrics.items()},
+        "variance": variance(rollouts) if independent else None,
+        "by": {field: by for field in GROUPS if (by := breakdown(rollouts, field))},
+        "counts": {
+            "problems": len(rollouts),
+            "samples": len(responses),
+            "given_up": sum(not rollout.responses for rollout in rollouts),
+            "correct": sum(row.correct for row in responses),
+            "truncated": sum(row.response.finish_reason == "length" for row in responses),
+            **counts,
+            **{s: sum(row.status == s for row in responses) for s in ("no_answer", "parse_failure", "timeout")},
+        },
+    }
 
 
 def variance(rollouts: Sequence[Rollout]) -> dict[str, float] | None:

@@ -48,7 +48,9 @@ def model_of(results: Mapping[str, Any]) -> str:
 
 def _facts(each: Mapping[str, Any], short: Mapping[str, str]) -> tuple[str, ...]:
     results, sampling = each["results"], each["results"]["sampling"]
-    drawn = "greedy" if sampling["temperature"] == 0 else f"t{sampling['temperature']:g}"
+    drawn = "imported"  # whose files do not say how their samples were drawn
+    if sampling["temperature"] is not None:
+        drawn = "greedy" if sampling["temperature"] == 0 else f"t{sampling['temperature']:g}"
     return (
         short[model_of(results)],
         str(results["hashes"]["weights"])[:12],
