@@ -114,13 +114,13 @@ def _from_row(place: str, row: dict[str, Any]) -> Iterator[ForeignSample]:
     elif isinstance(row.get("generation"), str) and "expected_answer" in row:
         yield from _from_nemo_skills(place, row)
     else:
-        text = next((row[key] for key in _TEXTS if isinstance(row.get(key), str)), None)
+        written = next((row[key] for key in _TEXTS if isinstance(row.get(key), str)), None)
         gold = next((row[key] for key in _GOLDS if isinstance(row.get(key), str | int | float)), None)
-        if text is not None and gold is not None:
+        if written is not None and gold is not None:
             verdict, options = row.get("correct", row.get("label")), row.get("choices")
             choices = tuple(map(str, options)) if isinstance(options, list) else ()
             asked = _asked(row, gold, choices=choices)
-            yield ForeignSample(place, text, asked, verdict if isinstance(verdict, bool) else None)
+            yield ForeignSample(place, written, asked, verdict if isinstance(verdict, bool) else None)
 
 
 def _asked(row: Mapping[str, Any], gold: Any, name: Any = None, question: Any = None, **more: Any) -> Problem:
@@ -141,7 +141,8 @@ def _asked(row: Mapping[str, Any], gold: Any, name: Any = None, question: Any = 
 def _from_lm_eval(place: str, row: dict[str, Any]) -> Iterator[ForeignSample]:
     """One problem of lm-evaluation-harness: the samples in `resps`, one verdict if its metric is all or nothing."""
     texts = [text for group in row["resps"] for text in (group if isinstance(group, list) else [group])]
-    if other := next((text for text in texts if not isinstance(text, str)), None):
+    other = next((text for text in texts if not isinstance(text, str)), None)
+    if other is not None:
         raise InputError(
             f"{place}: holds scores of given options ({other!r:.40}), no responses; nothing can be graded."
         )
@@ -158,7 +159,8 @@ def _from_inspect(place: str, row: dict[str, Any]) -> Iterator[ForeignSample]:
     target = row["target"][0] if isinstance(row["target"], list) else row["target"]
     values = [score.get("value") for score in (row.get("scores") or {}).values()]
     value = {"C": 1.0, "I": 0.0}.get(str(values[0]), values[0]) if values else None
-    asked_with, given, output = row.get("input"), row.get("choices"), row["output"]
+    given, output = row.get("choices"), row["output"]
+    asked_with: Any = row.get("input")
     if isinstance(asked_with, list):  # messages, of which the last one of the user asks
         contents = [message.get("content") for message in asked_with if message.get("role") == "user"]
         asked_with = next((content for content in reversed(contents) if isinstance(content, str)), "")

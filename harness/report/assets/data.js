@@ -9,7 +9,8 @@ const setNamed = (name) => SETS.find((set) => set.name === name) || SETS[0];
 
 /** The text of a block of the page. */
 async function unpack(number) {
-  const packed = Uint8Array.from(atob(document.getElementById(`block-${number}`).textContent), (letter) => letter.charCodeAt(0));
+  const letters = atob(document.getElementById(`block-${number}`).textContent), packed = new Uint8Array(letters.length);
+  for (let i = 0; i < letters.length; i++) packed[i] = letters.charCodeAt(i);
   return new Response(new Blob([packed]).stream().pipeThrough(new DecompressionStream("gzip"))).text();
 }
 
@@ -56,7 +57,8 @@ async function problemAt(set, place) {
 
 const contains = (p, find) => `${p.id}\n${p.question}\n${p.answer}`.toLowerCase().includes(find) || p.responses.some((r) => r.text.toLowerCase().includes(find)) || (p.trees || []).some((tree) => tree.some((node) => node.step.toLowerCase().includes(find)));
 
-/** The places of `wanted` whose problem or responses hold a text; `tell` hears of every part that was searched. */
+/** The places of `wanted` whose problem or responses hold a text; `tell` hears after every part how many problems were
+    searched and which of them hold it, and ends the search by saying false. */
 async function search(set, wanted, find, tell) {
   const needle = JSON.stringify(find).slice(1, -1), rest = new Set(wanted), found = new Set();
   let first = 0;
@@ -71,7 +73,7 @@ async function search(set, wanted, find, tell) {
         places.filter((place) => contains(problems[place - first + count], find)).forEach((place) => found.add(place));
       }
     }
-    if (!tell(first)) return null;
+    if (!tell(first, found)) return null;
   }
   return wanted.filter((place) => found.has(place));
 }

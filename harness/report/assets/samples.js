@@ -72,9 +72,16 @@ async function samplesView(given) {
     const order = ORDERS[state.order] || ORDERS["as in the file"];
     wanted.sort((a, b) => order(lines, a, b) || a - b);
     if (state.find) {
-      wanted = await search(set, wanted, state.find, (done) => {
-        if (mine === turn) count.textContent = `searched ${done} of ${lines.id.length} problems`;
-        return mine === turn;
+      let shown = 0;
+      wanted = await search(set, wanted, state.find, (done, hits) => {
+        if (mine !== turn) return false;
+        count.textContent = `${hits.size} found in ${done} of ${lines.id.length} problems …`;
+        if (hits.size > shown) {
+          found = wanted.filter((i) => hits.has(i));
+          list.fill(found, !shown);
+          shown = hits.size;
+        }
+        return true;
       });
     }
     if (mine !== turn || !wanted) return;
