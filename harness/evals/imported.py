@@ -24,8 +24,6 @@ from harness.rollouts.verdicts import grade_pairs
 from harness.store import file_hash, sealed, stable_hash, to_dict, write_json, write_rows
 from harness.types import Problem, Response, Rollout, SamplingConfig, ScoredResponse
 
-UNKNOWN = ("temperature", "top_p", "top_k", "max_tokens", "seed")
-"""What the files do not say, in one way, of how samples were drawn."""
 UNMEASURED = ("tokens", "steps", "entropy")
 """Metrics of tokens, which the files do not hold."""
 
@@ -185,7 +183,7 @@ def summarize(wanted: Import, rollouts: Sequence[Rollout], source: str) -> dict[
         **summary_of(rollouts, {name: value for name, value in metrics.items() if name not in UNMEASURED}),
         "protocol": to_dict(wanted.template)
         | {"answer_protocol": to_dict(find_answer_protocol(wanted.template.answer_protocol))},
-        "sampling": {**asdict(SamplingConfig(n=n)), **dict.fromkeys(UNKNOWN)},
+        "sampling": {name: n if name == "n" else None for name in asdict(SamplingConfig())},
         "search": INDEPENDENT,
         "reward": None,
         "answer_weight": 1.0,
