@@ -54,6 +54,11 @@ COMMANDS: dict[str, Command] = {
         "harness.commands.report:list_runs",
         ("folder",),
     ),
+    "card": Command(
+        "Write a model card: recipe, data, lineage, evaluations; upload the model.",
+        "harness.commands.card:write_card",
+        ("run",),
+    ),
     "rollout": Command(
         "Sample and score responses to problems; write training rows from them.",
         "harness.commands.rollout:rollout",
