@@ -33,7 +33,8 @@ class Engine(Protocol):
     version: str
     """Fingerprint of the weights in use; "" until weights are loaded."""
     dtype: str
-    """Number format of the weights and of what is computed with them, such as "bfloat16"; "" if it is not known."""
+    """Number format of the weights and of what is computed with them, such as "bfloat16", or "fp8" where linear layers
+    have eight bits and all else bfloat16; "" if it is not known."""
     max_context: int
     """Longest prompt plus response, in tokens."""
 

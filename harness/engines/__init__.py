@@ -107,6 +107,8 @@ def _open_any(checkpoint: str | Path, config: EngineConfig, version: str) -> Eng
                     f"vLLM fails on this device ({reason}); mend that, or choose the engine transformers, which is "
                     "several times slower."
                 ) from error
+    if config.dtype == "fp8":
+        raise InputError(f"engine option dtype is fp8, which takes vLLM ({reason}); choose bfloat16.")
     log.warning("Sampling with transformers, which is slower, because vLLM does not work here: %s.", reason)
     from harness.engines.hf import HFEngine
 

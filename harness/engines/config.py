@@ -19,8 +19,10 @@ class EngineConfig:
     kind: str = "auto"
     """"auto" (vLLM where it is installed and runs on the device, else transformers), "vllm", "transformers", or the
     http(s) URL of a server that speaks the OpenAI completions API."""
-    dtype: Literal["auto", "float32", "bfloat16", "float16"] = "auto"
-    """Number format of the engine's weights; "auto" is the one the checkpoint is stored in."""
+    dtype: Literal["auto", "float32", "bfloat16", "float16", "fp8"] = "auto"
+    """Number format of the engine's weights; "auto" is the one the checkpoint is stored in. "fp8", of vLLM alone, has
+    eight bits (E4M3) in all linear layers but the head, weights with a scale per output and inputs with one per token,
+    and bfloat16 elsewhere; on CUDA it takes compute capability 8.9, on a CPU a dense model."""
     max_model_len: int | None = None
     """Longest prompt plus response in tokens; None is what the model was made for."""
     max_num_seqs: int | None = None
@@ -60,6 +62,10 @@ class EngineConfig:
             value = getattr(self, name)
             if value is not None and value < 1:
                 raise InputError(f"engine option {name} is {value}; it must be at least 1.")
+        if self.dtype == "fp8" and (self.is_url or self.kind == "transformers"):
+            raise InputError(
+                f"engine option dtype is fp8, which vLLM alone samples in; with the engine {self.kind} choose bfloat16."
+            )
         if not 0 < self.gpu_memory_utilization <= 1:
             raise InputError(
                 f"engine option gpu_memory_utilization is {self.gpu_memory_utilization}; it must be above 0, at most 1."

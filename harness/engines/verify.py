@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
@@ -11,6 +12,7 @@ import torch
 
 from harness.engines import generate
 from harness.engines.config import EngineError
+from harness.models.fp8 import fp8_layers
 from harness.models.weights import DTYPES, model_version
 from harness.protocols import Engine
 from harness.types import Completion, GenerationRequest, SamplingConfig
@@ -134,7 +136,7 @@ def _root_mean_square(sums: Iterable[float], lengths: Sequence[int]) -> float:
 
 
 def _format(engine: Engine) -> torch.dtype:
-    return DTYPES.get(engine.dtype, torch.float32)
+    return torch.bfloat16 if engine.dtype == "fp8" else DTYPES.get(engine.dtype, torch.float32)
 
 
 def _tolerance(
@@ -145,7 +147,8 @@ def _tolerance(
         return LOW_PRECISION_TOLERANCE
     if dtype == torch.float32:
         return FLOAT32_TOLERANCE
-    with torch.autocast(model.device.type, dtype=dtype):
+    eight_bits = fp8_layers(model) if engine.dtype == "fp8" else contextlib.nullcontext()
+    with torch.autocast(model.device.type, dtype=dtype), eight_bits:
         rounded = _model_logps(model, requests, answers)
     return 0.05 + 4 * max(abs(a - b) / len(c.token_ids) for a, b, c in zip(rounded, logps, answers, strict=True))
 

@@ -88,10 +88,11 @@ class VLLMEngine:
         from transformers import GenerationConfig
         from vllm import __version__
 
-        self.name = f"vllm {__version__}"
+        fp8 = config.dtype == "fp8"
+        self.name = f"vllm {__version__}{' fp8' if fp8 else ''}"
         self.version = version or checkpoint_version(self._path)
         model_config = self._engine.vllm_config.model_config
-        self.dtype = str(model_config.dtype).removeprefix("torch.")
+        self.dtype = "fp8" if fp8 else str(model_config.dtype).removeprefix("torch.")
         self.max_context: int = model_config.max_model_len
         self._vocab_size: int = model_config.get_vocab_size()
         defaults = None
@@ -122,7 +123,8 @@ class VLLMEngine:
         reasoning = ReasoningConfig(reasoning_start_str=THOUGHT, reasoning_end_str=END_OF_THOUGHT) if thinks else None
         arguments = EngineArgs(
             model=str(self._path),
-            dtype=stored_dtype(self._path) if config.dtype == "auto" else config.dtype,  # type: ignore[arg-type]
+            dtype=_dtype(config, self._path),  # type: ignore[arg-type]
+            quantization="fp8_per_channel" if config.dtype == "fp8" else None,
             max_model_len=context,  # type: ignore[arg-type]
             max_num_seqs=max_num_seqs,
             kv_cache_memory_bytes=cache,
@@ -147,6 +149,8 @@ class VLLMEngine:
         forget_rotary_tables()
         with keep_transformers_classes() as adopt:
             vllm_config = arguments.create_engine_config()
+            if config.dtype == "fp8":
+                _check_fp8(vllm_config.model_config.is_moe)
             executor = Executor.get_class(vllm_config)
             # vLLM may take worker processes for a single device too.
             self._parallel = not issubclass(executor, UniProcExecutor)
@@ -343,6 +347,30 @@ def _forget_parallel_state() -> None:
 def _close_all() -> None:
     for engine in list(_open_engines):
         engine.close()
+
+
+def _dtype(config: EngineConfig, path: Path) -> str:
+    """What vLLM computes in where it does not compute in eight bits."""
+    match config.dtype:
+        case "auto":
+            return stored_dtype(path)
+        case "fp8":
+            return "bfloat16"
+        case named:
+            return named
+
+
+def _check_fp8(has_experts: bool) -> None:
+    """Raise `InputError` where the device has no kernels for eight bits."""
+    from vllm.platforms import current_platform
+
+    if current_platform.is_cpu() and has_experts:
+        raise InputError("engine option dtype is fp8, which vLLM's CPU build lacks for experts; choose bfloat16.")
+    if current_platform.is_cuda() and not current_platform.supports_fp8():
+        raise InputError(
+            f"engine option dtype is fp8, which takes compute capability 8.9, more than that of "
+            f"{current_platform.get_device_name()}; choose bfloat16."
+        )
 
 
 def _cpu_cache_bytes(model: Any, max_num_seqs: int, max_model_len: int) -> int:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -10,9 +11,12 @@ import torch
 
 from harness.engines import EngineConfig, HFEngine, StaleEngineError, VLLMEngine, open_engine, verify_sync
 from harness.engines.isolation import VLLM_GROUP
-from harness.models.weights import fingerprint, named_weights
+from harness.errors import InputError
+from harness.models.fp8 import rounded_to_fp8
+from harness.models.weights import fingerprint, model_version, named_weights
 from harness.protocols import Engine
-from tests.engines.conftest import build_model, build_tokenizer, prompt
+from tests.engines.conftest import CONFIG, build_model, build_tokenizer, need_vllm, prompt, save
+from tests.families.zoo import build
 
 PROMPTS = [prompt(5), prompt(9, seed=1), prompt(40)]
 
@@ -127,3 +131,54 @@ def test_a_stale_tied_head_is_found_out(vllm_engine: VLLMEngine):
         verify_sync(vllm_engine, model, PROMPTS, vllm_engine.version)
     vllm_engine.sync(named_weights(build_model(tied=True)), "original")
     verify_sync(vllm_engine, build_model(tied=True), PROMPTS, "original")
+
+
+@pytest.mark.vllm
+def test_an_engine_in_eight_bits_is_proven_within_what_rounding_to_them_does(tmp_path: Path):
+    need_vllm()
+    model = build("llama")
+    engine = open_engine(save(model, tmp_path), replace(CONFIG, dtype="fp8"))
+    try:
+        assert (engine.dtype, engine.name.endswith(" fp8")) == ("fp8", True)
+        proof = verify_sync(engine, model, PROMPTS, model_version(model))
+        assert 5e-3 < proof.max_error < proof.tolerance < 0.3
+        optimizer = torch.optim.AdamW(model.parameters(), lr=1e-5)
+        ids = torch.randint(0, 95, (4, 24), generator=torch.Generator().manual_seed(0))
+        model(input_ids=ids, labels=ids).loss.backward()
+        optimizer.step()
+        old, engine.version = engine.version, model_version(model)
+        with pytest.raises(StaleEngineError, match="answers as it did"):
+            verify_sync(engine, model, PROMPTS, engine.version, before=proof)
+        engine.version = old
+        engine.sync(named_weights(model), model_version(model))
+        verify_sync(engine, model, PROMPTS, model_version(model), before=proof)
+    finally:
+        engine.close()
+
+
+@pytest.mark.vllm
+def test_the_eight_bits_are_vllms():
+    need_vllm()
+    from vllm.model_executor.layers.quantization.online.fp8 import _fp8_channel_scale, _fp8_quant_per_channel
+
+    weight = torch.randn(48, 64, generator=torch.Generator().manual_seed(0))
+    scale = _fp8_channel_scale(weight.abs().amax(-1, keepdim=True))
+    expected = _fp8_quant_per_channel(weight, scale).float() * scale
+    torch.testing.assert_close(rounded_to_fp8(weight), expected, atol=1e-6, rtol=1e-5)
+
+
+@pytest.mark.vllm
+def test_eight_bits_are_refused_where_the_device_has_none(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    need_vllm()
+    from vllm.platforms import current_platform
+
+    from harness.engines.vllm import _check_fp8
+
+    folder = save(build("mixtral"), tmp_path)
+    with pytest.raises(InputError, match=r"dtype is fp8, which vLLM's CPU build lacks for experts; choose bfloat16\.$"):
+        open_engine(folder, replace(CONFIG, dtype="fp8"))
+    monkeypatch.setattr(current_platform, "is_cpu", lambda: False)
+    monkeypatch.setattr(current_platform, "is_cuda", lambda: True)
+    monkeypatch.setattr(current_platform, "get_device_name", lambda: "Tesla T4", raising=False)
+    with pytest.raises(InputError, match=r"compute capability 8.9, more than that of Tesla T4"):
+        _check_fp8(has_experts=False)
