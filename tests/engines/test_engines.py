@@ -12,11 +12,17 @@ import pytest
 import torch
 from transformers import RepetitionPenaltyLogitsProcessor
 
+from harness.datamodules import PolicyDataModule
 from harness.engines import EngineConfig, EngineError, generate, open_engine
 from harness.errors import InputError
+from harness.models.losses import IGNORED
+from harness.models.weights import load_causal_lm, save_checkpoint
+from harness.objectives import RFT
 from harness.protocols import Engine
-from harness.types import GenerationRequest, SamplingConfig
+from harness.store import write_rows
+from harness.types import GenerationRequest, PolicyExample, SamplingConfig
 from tests.engines.conftest import (
+    CHARACTERS,
     CONTEXT,
     build_model,
     build_tokenizer,
@@ -26,6 +32,7 @@ from tests.engines.conftest import (
     reference_greedy,
     reference_logps,
     sample,
+    save,
 )
 
 EOS = build_tokenizer().eos_token_id
@@ -197,6 +204,39 @@ def test_eos_ends_a_sample_and_its_id_but_no_text_is_kept(engine: Engine):
         assert completion.text == build_tokenizer().decode(completion.token_ids[:-1])
 
 
+@pytest.mark.parametrize("kind", ["transformers", pytest.param("vllm", marks=pytest.mark.vllm)])
+def test_each_eos_token_of_the_generation_config_ends_a_sample_and_is_trained(kind: str, tmp_path: Path):
+    """Of a checkpoint that was loaded and exported, as a policy is between two iterations."""
+    if kind == "vllm":
+        need_vllm()
+    model, other = build_model(tied=True), CHARACTERS.index("q")
+    model.generation_config.eos_token_id = [EOS, other]
+    tokenizer = build_tokenizer()
+    save_checkpoint(load_causal_lm(save(model, tmp_path / "base")), tokenizer, tmp_path / "export")
+    engine = open_engine(tmp_path / "export", EngineConfig(kind=kind, dtype="float32", kv_cache_bytes=64 * 2**20))
+    ids = tuple(tokenizer("1+1=")["input_ids"])
+    samples = sample(engine, ids, n=64, temperature=2.0, max_tokens=60)
+    engine.close()
+    ended = [c for c in samples if c.finish_reason == "stop"]
+    assert {c.token_ids[-1] for c in ended} == {EOS, other}
+    for completion in ended:
+        assert not {EOS, other} & set(completion.token_ids[:-1])
+        assert completion.text == tokenizer.decode(completion.token_ids[:-1])
+    rows = [PolicyExample("1+1=", c.text, c.token_ids, 1.0, c.token_logps, problem_id="p", weights="w") for c in ended]
+    write_rows(tmp_path / "rows.jsonl", rows)
+    data = PolicyDataModule([str(tmp_path / "rows.jsonl")], batch_size=len(ended), group="none", tokenizer=tokenizer)
+    data.attach_policy(RFT(), lambda rows, batches: {})
+    [batch] = data.train_dataloader()
+    found = set()
+    for tokens, labels in zip(batch["input_ids"], batch["labels"], strict=True):
+        learnt = tuple(tokens[labels != IGNORED].tolist())
+        found.add(learnt)
+        [completion] = {c for c in ended if c.token_ids == learnt}
+        expected = reference_logps(model, ids, learnt)
+        torch.testing.assert_close(torch.tensor(completion.token_logps), expected, atol=1e-4, rtol=1e-4)
+    assert found == {c.token_ids for c in ended}
+
+
 def test_a_stop_string_is_cut_and_all_sampled_tokens_kept(engine: Engine):
     ids = prompt(11)
     [whole] = sample(engine, ids, temperature=1.0, seed=3, max_tokens=24)
@@ -267,6 +307,8 @@ def test_auto_falls_back_to_transformers_and_says_why(
     engine = open_engine(checkpoint)
     assert engine.name.startswith("transformers ")
     assert "because vLLM does not work here: it is not installed." in caplog.text
+    with pytest.raises(InputError, match=r"fp8, which takes vLLM \(it is not installed\)"):
+        open_engine(checkpoint, EngineConfig(dtype="fp8"))
     with pytest.raises(InputError, match="engine 'vllm' is not installed"):
         open_engine(checkpoint, EngineConfig(kind="vllm"))
 
@@ -306,6 +348,8 @@ def test_auto_falls_back_after_another_error_but_not_on_cuda(
         ({"kind": "vlm"}, "unknown engine 'vlm'"),
         ({"max_model_len": 0}, "max_model_len is 0"),
         ({"gpu_memory_utilization": 1.5}, "gpu_memory_utilization is 1.5"),
+        ({"dtype": "fp8", "kind": "transformers"}, "fp8, which vLLM alone samples in; with the engine transformers"),
+        ({"dtype": "fp8", "kind": "http://localhost:1"}, "fp8, which vLLM alone samples in"),
     ],
 )
 def test_a_config_out_of_range_is_refused(settings: dict[str, object], words: str):
