@@ -257,7 +257,8 @@ def encode_rows(rows: Sequence[TextRow], tokenizer: Any) -> list[tuple[Tokens, .
     Warns where the first rows' tokens are another text.
 
     Raises:
-        InputError: a prompt begins with BOS twice.
+        InputError: a prompt begins with BOS twice, or a first one has other tokens for an engine, or other tokens again
+            when they are turned back into text.
     """
     columns: list[list[str]] = [[row.responses[i] for row in rows] for i in range(len(rows[0].responses))]
     responses = [_arrays(encode_continuations(texts, tokenizer)) for texts in columns]
@@ -269,8 +270,13 @@ def encode_rows(rows: Sequence[TextRow], tokenizer: Any) -> list[tuple[Tokens, .
         encoded = tokenizer(texts, add_special_tokens=special)["input_ids"] if texts else []
         for i, ids in zip(indices, encoded, strict=True):
             check_bos(ids, tokenizer, rows[i].where)
-        # A tokenizer that treats one text and many differently would break the equality with the engine's prompt.
-        assert not texts or tuple(encoded[0]) == encode_prompt(texts[0], tokenizer, chat=not special)
+        for i, ids in list(zip(indices, encoded, strict=True))[:NUM_ROUND_TRIPS]:
+            # An engine's prompts are tokenised one at a time.
+            if tuple(ids) != encode_prompt(rows[i].prompt, tokenizer, chat=not special):
+                raise InputError(
+                    f"{rows[i].where}: the tokenizer gives the prompt other tokens alone, as engines sample from, than "
+                    "among others, as it is trained; use a tokenizer that does not depend on its batch."
+                )
         prompts.update(zip(indices, _arrays(encoded), strict=True))
     encoded_rows = [(prompts[i], *(side[i] for side in responses)) for i in range(len(rows))]
     for row, (prompt, *parts) in list(zip(rows, encoded_rows, strict=True))[:NUM_ROUND_TRIPS]:
@@ -283,15 +289,30 @@ def _arrays(encoded: Iterable[Sequence[int]]) -> list[Tokens]:
 
 
 def _check_round_trip(row: TextRow, ids: Tokens, tokenizer: Any) -> None:
-    """Warn if the tokens of a prompt and its first response are not their text: what is lost cannot be learnt."""
+    """Text -> ids -> text -> ids, of a prompt and its first response.
+
+    Warns if the tokens are not their text: what is lost cannot be learnt. Raises `InputError` if the prompt's text as
+    tokens say it has other tokens: then the tokenizer does not read what it writes, as where its decoder is missing.
+    """
     text = row.prompt + "".join(row.responses[:1])
+    prompt = tokenizer(row.prompt, add_special_tokens=False)["input_ids"]
     if not row.chat:  # BOS, which the tokenizer puts before a plain prompt
-        before = len(tokenizer(row.prompt)["input_ids"]) - len(
-            tokenizer(row.prompt, add_special_tokens=False)["input_ids"]
-        )
-        ids = ids[before:]
-    back = tokenizer.decode(ids, skip_special_tokens=False, clean_up_tokenization_spaces=False)
+        ids = ids[len(tokenizer(row.prompt)["input_ids"]) - len(prompt) :]
+
+    def written(tokens: Any) -> str:
+        return tokenizer.decode(tokens, skip_special_tokens=False, clean_up_tokenization_spaces=False)
+
+    back = written(ids)
     if back != text:
+        # Some tokenizers write a blank behind a special token, which they read as one of the text.
+        if not set(prompt) & set(tokenizer.all_special_ids):
+            again = tokenizer(written(prompt), add_special_tokens=False)["input_ids"]
+            if again != prompt:
+                raise InputError(
+                    f"{row.where}: the tokenizer does not read what it writes: the prompt {row.prompt!r:.40} has "
+                    f"{len(prompt)} tokens, and their text {written(prompt)!r:.40} has {len(again)} others; mend the "
+                    "tokenizer's files (is its decoder missing?)."
+                )
         at = next((i for i, (a, b) in enumerate(zip(text, back, strict=False)) if a != b), min(len(text), len(back)))
         start = max(0, at - 10)
         warnings.warn(

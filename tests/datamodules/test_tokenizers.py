@@ -7,6 +7,8 @@ import warnings
 from pathlib import Path
 
 import pytest
+from tokenizers import decoders
+from transformers import PreTrainedTokenizerFast
 
 from harness.datamodules import SFTDataModule
 from harness.engines.completion import Decoder
@@ -37,20 +39,30 @@ def sentencepiece(tmp_path_factory):
     return load_tokenizer(folder)
 
 
-@pytest.fixture(scope="module")
-def tekken(tmp_path_factory):
-    """Tiktoken-like; the first 8,000 of its 131,072 tokens, as all of them take seconds to open."""
-    folder = tmp_path_factory.mktemp("tekken")
+def open_tekken(folder, num_tokens=None):
+    """Tiktoken-like, with all of its 131,072 tokens or the first of them."""
     content = json.loads(published("tekken_240911.json").read_text())
-    content["config"]["default_vocab_size"] = 8000
-    content["vocab"] = content["vocab"][: 8000 - content["config"]["default_num_special_tokens"]]
+    if num_tokens is not None:
+        content["config"]["default_vocab_size"] = num_tokens
+        content["vocab"] = content["vocab"][: num_tokens - content["config"]["default_num_special_tokens"]]
     (folder / "tekken.json").write_text(json.dumps(content))
     names = {"bos_token": "<s>", "eos_token": "</s>"}
     (folder / "tokenizer_config.json").write_text(json.dumps(names))
     return load_tokenizer(folder)
 
 
-@pytest.fixture(params=["sentencepiece", "tekken"])
+@pytest.fixture(scope="module")
+def tekken(tmp_path_factory):
+    return open_tekken(tmp_path_factory.mktemp("tekken"), 8000)
+
+
+@pytest.fixture(scope="module")
+def whole_tekken(tmp_path_factory):
+    """Takes twelve seconds to open."""
+    return open_tekken(tmp_path_factory.mktemp("whole_tekken"))
+
+
+@pytest.fixture(params=["sentencepiece", "tekken", pytest.param("whole_tekken", marks=pytest.mark.families)])
 def tokenizer(request):
     return request.getfixturevalue(request.param)
 
@@ -85,6 +97,18 @@ def test_a_response_is_as_many_tokens_in_steps_as_its_steps(tokenizer):
     assert encode_continuations([], tokenizer) == []
 
 
+@pytest.mark.families
+def test_the_whole_of_tekken_has_the_tokens_that_its_makers_give(whole_tekken):
+    from mistral_common.tokens.tokenizers.tekken import Tekkenizer
+
+    theirs = Tekkenizer.from_file(str(published("tekken_240911.json")))
+    assert len(whole_tekken) == theirs.n_words == 131072
+    for text in TEXTS:
+        ids = whole_tekken(text, add_special_tokens=False)["input_ids"]
+        assert ids == theirs.encode(text, bos=False, eos=False)
+        assert encode_continuations([text], whole_tekken) == [ids]
+
+
 def test_a_blank_before_a_response_would_be_learnt_otherwise(sentencepiece):
     """What `encode_continuations` is for."""
     assert sentencepiece("2", add_special_tokens=False)["input_ids"] == sentencepiece.convert_tokens_to_ids(["▁", "2"])
@@ -114,6 +138,25 @@ def test_text_that_has_no_tokens_is_said(tiny_tokenizer, tmp_path):
         UserWarning, match=r"rows.jsonl:1: the tokens of the row are another text: '1=the café' has become '1=the caf_'"
     ):
         batch_of(tmp_path / "rows.jsonl", rows, tiny_tokenizer)
+
+
+def test_a_tokenizer_that_does_not_read_what_it_writes_is_refused(tmp_path):
+    tokenizer = build_tokenizer()
+    tokenizer.backend_tokenizer.decoder = decoders.Fuse()  # the bytes stay in the letters that stand for them
+    with pytest.raises(
+        InputError, match=r"rows.jsonl:1: the tokenizer does not read what it writes: the prompt '1 \+ 1="
+    ):
+        batch_of(tmp_path / "rows.jsonl", [{"prompt": "1 + 1=", "response": "2"}], tokenizer)
+
+
+def test_a_prompt_that_has_other_tokens_alone_than_among_others_is_refused(tmp_path):
+    class Moody(PreTrainedTokenizerFast):
+        def __call__(self, text, **options):
+            return super().__call__(text if isinstance(text, list) else f"{text}!", **options)
+
+    tokenizer = Moody(tokenizer_object=build_tokenizer().backend_tokenizer, eos_token="<eos>", pad_token="<eos>")
+    with pytest.raises(InputError, match=r"rows.jsonl:1: the tokenizer gives the prompt other tokens alone"):
+        batch_of(tmp_path / "rows.jsonl", [{"prompt": "1+1=", "response": "2"}], tokenizer)
 
 
 def test_a_tokenizer_of_bytes_gives_back_every_text(tmp_path):
