@@ -14,6 +14,8 @@ from harness.prompts.chats import END_OF_THOUGHT, THOUGHT
 from harness.types import Completion, FinishReason, GenerationRequest, SamplingConfig
 
 SEEDS = 2**62
+CHANNEL = "<|channel|>"
+"""Of OpenAI's harmony format, which GPT-OSS speaks."""
 CONTEXT_TOKENS = 6
 """Tokens before a sample that are decoded with it, so that a tokenizer that joins words with spaces keeps the first."""
 
@@ -135,14 +137,23 @@ class Decoder:
                     "engine does not hold it, so leave it out."
                 )
 
+    @cached_property
+    def leaves_out_special(self) -> bool:
+        """Whether special tokens are left out of texts; harmony's stay, which are the channels of a response."""
+        return CHANNEL not in self.tokenizer.get_added_vocab()
+
     def text(self, prompt_ids: Sequence[int], token_ids: Sequence[int]) -> str:
-        """The text that the tokens add to the prompt's text; special tokens add none."""
+        """The text that the tokens add to the prompt's text; special tokens add none, but for channels."""
         context = list(prompt_ids[-CONTEXT_TOKENS:])
-        before = self.tokenizer.decode(context, skip_special_tokens=True)
-        both = self.tokenizer.decode([*context, *token_ids], skip_special_tokens=True)
+        before = self.decode(context)
+        both = self.decode([*context, *token_ids])
         if both.startswith(before):
             return both[len(before) :]
-        return self.tokenizer.decode(list(token_ids), skip_special_tokens=True)
+        return self.decode(token_ids)
+
+    def decode(self, token_ids: Sequence[int]) -> str:
+        """The text of tokens that stand by themselves."""
+        return self.tokenizer.decode(list(token_ids), skip_special_tokens=self.leaves_out_special)
 
     def completion(
         self,

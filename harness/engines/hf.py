@@ -334,5 +334,5 @@ def _at_end(row: _Row, token_ids: list[int], decoder: Decoder) -> bool:
         return False
     # A token holds at least a quarter of a character, so the string that the last token completes is in this tail.
     tail = token_ids[-4 * max(map(len, row.stops)) :]
-    text = decoder.tokenizer.decode(tail, skip_special_tokens=True)
+    text = decoder.decode(tail)
     return any(stop in text for stop in row.stops)

@@ -19,6 +19,7 @@ from harness.engines import generate
 from harness.errors import InputError
 from harness.evals.run import as_json
 from harness.evals.samples import read_results, read_rollouts
+from harness.grading.extract import behind_thought
 from harness.grading.graders import named as find_grader
 from harness.metrics.intervals import mean_interval
 from harness.metrics.summary import clusters_of
@@ -154,8 +155,7 @@ def undecided(problem: Problem, scored: ScoredResponse, grader: str) -> str:
 
 def label_of(text: str) -> Label:
     """The letter that a reply gives after its thought; anything that is not one letter alone is invalid."""
-    rest = text.rpartition("</think>")[2]
-    letters = re.findall(r"\b[ABC]\b", rest)
+    letters = re.findall(r"\b[ABC]\b", behind_thought(text))
     return LABELS[letters[0]] if len(set(letters)) == 1 else "invalid"
 
 

@@ -70,7 +70,8 @@ class AnswerProtocol:
     rules: tuple[Rule, ...]
     """Tried in this order."""
     skip_thinking: bool = True
-    """Read only what follows the last `</think>`; a thought that never ends holds no answer."""
+    """Read only what follows the last `</think>`, or harmony's channel `final`; a thought that never ends holds no
+    answer."""
     latest: bool = False
     """A marker that stands after the last box overrides it."""
 

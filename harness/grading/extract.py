@@ -39,6 +39,8 @@ _CONNECTOR = re.compile(
 _END_OF_SENTENCE = re.compile(
     r"(?<=[^\d\s])(?<!\b[DM]r)(?<!\bMrs)(?<!\bMs)(?<!\bSt)[.。!?！？](?:\s|$|[A-Z<])|\.(?:\s|$)|[。！？]|<\||I hope"
 )
+_THOUGHT_ENDS = re.compile(r"</think>|<\|channel\|>final<\|message\|>")
+_THOUGHT_BEGINS = ("<think>", "<|channel|>analysis")
 _END_OF_TURN = re.compile(r"(?:<\|[a-z_]{1,20}\|>|</s>|<eos>|<end_of_turn>)\Z")
 """The signs with which models end."""
 _GUESSES = {"whole", "math", "number"}
@@ -78,10 +80,15 @@ def extract_answer(text: str, protocol: AnswerProtocol = DEFAULT, *, marked_only
     return None
 
 
+def behind_thought(text: str) -> str:
+    """What follows the last thought's end, `</think>` or the beginning of harmony's channel `final`; else all of it."""
+    return _THOUGHT_ENDS.split(text)[-1]
+
+
 def without_thought(text: str) -> str:
-    """What follows the last `</think>`; "" if a thought never ends, all of it if there is none."""
-    _, closed, rest = text.rpartition("</think>")
-    return rest if closed or "<think>" not in text else ""
+    """What follows the last thought; "" if a thought never ends, all of it if there is none."""
+    rest = behind_thought(text)
+    return "" if rest == text and any(begin in text for begin in _THOUGHT_BEGINS) else rest
 
 
 def _after(text: str, position: int) -> str | None:

@@ -10,7 +10,7 @@ from functools import lru_cache
 from harness.grading.answer_protocols import CHOICE, DEFAULT, AnswerProtocol
 from harness.grading.brackets import boxes
 from harness.grading.equivalence import Decision, decide, decide_cheaply, settle
-from harness.grading.extract import extract_answer
+from harness.grading.extract import behind_thought, extract_answer
 from harness.grading.graders import named
 from harness.grading.normalize import normalize
 from harness.grading.programs import arguments
@@ -67,7 +67,7 @@ def _is_choice(gold: str) -> bool:
 
 def _boxed_parts(text: str, gold: str) -> str | None:
     """The boxes of a response as one list, where each holds one part and the gold has as many parts."""
-    found = [content.strip() for _, _, content in boxes(text.rpartition("</think>")[2])]
+    found = [content.strip() for _, _, content in boxes(behind_thought(text))]
     if len(found) != len(arguments(gold.replace(";", ","))) or any(len(arguments(content)) > 1 for content in found):
         return None
     return ", ".join(found)

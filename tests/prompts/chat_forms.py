@@ -254,7 +254,7 @@ FORMS: dict[str, Form] = {
         special=("<|start|>", "<|message|>", "<|channel|>", "<|end|>"),
         prompt="<|start|>developer<|message|>Be brief.<|end|><|start|>user<|message|>1+1?<|end|><|start|>assistant",
         trained="<|channel|>final<|message|>" + BOX + "<|return|>",
-        graded="final" + BOX,
+        graded="<|channel|>final<|message|>" + BOX,
         earlier="<|start|>assistant<|channel|>final<|message|>" + BOX + "<|end|>",
     ),
 }

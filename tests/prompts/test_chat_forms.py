@@ -13,11 +13,11 @@ from harness.errors import InputError
 from harness.evals.presets import NONE, REASONING, find_preset
 from harness.grading import PROTOCOLS, grade
 from harness.models.losses import IGNORED
-from harness.prompts.chats import end_of_turn, render_chat, thinks
+from harness.prompts.chats import encode_continuations, end_of_turn, render_chat, thinks
 from harness.prompts.templates import PromptTemplate
 from harness.store import write_rows
 from harness.types import GenerationRequest, Problem, SamplingConfig
-from tests.prompts.chat_forms import FORMS, QUESTION, SYSTEM
+from tests.prompts.chat_forms import BOX, FORMS, QUESTION, SYSTEM
 
 PAGE = Path(__file__).parents[2] / "docs" / "models.md"
 BEGIN, END = "<!-- written by tests/prompts/test_chat_forms.py -->", "<!-- end of the chats -->"
@@ -70,6 +70,22 @@ def test_a_response_ends_where_its_turn_does_and_its_text_is_graded(form):
     completion = decoder.completion(GenerationRequest("", prompt, SamplingConfig()), ids, 0.0, None)
     assert (completion.text, completion.finish_reason) == (form.graded, "stop")
     assert grade(completion.text, "2", protocol=PROTOCOLS["boxed"]).correct
+
+
+def test_the_channels_of_harmony_stay_in_the_text_and_the_final_one_is_graded():
+    form = FORMS["harmony (GPT-OSS)"]
+    tokenizer = form.tokenizer()
+    thought = "<|channel|>analysis<|message|>Is it \\boxed{3}?<|end|>"
+    said = thought + "<|start|>assistant<|channel|>final<|message|>" + BOX
+    ids = tuple(tokenizer(said + "<|return|>", add_special_tokens=False)["input_ids"])
+    decoder = Decoder(tokenizer, frozenset([tokenizer.eos_token_id]))
+    prompt = template_of(form).encode(Problem("", QUESTION), tokenizer)
+    text = decoder.completion(GenerationRequest("", prompt, SamplingConfig()), ids, 0.0, None).text
+    assert text == said
+    assert encode_continuations([text], tokenizer) == [list(ids[:-1])]
+    assert grade(text, "2", protocol=PROTOCOLS["boxed"]).correct
+    assert not grade(text, "3", protocol=PROTOCOLS["boxed"]).correct
+    assert not grade(thought, "3", protocol=PROTOCOLS["boxed"]).correct
 
 
 @each_form
