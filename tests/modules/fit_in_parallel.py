@@ -16,18 +16,26 @@ from lightning.pytorch.loggers import CSVLogger
 
 from harness.callbacks.checkpoint import HFCheckpoint
 from harness.cli.training import end_parallel_process
-from harness.datamodules import PreferenceDataModule, SFTDataModule, base
+from harness.datamodules import PolicyDataModule, PreferenceDataModule, SFTDataModule, base
 from harness.models import token_stats
 from harness.models.weights import named_weights
-from harness.modules import DPOModule, RewardModule, SFTModule
+from harness.modules import DPOModule, PolicyGradientModule, RewardModule, SFTModule
 from harness.modules.optimizer import OptimizerConfig
+from harness.objectives import GRPO
 from harness.strategies import FSDP2Strategy
 
+# All that an iteration's rows and a step's tokens are reduced over ranks for: old and reference log-probabilities, an
+# engine correction, a coefficient that follows the entropy, maxima.
+OBJECTIVE = GRPO(
+    correction="token_truncate", correction_high=1.02, kl="k3_ratio", kl_coefficient=0.1, entropy="adaptive",
+    entropy_target=9.0,
+)  # fmt: skip
 MODULES = {
     "sft": SFTModule,
     "reward": RewardModule,
     "hybrid": functools.partial(RewardModule, likelihood="sum"),
     "dpo": DPOModule,
+    "policy": functools.partial(PolicyGradientModule, objective=OBJECTIVE),
 }
 
 
@@ -53,9 +61,12 @@ def fit(strategy, kind, model, data, out, stop=False, resume=None):
         strategies["fsdp"] = FSDP2Strategy()
     module = MODULES[kind](model, optimizer=OptimizerConfig(lr=1e-3, schedule="linear", total_steps=12))
     options = {"group": "prompt"} if kind == "hybrid" else {}
-    datamodule = (SFTDataModule if kind == "sft" else PreferenceDataModule)(
-        [data], [data], batch_size=4 // devices, val_batch_size=3, max_length=64, **options
-    )
+    options |= {"batch_size": 4 // devices, "max_length": 64}
+    if kind == "policy":
+        datamodule = PolicyDataModule([data], **options)
+    else:
+        options |= {"val_files": [data], "val_batch_size": 3}
+        datamodule = (SFTDataModule if kind == "sft" else PreferenceDataModule)([data], **options)
     gradients = Gradients()
     trainer = L.Trainer(
         accelerator="cpu",
@@ -66,6 +77,7 @@ def fit(strategy, kind, model, data, out, stop=False, resume=None):
         gradient_clip_val=1.0,
         max_steps=3 if stop else -1,
         callbacks=[gradients, HFCheckpoint(dirpath=Path(out) / "checkpoints", every_n_train_steps=2)],
+        default_root_dir=out,
         logger=CSVLogger(Path(out) / "logs"),
         log_every_n_steps=1,
         enable_progress_bar=False,

@@ -14,12 +14,13 @@ import torch
 
 from harness.errors import InputError
 from harness.models.reward_head import load_likelihood_reward
-from harness.models.weights import fingerprint, load_causal_lm, load_reward_model, named_weights
+from harness.models.weights import fingerprint, load_causal_lm, load_reward_model, model_version, named_weights
 from harness.store import SUMS, check_sums, write_sums
 from harness.strategies import FSDP2Strategy
 
 SCRIPT = Path(__file__).with_name("fit_in_parallel.py")
-KINDS = ("sft", "reward", "hybrid", "dpo")
+KINDS = ("sft", "reward", "hybrid", "dpo", "policy")
+METRICS = {"policy": ("train/loss", "train/kl", "train/ratio_max", "train/engine_gap_max", "train/num_tokens")}
 LOAD = {"reward": load_reward_model, "hybrid": load_likelihood_reward}
 
 
@@ -50,15 +51,23 @@ def launch(strategy, jobs, log):
 
 
 @pytest.fixture(scope="module")
-def files(tmp_path_factory):
-    """22 supervised rows of mixed lengths, 24 pairs, and 1 to 4 pairs of each of 24 prompts."""
+def files(tmp_path_factory, tiny_model_dir):
+    """22 supervised rows of mixed lengths, 24 pairs, 1 to 4 pairs of each of 24 prompts, and as many responses."""
     folder = tmp_path_factory.mktemp("data")
     rows = [{"prompt": f"{i}=", "response": str(i) + "." * (7 * i % 19), "weight": 1 + i % 2} for i in range(22)]
     pairs = [{"prompt": f"{i}=", "chosen": f"{i}!", "rejected": f"{i + 1}" + "?" * (i % 5)} for i in range(24)]
     groups = [pair | {"chosen": str(i) + "." * n} for i, pair in enumerate(pairs) for n in range(1 + i % 4)]
-    for name, content in (("rows", rows), ("pairs", pairs), ("groups", groups)):
+    weights = model_version(load_causal_lm(tiny_model_dir))
+    sampled = [
+        {"prompt": f"{i}=", "response": "", "token_ids": ids, "token_logps": [-4.4] * len(ids), "weights": weights}
+        | {"advantage": n - 1.4, "problem_id": str(i)}
+        for i in range(24)
+        for n in range(1 + i % 4)
+        if (ids := [3 + (i + n + j) % 40 for j in range(1 + (3 * i + n) % 9)])
+    ]
+    for name, content in (("rows", rows), ("pairs", pairs), ("groups", groups), ("sampled", sampled)):
         (folder / f"{name}.jsonl").write_text("".join(json.dumps(row) + "\n" for row in content))
-    names = {"sft": "rows", "reward": "pairs", "hybrid": "groups", "dpo": "pairs"}
+    names = {"sft": "rows", "reward": "pairs", "hybrid": "groups", "dpo": "pairs", "policy": "sampled"}
     return {kind: folder / f"{name}.jsonl" for kind, name in names.items()}
 
 
@@ -93,11 +102,12 @@ def test_a_damaged_shard_is_refused_by_its_hash(tmp_path):
 def test_two_ranks_train_as_one_and_resume_to_the_same_weights(tmp_path, tiny_model_dir, files, one_rank, strategy):
     """8 rows a step, cut to 2 ranks x 2 accumulated batches x 2 rows, the last step of an epoch incomplete for SFT.
 
-    The last two jobs stop after step 3, inside the first epoch, where the end is saved, and resume from there.
+    The last jobs stop after step 3, inside the first epoch, where the end is saved, and resume from there.
     """
     jobs = jobs_in(tmp_path, tiny_model_dir, files)
-    broken = {**jobs[0], "out": str(tmp_path / "broken")}
-    jobs += [broken | {"stop": True}, broken | {"resume": str(tmp_path / "broken" / "checkpoints" / "last.ckpt")}]
+    for whole in (jobs[0], jobs[-1]):
+        broken = {**whole, "out": str(tmp_path / f"broken_{whole['kind']}")}
+        jobs += [broken | {"stop": True}, broken | {"resume": f"{broken['out']}/checkpoints/last.ckpt"}]
     launch(strategy, jobs, tmp_path / "log")
     for kind in KINDS:
         one, two = (torch.load(folder / kind / "result.pt") for folder in (one_rank, tmp_path))
@@ -106,16 +116,17 @@ def test_two_ranks_train_as_one_and_resume_to_the_same_weights(tmp_path, tiny_mo
             torch.testing.assert_close(two["steps"][0][name], expected, atol=1e-6, rtol=0)
         for name, expected in one["weights"].items():
             torch.testing.assert_close(two["weights"][name], expected, atol=2e-5, rtol=0)
-        for name in ("train/loss", "val/loss", "val/accuracy", "train/num_tokens"):
+        for name in METRICS.get(kind, ("train/loss", "val/loss", "val/accuracy", "train/num_tokens")):
             assert two["metrics"][name] == pytest.approx(one["metrics"][name], rel=1e-4), (kind, name)
         exported = LOAD.get(kind, load_causal_lm)(tmp_path / kind / "hf")
         assert fingerprint(named_weights(exported)) == fingerprint(two["weights"].items())
     if strategy == "fsdp":
-        shards = tmp_path / "broken" / "checkpoints" / "last.ckpt"
+        shards = tmp_path / "broken_sft" / "checkpoints" / "last.ckpt"
         check_sums(shards)
         assert {path.name for path in shards.iterdir()} == {*sums_in(shards), SUMS}
         assert sum(name.endswith(".distcp") for name in sums_in(shards)) == 2
-    unbroken, resumed = (torch.load(tmp_path / name / "result.pt") for name in ("sft", "broken"))
-    assert len(resumed["steps"]) == 3
-    for name, expected in unbroken["weights"].items():
-        assert torch.equal(resumed["weights"][name], expected), name
+    for kind in ("sft", "policy"):
+        unbroken, resumed = (torch.load(tmp_path / name / "result.pt") for name in (kind, f"broken_{kind}"))
+        assert len(resumed["steps"]) == 3
+        for name, expected in unbroken["weights"].items():
+            assert torch.equal(resumed["weights"][name], expected), (kind, name)
