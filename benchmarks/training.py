@@ -1,6 +1,6 @@
 """Tokens per second and peak memory of a whole training step, beside TRL's trainers on the same model and data.
 
-Usage: python benchmarks/training.py [sft dpo reward groups] [--steps 8] [--rounds 3] [--shared 0.6] [--trl PYTHON]
+Usage: python benchmarks/training.py [KIND ...] [--steps 8] [--rounds 3] [--shared 0.6] [--trl PYTHON]
 
 PYTHON is an interpreter with TRL beside everything this project needs; without it only our own forms are compared.
 Every trainer runs in a process of its own: same random weights, rows, batch size, precision, thread count, optimizer
@@ -8,8 +8,11 @@ Every trainer runs in a process of its own: same random weights, rows, batch siz
 turns for `--rounds` rounds, and the ratio is that of the medians; memory is the growth of the process's peak from
 before its trainer is built. Tokens are those of the rows: padding is never counted, and each side of a pair is whole
 however it is computed; for TRL they are the rows' mean times the rows of a step. `groups` is a reward model on all
-pairs of four right and four wrong responses to each problem, one problem, or as many pairs, a step. On a shared machine
-tokens per second of processor time, with one thread, tell more than tokens per second.
+pairs of four right and four wrong responses to each problem, one problem, or as many pairs, a step. `policy` is GRPO on
+eight given responses to each prompt, two prompts a step, one step on each: TRL's trainer is handed the responses where
+it would sample (`rollout_func`), prompts are the part `--shared` of the tokens (take 0.4), and ratios are to the policy
+itself on both sides. On a shared machine tokens per second of processor time, with one thread, tell more than tokens
+per second. `--hidden 512 --vocabulary 32768` is a model of 46 million parameters.
 """
 
 # ruff: noqa: E402 - the environment must be set before torch is imported
@@ -40,17 +43,20 @@ FORMS = {
     "dpo": ("shared", "plain", "frozen", "trl"),
     "reward": ("shared", "plain", "trl"),
     "groups": ("grouped", "pairs", "plain", "trl"),
+    "policy": ("shared", "plain", "trl"),
 }
 """First the form of ours that is meant for the data, then its variants."""
 MAX_LENGTH = 512
 NUM_SIDES = 4  # right, and wrong, responses to a problem of `groups`
+NUM_RESPONSES = 8  # to a prompt of `policy`
+WORDS = ("<pad>", "<bos>", "<eos>", *"0123456789+-*=")
 
 
 def write_rows(folder: Path, kind: str, num_rows: int, shared: float) -> int:
     """Rows of random digits; returns their mean number of tokens, counting EOS.
 
     SFT rows are of 20 to 500 tokens, skewed to the short. The sides of a pair share a prompt that is the part `shared`
-    of each side of about 200 tokens.
+    of each side of about 200 tokens, as do the responses to a prompt.
     """
     rng = random.Random(0)
 
@@ -65,6 +71,10 @@ def write_rows(folder: Path, kind: str, num_rows: int, shared: float) -> int:
             continue
         length, number = rng.randint(150, 250), NUM_SIDES if kind == "groups" else 1
         prompt = text(int(length * shared))
+        if kind == "policy":
+            lengths = [int(length * (1 - shared) * rng.uniform(0.8, 1.2)) for _ in range(NUM_RESPONSES)]
+            rows += [{"prompt": prompt, "completion": text(size)} for size in lengths]
+            continue
         sides = [text(max(1, int(length * (1 - shared) * rng.uniform(0.8, 1.2)))) for _ in range(2 * number)]
         rows += [
             {"prompt": prompt, "chosen": "1" + right, "rejected": "2" + wrong}
@@ -74,23 +84,32 @@ def write_rows(folder: Path, kind: str, num_rows: int, shared: float) -> int:
     (folder / f"{kind}.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
     # Each side has the prompt, BOS and EOS.
     return sum(sum(len(text) for text in row.values()) + 2 for row in rows) + (
-        0 if kind == "sft" else sum(len(row["prompt"]) + 2 for row in rows)
+        0 if kind in ("sft", "policy") else sum(len(row["prompt"]) + 2 for row in rows)
     )
 
 
 def batch_size(kind: str) -> int:
     """Rows of a step."""
-    return NUM_SIDES**2 if kind == "groups" else BATCH_SIZE
+    return {"groups": NUM_SIDES**2, "policy": 2 * NUM_RESPONSES}.get(kind, BATCH_SIZE)
 
 
-def build_checkpoint(folder: Path, hidden: int) -> None:
+def token_ids(text: str) -> tuple[int, ...]:
+    """Tokens of a response, EOS included."""
+    return (*(WORDS.index(letter) for letter in text), WORDS.index("<eos>"))
+
+
+def policy_rewards(texts: list[str]) -> list[float]:
+    """1 for a text whose last character is a digit."""
+    return [float(text[-1:].isdigit()) for text in texts]
+
+
+def build_checkpoint(folder: Path, hidden: int, vocabulary: int) -> None:
     """A random Llama of four layers with a tokenizer of single characters."""
     import torch
     from tokenizers import Regex, Tokenizer, decoders, models, pre_tokenizers, processors
     from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
 
-    words = ["<pad>", "<bos>", "<eos>", *"0123456789+-*="]
-    tokenizer = Tokenizer(models.WordLevel({word: i for i, word in enumerate(words)}, unk_token="="))
+    tokenizer = Tokenizer(models.WordLevel({word: i for i, word in enumerate(WORDS)}, unk_token="="))
     tokenizer.pre_tokenizer = pre_tokenizers.Split(Regex(r"[\s\S]"), "isolated")
     tokenizer.decoder = decoders.Fuse()
     tokenizer.post_processor = processors.TemplateProcessing(single="<bos> $A", special_tokens=[("<bos>", 1)])
@@ -100,9 +119,9 @@ def build_checkpoint(folder: Path, hidden: int) -> None:
     torch.manual_seed(0)
     LlamaForCausalLM(
         LlamaConfig(
-            vocab_size=2048, hidden_size=hidden, num_hidden_layers=4, num_attention_heads=4, num_key_value_heads=4,
-            intermediate_size=3 * hidden, max_position_embeddings=MAX_LENGTH, bos_token_id=1, eos_token_id=2,
-            pad_token_id=0,
+            vocab_size=vocabulary, hidden_size=hidden, num_hidden_layers=4, num_attention_heads=4,
+            num_key_value_heads=4, intermediate_size=3 * hidden, max_position_embeddings=MAX_LENGTH, bos_token_id=1,
+            eos_token_id=2, pad_token_id=0,
         )
     ).save_pretrained(folder)  # fmt: skip
 
@@ -111,8 +130,9 @@ def run_ours(kind: str, form: str, folder: Path, steps: int, tokens: int) -> lis
     """When each step ended, in seconds of the clock and of the processor, and its tokens."""
     import lightning as L
 
-    from harness.datamodules import PreferenceDataModule, SFTDataModule
-    from harness.modules import DPOModule, RewardModule, SFTModule
+    from harness.datamodules import PolicyDataModule, PreferenceDataModule, SFTDataModule
+    from harness.modules import DPOModule, PolicyGradientModule, RewardModule, SFTModule
+    from harness.objectives import GRPO
 
     times: list[tuple[float, float, int]] = []
 
@@ -129,6 +149,10 @@ def run_ours(kind: str, form: str, folder: Path, steps: int, tokens: int) -> lis
         # A pack holds as many tokens as a padded batch has rows, so that both step over the same rows.
         packing: dict[str, Any] = {"packing": True, "batch_size": 1, "max_length": 1024} if form == "packed" else {}
         data: Any = SFTDataModule(rows, **{"batch_size": BATCH_SIZE, "max_length": MAX_LENGTH, **packing})
+    elif kind == "policy":
+        write_policy_rows(folder)
+        module = PolicyGradientModule(model, GRPO(old_logps="current"), share_prefix=form == "shared")
+        data = PolicyDataModule([str(folder / "rows.jsonl")], batch_size=2, max_length=MAX_LENGTH)
     else:
         options: dict[str, Any] = {"share_prefix": form in ("shared", "grouped", "pairs")}
         if kind == "dpo":
@@ -145,6 +169,59 @@ def run_ours(kind: str, form: str, folder: Path, steps: int, tokens: int) -> lis
     return times
 
 
+def write_policy_rows(folder: Path) -> None:
+    """The rows as our loop writes them, with the advantages that TRL makes of the same rewards."""
+    from harness.store import write_rows as write
+    from harness.types import PolicyExample
+
+    read = [json.loads(line) for line in (folder / "policy.jsonl").read_text().splitlines()]
+    examples = []
+    for start in range(0, len(read), NUM_RESPONSES):
+        group = read[start : start + NUM_RESPONSES]
+        rewards = policy_rewards([row["completion"] for row in group])
+        mean, spread = statistics.mean(rewards), statistics.stdev(rewards) + 1e-4
+        for row, reward in zip(group, rewards, strict=True):
+            ids = token_ids(row["completion"])
+            examples.append(PolicyExample(row["prompt"], row["completion"], ids, (reward - mean) / spread))
+    write(folder / "rows.jsonl", examples)
+
+
+def run_trl_policy(folder: Path, steps: int, clock: Any) -> None:
+    """TRL's GRPOTrainer on given responses."""
+    import trl
+    from datasets import Dataset
+    from transformers import AutoModelForCausalLM, AutoTokenizer
+
+    rows = [json.loads(line) for line in (folder / "policy.jsonl").read_text().splitlines()]
+    completions: dict[str, list[str]] = {}
+    for row in rows:
+        completions.setdefault(row["prompt"], []).append(row["completion"])
+
+    def given(prompts: list[str], trainer: Any) -> dict[str, Any]:
+        taken: dict[str, int] = {}
+        found: dict[str, Any] = {"prompt_ids": [], "completion_ids": [], "logprobs": None}
+        for prompt in prompts:
+            number = taken[prompt] = taken.get(prompt, -1) + 1
+            found["prompt_ids"].append([WORDS.index("<bos>"), *token_ids(prompt)[:-1]])
+            found["completion_ids"].append(list(token_ids(completions[prompt][number])))
+        return found
+
+    def reward(completions: list[str], **_: Any) -> list[float]:
+        return policy_rewards(completions)
+
+    args = trl.GRPOConfig(
+        output_dir=str(folder / "trl"), use_cpu=True, bf16=False, gradient_checkpointing=False, loss_type="grpo",
+        per_device_train_batch_size=batch_size("policy"), num_generations=NUM_RESPONSES, max_steps=steps,
+        max_completion_length=MAX_LENGTH, report_to=[], save_strategy="no", logging_steps=10**6, disable_tqdm=True,
+        learning_rate=1e-5, beta=0.0,
+    )  # fmt: skip
+    trl.GRPOTrainer(
+        model=AutoModelForCausalLM.from_pretrained(folder / "model"), reward_funcs=reward, args=args,
+        train_dataset=Dataset.from_list([{"prompt": prompt} for prompt in completions]), rollout_func=given,
+        processing_class=AutoTokenizer.from_pretrained(folder / "model"), callbacks=[clock],
+    ).train()  # fmt: skip
+
+
 def run_trl(kind: str, folder: Path, steps: int, tokens: int) -> list[tuple[float, float, int]]:
     """As `run_ours`, with the tokens of an average step."""
     import trl
@@ -157,6 +234,9 @@ def run_trl(kind: str, folder: Path, steps: int, tokens: int) -> list[tuple[floa
         def on_step_end(self, *_: Any, **__: Any) -> None:
             times.append((time.perf_counter(), time.process_time(), tokens // steps))
 
+    if kind == "policy":
+        run_trl_policy(folder, steps, Clock())
+        return times
     rows = [json.loads(line) for line in (folder / f"{kind}.jsonl").read_text().splitlines()]
     config, build = {
         "sft": (trl.SFTConfig, trl.SFTTrainer),
@@ -215,11 +295,12 @@ def measure(
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("kinds", nargs="*", default=list(FORMS), help="sft, dpo, reward, groups")
+    parser.add_argument("kinds", nargs="*", default=list(FORMS), help="sft, dpo, reward, groups, policy")
     parser.add_argument("--steps", type=int, default=8, help="timed steps of each run")
     parser.add_argument("--rounds", type=int, default=3)
-    parser.add_argument("--shared", type=float, default=0.6, help="part of each side that a pair shares")
+    parser.add_argument("--shared", type=float, default=0.6, help="part of each side that a pair, or a group, shares")
     parser.add_argument("--hidden", type=int, default=128, help="width of the model")
+    parser.add_argument("--vocabulary", type=int, default=2048, help="size of the model's vocabulary")
     parser.add_argument("--trl", help="interpreter with TRL")
     arguments = parser.parse_args()
     os.environ.setdefault("OMP_NUM_THREADS", "1")
@@ -227,7 +308,7 @@ def main() -> None:
     for kind in arguments.kinds:
         with tempfile.TemporaryDirectory() as name:
             folder = Path(name)
-            build_checkpoint(folder / "model", arguments.hidden)
+            build_checkpoint(folder / "model", arguments.hidden, arguments.vocabulary)
             num_rows = batch_size(kind) * (arguments.steps + WARMUP)
             tokens = write_rows(folder, kind, num_rows, arguments.shared)
             load = os.getloadavg()[0]

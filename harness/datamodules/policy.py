@@ -16,6 +16,7 @@ from harness.datamodules.tokenize import Tokens, encode_rows, existing, read_pol
 from harness.errors import InputError
 from harness.objectives.aggregation import aggregation_weights
 from harness.objectives.objective import Objective
+from harness.objectives.penalties import kl_to_go
 
 
 @dataclass(frozen=True)
@@ -39,6 +40,8 @@ class PolicyRowSet:
     denominators: np.ndarray
     logps: dict[str, list[np.ndarray]] = field(default_factory=dict)
     """Under "engine", "old" or "reference": log-probabilities of each row's sampled tokens."""
+    token_advantages: list[np.ndarray] | None = None
+    """What each sampled token's advantage differs from its row's by."""
 
     def __len__(self) -> int:
         return len(self.ids)
@@ -58,8 +61,8 @@ class PolicyDataModule(JSONLDataModule):
 
     Batches hold `input_ids`, `labels`, `is_token` (B, T), padded on the right; `lengths`, `prompts`, `num_sampled`,
     `advantages`, `token_weights` (B,) of the rows; `temperature`, at which they were drawn; and for N sampled tokens,
-    row after row, `old_logps`, `engine_logps`, `reference_logps` (N,), as far as they are known. A packed batch has
-    `position_ids` and is laid out as `SFTDataModule`'s.
+    row after row, `old_logps`, `engine_logps`, `reference_logps`, `token_advantages` (N,), as far as they are known. A
+    packed batch has `position_ids` and is laid out as `SFTDataModule`'s.
     """
 
     def __init__(
@@ -149,11 +152,15 @@ class PolicyDataModule(JSONLDataModule):
 
     def lay_out(self, texts: PolicyRowSet) -> Rows:
         assert self._score is not None
-        rows = replace(texts, logps=dict(texts.logps))
-        batches = PolicyBatches(rows, self.pad_token_id, self.packing)
-        groups = self._groups(rows)
-        rows.logps.update(self._score(rows, batches.rows(groups)))
-        return batches.rows(groups)
+        assert self._objective is not None
+        groups = self._groups(texts)
+        known = self._score(texts, PolicyBatches(texts, self.pad_token_id, self.packing).rows(groups))
+        rows = replace(texts, logps=texts.logps | known)
+        if self._objective.kl == "k1_reward":
+            old = rows.logps["engine" if self._objective.old_logps == "engine" else "old"]
+            coefficient = self._objective.kl_coefficient
+            rows = replace(rows, token_advantages=kl_to_go(old, rows.logps["reference"], rows.prompts, coefficient))
+        return PolicyBatches(rows, self.pad_token_id, self.packing).rows(groups)
 
     def _row_set(
         self, examples: Sequence[Any], ids: list[Tokens], starts: list[int], objective: Objective
@@ -238,8 +245,10 @@ class PolicyBatches:
             "token_weights": torch.from_numpy(rows.token_weights[some]).float(),
             "temperature": rows.temperature,
         }
-        for name, values in rows.logps.items():
-            batch[f"{name}_logps"] = torch.from_numpy(
-                np.concatenate([np.zeros(0, dtype=np.float32), *(values[i] for i in members)])
-            )
+        tokens = {f"{name}_logps": values for name, values in rows.logps.items()}
+        if rows.token_advantages is not None:
+            tokens["token_advantages"] = rows.token_advantages
+        for name, values in tokens.items():
+            joined = np.concatenate([np.zeros(0, dtype=np.float32), *(values[i] for i in members)])
+            batch[name] = torch.from_numpy(joined).float()
         return batch

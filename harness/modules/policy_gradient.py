@@ -197,9 +197,10 @@ class PolicyGradientModule(SharedPrefixModule):
         stats = self._token_stats(self.model, batch, entropy=seen or objective.entropy != "none")
         policy, rows = stats.logps, _rows(batch)
         engine = batch.get("engine_logps")
-        tokens = PolicyTokens(policy, batch["advantages"], rows, self._old(batch, policy), engine)
+        old, shaped = self._old(batch, policy), batch.get("token_advantages")
+        tokens = PolicyTokens(policy, batch["advantages"], rows, old, engine, shaped)
         losses = surrogate_loss(tokens, objective)
-        if objective.kl != "none":
+        if objective.kl not in ("none", "k1_reward"):
             ratio = ratios(tokens, objective.ratio) if objective.kl == "k3_ratio" else None
             losses = losses + objective.kl_coefficient * kl_loss(policy, batch["reference_logps"], objective.kl, ratio)
         if stats.entropies is not None and objective.entropy != "none":

@@ -58,7 +58,8 @@ class Objective(CreditConfig, SurrogateConfig):
     constant_length: int = 0
     """Divisor of the aggregation "constant", the longest response that may be sampled."""
     kl: KLName = "none"
-    """Estimator of the divergence from the model that training started from, added to the loss of each token."""
+    """Estimator of the divergence from the model that training started from, added to the loss of each token, or, as
+    `k1_reward`, taken off its reward, in units of the advantage."""
     kl_coefficient: float = 0.0
     entropy: EntropyName = "none"
     """Whether the policy's entropy is rewarded at each token: always, or while it is at most `entropy_target`."""
@@ -75,6 +76,7 @@ class Objective(CreditConfig, SurrogateConfig):
                 raise InputError(f"objective: {sentence}")
 
     def _mistakes(self) -> list[tuple[bool, str]]:
+        by_row = self.trust_region in ("gmpo", "vespo", "pmd")
         ratio_made = self.trust_region in ("clip", "dual_clip", "two_sided", "cispo", "sapo")
         return [
             (
@@ -92,7 +94,13 @@ class Objective(CreditConfig, SurrogateConfig):
             ((self.kl == "none") != (self.kl_coefficient == 0), "kl and kl_coefficient go together; set both or none."),
             (
                 self.kl == "k1",
-                "kl 'k1' in the loss has no expected gradient; take k2, or k3_ratio as TRL does.",
+                "kl 'k1' in the loss has no expected gradient; take k1_reward, k2, or k3_ratio as TRL does.",
+            ),
+            (
+                self.kl == "k1_reward"
+                and (self.ratio == "sequence" or by_row or self.old_logps == "current"),
+                "kl 'k1_reward' gives each token a reward of its own, known before the first step; with ratio "
+                "'sequence', trust regions of whole rows (gmpo, vespo, pmd) and old_logps: current take k2.",
             ),
             (
                 self.kl == "k3_ratio" and self.ratio == "none",
@@ -118,7 +126,8 @@ class Objective(CreditConfig, SurrogateConfig):
     @property
     def needs_old(self) -> bool:
         """Whether the loss reads log-probabilities of the old policy."""
-        return self.ratio != "none" or self.trust_region in ("gmpo", "vespo", "pmd") or self.correction != "none"
+        penalised = self.kl == "k1_reward" or self.correction != "none"
+        return penalised or self.ratio != "none" or self.trust_region in ("gmpo", "vespo", "pmd")
 
     @property
     def needs_engine(self) -> bool:

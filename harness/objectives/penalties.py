@@ -6,12 +6,14 @@ distributions, and every estimator is a function of it (J. Schulman, "Approximat
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Literal
 
+import numpy as np
 from torch import Tensor
 
-KLName = Literal["none", "k1", "k2", "k3", "k3_ratio", "k3_k2"]
-"""Estimators of KL(policy || reference); see `kl_loss`."""
+KLName = Literal["none", "k1", "k2", "k3", "k3_ratio", "k3_k2", "k1_reward"]
+"""Estimators of KL(policy || reference) in the loss (see `kl_loss`), or in the reward of each token (`kl_to_go`)."""
 EntropyName = Literal["none", "bonus", "adaptive"]
 
 
@@ -27,7 +29,7 @@ def kl_loss(policy: Tensor, reference: Tensor, name: KLName, ratio: Tensor | Non
     k2 = k1**2 / 2
     k3 = (-k1).exp() + k1 - 1
     match name:
-        case "none":
+        case "none" | "k1_reward":
             return policy.new_zeros(policy.shape)
         case "k1":
             return k1
@@ -41,6 +43,33 @@ def kl_loss(policy: Tensor, reference: Tensor, name: KLName, ratio: Tensor | Non
             return k3 * ratio
         case "k3_k2":
             return k2 - k2.detach() + k3.detach()
+
+
+def kl_to_go(
+    old: Sequence[np.ndarray], reference: Sequence[np.ndarray], groups: np.ndarray, coefficient: float
+) -> list[np.ndarray]:
+    """What a divergence in the reward adds to the advantage of each token, row after row.
+
+    Each token costs `coefficient` times k1 = log old - log ref, and answers for its own and all later costs of its row
+    (a policy gradient with a reward per token: what came before is not its doing). From that the mean over the group's
+    other rows at the same place is taken, a row that has ended counting 0. So the first token of a row gets what
+    leave-one-out makes of the penalised rewards.
+
+    Args:
+        old: log-probabilities of each row's tokens under the policy that drew them.
+        reference: the same under the reference.
+        groups: (rows,) int from 0, rows that are compared with one another; one that is alone keeps its costs.
+    """
+    costs = [np.cumsum((lo - lr)[::-1].astype(float))[::-1] for lo, lr in zip(old, reference, strict=True)]
+    sizes = np.bincount(groups)
+    totals = [np.zeros(0)] * len(sizes)
+    for group, cost in zip(groups, costs, strict=True):
+        width = max(len(totals[group]), len(cost))
+        totals[group] = np.pad(totals[group], (0, width - len(totals[group]))) + np.pad(cost, (0, width - len(cost)))
+    return [
+        -coefficient * (cost - (totals[group][: len(cost)] - cost) / max(sizes[group] - 1, 1))
+        for group, cost in zip(groups, costs, strict=True)
+    ]
 
 
 def adapted(coefficient: float, entropy: float, target: float, step: float, largest: float = 1.0) -> float:

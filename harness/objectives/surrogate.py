@@ -84,6 +84,8 @@ class PolicyTokens:
     """(N,) under the trainer's weights when the rollouts were drawn."""
     engine: Tensor | None = None
     """(N,) as the engine reported them."""
+    token_advantages: Tensor | None = None
+    """(N,) what each token's advantage differs from its row's by, None for nothing; see `penalties.kl_to_go`."""
 
     @property
     def num_rows(self) -> int:
@@ -92,7 +94,8 @@ class PolicyTokens:
     @property
     def advantage(self) -> Tensor:
         """(N,) each token's."""
-        return self.advantages[self.rows]
+        row = self.advantages[self.rows]
+        return row if self.token_advantages is None else row + self.token_advantages
 
     @property
     def log_ratio(self) -> Tensor:

@@ -125,6 +125,7 @@ OBJECTIVES = {
     "cispo": CISPO(),
     "gmpo": GMPO(clip_low=0.05, clip_high=0.05),
     "dppo": DPPO(),
+    "kl in the reward": GRPO(kl="k1_reward", kl_coefficient=0.5, old_logps="engine"),  # engine and trainer differ
     "kl and entropy": GRPO(kl="k3_ratio", kl_coefficient=0.1, entropy="bonus", entropy_coefficient=0.01),
 }
 
@@ -244,6 +245,16 @@ def test_a_temperature_is_that_of_the_policy_too(policy, rows, tmp_path):
     assert built.callback_metrics["train/ratio_max"] == pytest.approx(1, abs=1e-5)
     plain, _ = policy(GRPO(), max_steps=1)
     assert (cool.steps[0] - plain.steps[0]).abs().max() > 1e-3
+
+
+def test_a_divergence_in_the_reward_is_part_of_every_tokens_advantage(policy):
+    """Here engine and reference are the same model but for noise of 0.05."""
+    _, free = policy(Objective(old_logps="engine"), max_steps=1, data={"batch_size": 24})
+    penalised = Objective(old_logps="engine", kl="k1_reward", kl_coefficient=0.5)
+    _, held = policy(penalised, max_steps=1, data={"batch_size": 24})
+    changed = held.callback_metrics["train/advantage"] - free.callback_metrics["train/advantage"]
+    assert 1e-4 < abs(changed) < 0.1
+    assert "train/kl" in held.callback_metrics
 
 
 def test_the_entropy_bonus_raises_the_entropy(policy):

@@ -24,9 +24,20 @@ from harness.objectives import (
 )
 from harness.objectives.aggregation import aggregation_weights
 from harness.objectives.credit import BY_GROUP, CREDITS, CreditConfig, Samples, advantages, overlong_penalty
-from harness.objectives.penalties import adapted, kl_loss
+from harness.objectives.penalties import adapted, kl_loss, kl_to_go
 from harness.objectives.surrogate import PolicyTokens, engine_weights, surrogate_loss
-from tests.objectives.batch import ENGINE, LENGTHS, MASK, NEW, NORMED, OLD, REFERENCE, loss_of, weights_of
+from tests.objectives.batch import (
+    ENGINE,
+    LENGTHS,
+    MASK,
+    NEW,
+    NORMED,
+    OLD,
+    REFERENCE,
+    REWARDS,
+    loss_of,
+    weights_of,
+)
 
 PURE = Objective()
 
@@ -267,6 +278,45 @@ def test_divergences_are_0_at_the_reference_and_k2_has_the_gradient_of_the_kl():
     torch.testing.assert_close(found, expected, atol=1e-14, rtol=0)
 
 
+def test_a_divergence_in_the_reward_has_the_gradient_of_the_kl():
+    """Exact expectation over two rows of a policy whose first token may end the row."""
+    first = torch.tensor([0.3, -0.4], dtype=torch.float64, requires_grad=True)
+    second = torch.tensor([-0.2, 0.5], dtype=torch.float64, requires_grad=True)
+    weights = (first, second)
+
+    def sequences(one, two):
+        one, two = one.log_softmax(0), two.log_softmax(0)
+        return [one[:1], torch.stack([one[1], two[0]]), torch.stack([one[1], two[1]])]
+
+    policy = sequences(*weights)
+    reference = sequences(torch.zeros(2, dtype=torch.float64), torch.tensor([1.0, 0.0], dtype=torch.float64))
+    old, fixed = ([row.detach().numpy() for row in rows] for rows in (policy, reference))
+    found = [torch.zeros(2, dtype=torch.float64) for _ in weights]
+    for drawn in itertools.product(range(3), repeat=2):
+        added = kl_to_go([old[i] for i in drawn], [fixed[i] for i in drawn], np.zeros(2, dtype=int), 0.7)
+        surrogate = sum((torch.from_numpy(a) * policy[i]).sum() / 2 for a, i in zip(added, drawn, strict=True))
+        chance = sum(policy[i].sum() for i in drawn).exp().detach()
+        slopes = torch.autograd.grad(surrogate, weights, retain_graph=True, allow_unused=True)
+        for total, slope in zip(found, slopes, strict=True):
+            total += 0 if slope is None else chance * slope
+    divergence = sum(p.sum().exp() * (p - r).sum() for p, r in zip(policy, reference, strict=True))
+    for slope, expected in zip(found, torch.autograd.grad(-0.7 * divergence, weights), strict=True):
+        torch.testing.assert_close(slope, expected, atol=1e-14, rtol=0)
+
+
+def test_the_first_token_of_a_row_has_the_leave_one_out_of_penalised_rewards():
+    rows = [slice(0, int(length)) for length in LENGTHS]
+    old, reference = ([values[i, cut].numpy() for i, cut in enumerate(rows)] for values in (OLD, REFERENCE))
+    added = kl_to_go(old, reference, np.zeros(4, dtype=int), 0.1)
+    costs = np.array([0.1 * (lo - lr).sum() for lo, lr in zip(old, reference, strict=True)])
+    rewards = REWARDS.numpy()
+    penalised = advantages("rloo", samples(list(rewards - costs)))
+    plain = advantages("rloo", samples(list(rewards)))
+    np.testing.assert_allclose(plain + [row[0] for row in added], penalised, atol=1e-14)
+    alone = kl_to_go(old, reference, np.arange(4), 0.1)
+    np.testing.assert_allclose([row[0] for row in alone], -costs, atol=1e-14)
+
+
 def test_an_adaptive_bonus_follows_the_entropy():
     assert adapted(0.0, 0.1, 0.2, 0.005) == 0.005
     assert adapted(0.01, 0.3, 0.2, 0.005) == pytest.approx(0.005)
@@ -326,6 +376,7 @@ def test_a_credit_refuses_rewards_that_it_is_not_defined_for(name, given, words)
         ({"kl": "k2"}, "go together"),
         ({"kl": "k1", "kl_coefficient": 0.1}, "no expected gradient"),
         ({"kl": "k3_ratio", "kl_coefficient": 0.1}, "needs a ratio"),
+        ({"kl": "k1_reward", "kl_coefficient": 0.1, "trust_region": "pmd"}, "known before the first step"),
         ({"entropy": "bonus"}, "needs an entropy_coefficient"),
         ({"replay_iterations": 1}, "needs the ratio to the policy that drew the rows"),
         ({"correction": "token_mask", "old_logps": "engine"}, "needs old_logps: recomputed"),
