@@ -166,6 +166,14 @@ class Refilling(Protocol):
         """Whether a problem need not be replaced."""
 
 
+@runtime_checkable
+class Demanding(Protocol):
+    """A selector that can say before anything is sampled whether it could learn from it."""
+
+    def check_sampling(self, sampling: SamplingConfig) -> None:
+        """Raise `InputError` if nothing could be learnt from independent samples drawn so."""
+
+
 Selection = tuple[Sequence[SFTExample | PreferencePair | StepExample | PolicyExample], Mapping[str, float]]
 """Training rows, and numbers that describe them for the log."""
 

@@ -243,6 +243,20 @@ VERDICTS_ONLY = frozenset({"passk", "psr", "nsr", "weighted"})
 NOT_NEGATIVE = frozenset({"maxrl"})
 
 
+def check_group_size(name: CreditName, smallest: int, config: CreditConfig = CreditConfig()) -> None:
+    """Raise `InputError` if so few responses to a problem are not enough for the credit."""
+    if name in BY_GROUP and smallest < 2:
+        raise InputError(
+            f"credit '{name}' compares the responses to a problem with one another, but a problem has {smallest}; "
+            "sample at least 2 (sampling.n), or choose `reinforce`."
+        )
+    if name == "passk" and smallest < config.pass_k:
+        raise InputError(
+            f"credit 'passk' with pass_k {config.pass_k} needs as many responses to each problem, found {smallest}; "
+            "sample more (sampling.n) or lower pass_k."
+        )
+
+
 def advantages(name: CreditName, samples: Samples, config: CreditConfig = CreditConfig()) -> np.ndarray:
     """The advantage of every response (R,).
 
@@ -252,16 +266,8 @@ def advantages(name: CreditName, samples: Samples, config: CreditConfig = Credit
     rewards = samples.rewards
     if not np.isfinite(rewards).all():
         raise InputError(f"credit '{name}' needs finite rewards, found {rewards[~np.isfinite(rewards)][0]}.")
-    if name in BY_GROUP and (smallest := int(samples.sizes.min(initial=math.inf) if len(rewards) else 2)) < 2:
-        raise InputError(
-            f"credit '{name}' compares the responses to a problem with one another, but a problem has {smallest}; "
-            "sample at least 2 (sampling.n), or choose `reinforce`."
-        )
-    if name == "passk" and len(rewards) and samples.sizes.min() < config.pass_k:
-        raise InputError(
-            f"credit 'passk' with pass_k {config.pass_k} needs as many responses to each problem, found "
-            f"{int(samples.sizes.min())}; sample more (sampling.n) or lower pass_k."
-        )
+    if len(rewards):
+        check_group_size(name, int(samples.sizes.min()), config)
     if name in VERDICTS_ONLY and len(other := rewards[(rewards != 0) & (rewards != 1)]):
         raise InputError(
             f"credit '{name}' is defined for rewards 0 and 1, found {other[0]:g}; use the outcome as reward, without a "

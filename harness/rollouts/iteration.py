@@ -24,7 +24,7 @@ from harness.grading.graders import named as find_grader
 from harness.metrics.monitors import describe_rewards, monitors
 from harness.problems import shared_questions
 from harness.prompts.templates import PromptTemplate
-from harness.protocols import Refilling, Reward, SamplingScheduler, SearchMethod, Selector, answer_weight
+from harness.protocols import Demanding, Refilling, Reward, SamplingScheduler, SearchMethod, Selector, answer_weight
 from harness.provenance import contents, identity
 from harness.rewards import Outcome
 from harness.rollouts.collect import collect, grade_again
@@ -82,13 +82,21 @@ class Iteration:
     seed: int = 0
 
     def check(self) -> None:
-        """Raise `InputError` if, unasked, probe problems are training problems, which biases the choice."""
+        """Raise `InputError` if nothing could be learnt from what would be sampled, as far as that is known beforehand,
+        or if, unasked, probe problems are training problems, which biases the choice."""
+        sampling = getattr(self.scheduler, "sampling", None)
+        if isinstance(self.select, Demanding) and isinstance(sampling, SamplingConfig) and self._independent:
+            self.select.check_sampling(sampling)
         shared = [] if self.probe_among_problems else shared_questions(self.probe_problems, self.problems)
         if shared:
             raise InputError(
                 f"{len(shared)} of {len(self.probe_problems)} probe problems are also training problems "
                 f"(such as '{shared[0]}'); remove them from one of the two files, or set probe_among_problems."
             )
+
+    @property
+    def _independent(self) -> bool:
+        return self.search is None or isinstance(self.search, Sampling)
 
     def asked(self, template: PromptTemplate) -> dict[str, Any]:
         """All that decides an iteration's training rows but the policy and its engine, as JSON."""
@@ -156,13 +164,14 @@ class Iteration:
 
         config, account = self.scheduler.refine(decision, rollouts)
         written = [paths.probe, paths.rollouts, paths.train]
-        known, hints = rollouts, {}
+        learnt = self._enough(rollouts, len(problems), config)
+        known, hints = learnt, {}
         if self.hint:
             started, before = time.perf_counter(), team.num_tokens
             helper = hinting(dispatcher, self.hint)
             with self._log(paths.hinted, helper, team) as log:
-                hinted = self._hinted(rollouts, sampling, log, helper, progress)
-            known, hints = with_hinted(rollouts, hinted), {"rationalized_share": rationalized_share(hinted)}
+                hinted = self._hinted(learnt, sampling, log, helper, progress)
+            known, hints = with_hinted(learnt, hinted), {"rationalized_share": rationalized_share(hinted)}
             seconds["hint"], tokens["hint"] = time.perf_counter() - started, team.num_tokens - before
             written.append(paths.hinted)
         rows, counts = self.select(
@@ -219,6 +228,18 @@ class Iteration:
             yield rest[:count]
             rest = rest[count:]
 
+    def _enough(self, rollouts: Sequence[Rollout], count: int, config: RolloutConfig) -> Sequence[Rollout]:
+        """Rollouts up to the one by which as many problems teach as an iteration begins with; the last round of
+        further problems may bring more, and every iteration is to have as many."""
+        if not isinstance(self.select, Refilling) or not self.select.max_rounds:
+            return rollouts
+        taught = 0
+        for number, rollout in enumerate(rollouts, 1):
+            taught += self.select.teaches(rollout, config)
+            if taught == count:
+                return rollouts[:number]
+        return rollouts
+
     def follow(self, block: Block, folder: Path, dispatcher: Dispatcher, team: Team) -> None:
         """On another rank than the first: take part in a block that `run` has announced there."""
         pool = self.probe_problems if block.kind == "probe" else self.problems
@@ -270,7 +291,7 @@ class Iteration:
             self._draw(dispatcher, sampling, iteration),
             kind=kind,
             iteration=iteration,
-            width=sampling.n if self.search is None or isinstance(self.search, Sampling) else 1,
+            width=sampling.n if self._independent else 1,
             progress=lambda done: progress(phase, done, len(problems)),
         )
 

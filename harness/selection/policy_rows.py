@@ -3,16 +3,23 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
+from typing import Any
 
 import numpy as np
 
 from harness.errors import InputError
 from harness.metrics.monitors import describe_rewards
-from harness.objectives.credit import Samples, advantages, overlong_penalty
+from harness.objectives.credit import CreditConfig, Samples, advantages, check_group_size, overlong_penalty
 from harness.objectives.objective import Objective
 from harness.protocols import Selection
-from harness.types import PolicyExample, Problem, Rollout, RolloutConfig, ScoredResponse
+from harness.types import PolicyExample, Problem, Rollout, RolloutConfig, SamplingConfig, ScoredResponse
+
+ROW_CHOICES = (
+    "credit", "binary_reward", "keep", "drop_copies", "refill", "mask_truncated", "overlong_limit", "overlong_buffer",
+    "denominator", *(field.name for field in fields(CreditConfig)),
+)  # fmt: skip
+"""Choices of an objective that decide its rows; all others are the loss's."""
 
 
 @dataclass(frozen=True)
@@ -120,8 +127,16 @@ class PolicyRows:
             case "positive":
                 return trained & (credit > 0)
 
-    def _check(self, rollout: Rollout) -> None:
-        sampling, where = rollout.sampling, f"problem '{rollout.problem.id}'"
+    def check_sampling(self, sampling: SamplingConfig) -> None:
+        """Raise `InputError` if nothing could be learnt from independent samples drawn so."""
+        self._check_distribution(sampling, "the scheduler: each problem")
+        check_group_size(self.objective.credit, sampling.n, self.objective)
+
+    def identity(self) -> dict[str, Any]:
+        """What decides the rows; another loss of the same rows goes on with the iterations of a run."""
+        return {name: getattr(self.objective, name) for name in (*ROW_CHOICES, "on_policy", "needs_engine")}
+
+    def _check_distribution(self, sampling: SamplingConfig, where: str) -> None:
         shaped = {
             "top_p": (sampling.top_p, sampling.top_p < 1),
             "top_k": (sampling.top_k, sampling.top_k > 0),
@@ -133,15 +148,19 @@ class PolicyRows:
         for name, (value, wrong) in shaped.items():
             if wrong and self.objective.on_policy:
                 raise InputError(
-                    f"{where} was sampled with {name} {value:g}, which draws from another distribution than the "
+                    f"{where} is sampled with {name} {value:g}, which draws from another distribution than the "
                     "policy's, so no ratio or gradient would be right; sample with temperature 1 and all else off, or "
                     "choose the objective RFT."
                 )
         if self.objective.needs_engine and sampling.temperature != 1:
             raise InputError(
-                f"{where} was sampled at temperature {sampling.temperature:g}, but engines report log-probabilities at "
+                f"{where} is sampled at temperature {sampling.temperature:g}, but engines report log-probabilities at "
                 "temperature 1; sample at 1, or use old_logps: recomputed without a correction."
             )
+
+    def _check(self, rollout: Rollout) -> None:
+        where = f"problem '{rollout.problem.id}'"
+        self._check_distribution(rollout.sampling, where)
         for scored in rollout.responses:
             response = scored.response
             if response.inserted:

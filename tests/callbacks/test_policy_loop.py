@@ -53,7 +53,7 @@ class FirstSteps(L.Callback):
             self.seen.append({name: float(value) for name, value in trainer.callback_metrics.items()})
 
 
-def loop(folder, data, module, datamodule, *extra, max_epochs=2, resume=False, select=None, n=4):
+def loop(folder, data, module, datamodule, *extra, max_epochs=2, resume=False, select=None, n=4, **options):
     seed_everything(0)
     rollout = RolloutCallback(
         problems=[str(data / "train.jsonl")],
@@ -62,6 +62,7 @@ def loop(folder, data, module, datamodule, *extra, max_epochs=2, resume=False, s
         reward=OddLength(),
         select=select,
         engine=EngineConfig(kind="transformers", dtype="float32"),
+        **options,
     )
     trainer = L.Trainer(
         accelerator="cpu",
@@ -131,8 +132,13 @@ def test_a_run_that_diverges_stops_before_its_checkpoint_and_goes_on_from_the_la
     with pytest.raises(InputError, match=r"train/logp/wrong is -.*, below -8, 2 times in a row, so the run was"):
         loop(tmp_path, data, *policy(data, Objective(credit="nsr"), num_steps=100), guard, resume=True)
     assert (tmp_path / "checkpoints/last.ckpt").read_bytes() == good
-    # The iteration's rows were selected for that objective; with fewer steps on them it stays within the bound.
-    trainer = loop(tmp_path, data, *policy(data, Objective(credit="nsr")), guard, resume=True)
+    # The iteration's rows are there already; with a trust region the same ones stay within the bound.
+    manifest = (tmp_path / "rollouts/iter_002.json").read_bytes()
+    bounded = Objective(credit="nsr", ratio="token", trust_region="clip")
+    trainer = loop(tmp_path, data, *policy(data, bounded), guard, resume=True)
+    assert (tmp_path / "rollouts/iter_002.json").read_bytes() == manifest
+    with pytest.raises(InputError, match="select"):
+        loop(tmp_path, data, *policy(data, Objective(credit="mean")), resume=True)
     assert trainer.current_epoch == 2
 
 
@@ -183,6 +189,24 @@ def test_problems_that_teach_nothing_are_replaced_by_others():
     assert all(len(further) <= 12 for further in rounds)
     enough = [sampled(problem) for problem in problems[::4]][:12]
     assert not list(plan._further_problems(1, [rollout.problem for rollout in enough], enough, config))
+
+
+def test_refilled_iterations_teach_as_many_problems_as_they_begin_with(tmp_path, data):
+    objective = GRPO(keep="mixed", refill=5)
+    loop(tmp_path, data, *policy(data, objective), n=2, max_epochs=2, problems_per_iteration=4)
+    num_drawn = 0
+    for number in (1, 2):
+        rows = read_rows(tmp_path / f"rollouts/iter_{number:03d}.train.jsonl", PolicyExample)
+        drawn = read_rows(tmp_path / f"rollouts/iter_{number:03d}.jsonl", Rollout)
+        manifest = json.loads((tmp_path / f"rollouts/iter_{number:03d}.json").read_text())
+        assert len({row.problem_id for row in rows}) == 4
+        assert len(rows) == 8
+        num_drawn += len(drawn)
+        assert manifest["monitors"]["num_responses"] == 2 * len(drawn)
+        assert manifest["tokens"]["sample"] == sum(
+            len(scored.response.token_ids) for rollout in drawn for scored in rollout.responses
+        )
+    assert num_drawn > 8  # what was drawn in vain is counted
 
 
 def answer_of():

@@ -14,7 +14,7 @@ from harness.datamodules import PolicyDataModule, PreferenceDataModule, SFTDataM
 from harness.errors import InputError
 from harness.models.checkpoints import load_tokenizer
 from harness.modules import DPOModule, PolicyGradientModule, ProcessRewardModule, RewardModule, SFTModule
-from harness.objectives import GRPO
+from harness.objectives import DPPO, GRPO, PassK
 from harness.selection import FixedSampling
 from harness.types import SamplingConfig
 
@@ -74,6 +74,25 @@ def test_problems_of_a_loop_are_checked_before_the_model_is_loaded(trainer, tmp_
     )
     with pytest.raises(InputError, match=r"problems.jsonl:2: "):
         loop.fit(SFTModule(str(unloadable)), SFTDataModule([]))
+
+
+@pytest.mark.parametrize(
+    ("objective", "sampling", "message"),
+    [
+        (GRPO(), SamplingConfig(n=1), "credit 'group_norm' compares the responses to a problem .* a problem has 1"),
+        (PassK(pass_k=4), SamplingConfig(n=2), "pass_k 4 needs as many responses to each problem, found 2"),
+        (GRPO(), SamplingConfig(n=4, top_p=0.9), "sampled with top_p 0.9, which draws from another distribution"),
+        (DPPO(), SamplingConfig(n=4, temperature=0.7), "at temperature 0.7, but engines report"),
+    ],
+)
+def test_sampling_that_an_objective_cannot_learn_from_is_refused_before_the_model_is_loaded(
+    trainer, tmp_path, unloadable, objective, sampling, message
+):
+    problems = write(tmp_path / "problems.jsonl", [{"question": "1+1?", "answer": "2"}])
+    callback = RolloutCallback(problems, FixedSampling(sampling))
+    loop = trainer(callbacks=[callback], reload_dataloaders_every_n_epochs=1)
+    with pytest.raises(InputError, match=message):
+        loop.fit(PolicyGradientModule(str(unloadable), objective), PolicyDataModule())
 
 
 def test_the_command_says_it_in_one_sentence(tmp_path, unloadable, capsys):

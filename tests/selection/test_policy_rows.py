@@ -88,9 +88,9 @@ def test_a_long_response_loses_reward():
 @pytest.mark.parametrize(
     ("objective", "given", "words"),
     [
-        (GRPO(), [replace(MIXED, sampling=SamplingConfig(top_p=0.9))], "sampled with top_p 0.9"),
-        (Objective(), [replace(MIXED, sampling=SamplingConfig(top_k=20))], "sampled with top_k 20"),
-        (GRPO(), [replace(MIXED, sampling=SamplingConfig(temperature=0))], "sampled with temperature 0"),
+        (GRPO(), [replace(MIXED, sampling=SamplingConfig(top_p=0.9))], "is sampled with top_p 0.9"),
+        (Objective(), [replace(MIXED, sampling=SamplingConfig(top_k=20))], "is sampled with top_k 20"),
+        (GRPO(), [replace(MIXED, sampling=SamplingConfig(temperature=0))], "is sampled with temperature 0"),
         (DPPO(), [replace(MIXED, sampling=SamplingConfig(temperature=0.7))], "at temperature 0.7, but engines report"),
         (GRPO(), [rollout("d", scored("1", 1))], "a problem has 1; sample at least 2"),
         (GRPO(), [SOLVED], "is 0 for every row that is kept of 2 responses with rewards from 1 to 1"),
