@@ -155,7 +155,7 @@ class PolicyDataModule(JSONLDataModule):
         assert self._objective is not None
         groups = self._groups(texts)
         known = self._score(texts, PolicyBatches(texts, self.pad_token_id, self.packing).rows(groups))
-        rows = replace(texts, logps=texts.logps | known)
+        rows = replace(texts, logps={**texts.logps, **known})
         if self._objective.kl == "k1_reward":
             old = rows.logps["engine" if self._objective.old_logps == "engine" else "old"]
             coefficient = self._objective.kl_coefficient

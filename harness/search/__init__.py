@@ -2,6 +2,7 @@
 
 from harness.search.chains import Chains
 from harness.search.driver import drive
+from harness.search.explored_samples import ExploredSamples
 from harness.search.forest import Forest
 from harness.search.mcts import MCTS
 from harness.search.sampling import Sampling
@@ -11,6 +12,6 @@ from harness.search.step_explore import StepExplore
 from harness.search.steps import CodeSteps, PlainSteps
 
 __all__ = [
-    "MCTS", "Chains", "CodeSteps", "Forest", "PlainSteps", "Sampling", "StepBeam", "StepCompletion",
+    "MCTS", "Chains", "CodeSteps", "ExploredSamples", "Forest", "PlainSteps", "Sampling", "StepBeam", "StepCompletion",
     "StepExplore", "drive",
 ]  # fmt: skip

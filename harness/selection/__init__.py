@@ -2,7 +2,7 @@
 
 from harness.selection.balance import BalancedSampling, FixedSampling
 from harness.selection.distinct import AnswerLine, DistinctEquations, DistinctTexts
-from harness.selection.first_pit import FirstPitPairs
+from harness.selection.first_pit import FirstPitPairs, PitPairs
 from harness.selection.outcome_pairs import DistancePairs, GoldPairs, OutcomePairs
 from harness.selection.policy_rows import PolicyRows
 from harness.selection.step_labels import StepLabels
@@ -10,5 +10,5 @@ from harness.selection.top_k import TopK
 
 __all__ = [
     "AnswerLine", "BalancedSampling", "DistancePairs", "DistinctEquations", "DistinctTexts", "FirstPitPairs",
-    "FixedSampling", "GoldPairs", "OutcomePairs", "PolicyRows", "StepLabels", "TopK",
+    "FixedSampling", "GoldPairs", "OutcomePairs", "PitPairs", "PolicyRows", "StepLabels", "TopK",
 ]  # fmt: skip

@@ -13,10 +13,11 @@ from harness.grading.answer_protocols import PROTOCOLS
 from harness.grading.extract import extract_answer
 from harness.grading.latex_rules import hendrycks
 from harness.grading.normalize import normalize
+from harness.protocols import Selection
 from harness.rollouts.explorations import Explored
-from harness.search.step_explore import Continuation, Exploration
+from harness.search.step_explore import Continuation, Exploration, ExploredStep
 from harness.selection.outcome_pairs import before_phrase
-from harness.types import PreferencePair, Problem
+from harness.types import Completion, PreferencePair, Problem, Rollout, RolloutConfig
 
 DROPPED = ("no pit", "no unused right continuation", "chosen used before", "rejected used before")
 """Why an explored response gives no pair."""
@@ -107,6 +108,54 @@ class FirstPitPairs:
             if c.right and (c.completion.finish_reason == "stop" or self.compat != "none")
         ]
         return min((text for text in right if text and text not in taken), key=len, default=None)
+
+
+@dataclass(frozen=True)
+class PitPairs:
+    """Pairs at the first pits of an iteration's own rollouts, drawn by `harness.search.ExploredSamples`.
+
+    A pit is the first step of value 0; what begins with the steps before it is a continuation from there. Where the
+    first step is the pit, the shortest right response of the problem is chosen.
+    """
+
+    first_pit: FirstPitPairs = FirstPitPairs()
+
+    def __post_init__(self) -> None:
+        if self.first_pit.compat != "none":
+            raise InputError(
+                f"first_pit.compat '{self.first_pit.compat}' repeats what the released code does with files of "
+                "outcome pairs; use `harness explore` for it."
+            )
+
+    def __call__(
+        self, rollouts: Sequence[Rollout], config: RolloutConfig, render: Callable[[Problem], str]
+    ) -> Selection:
+        """The pairs, and how many responses have a pit and how many of them gave none for which reason."""
+        rows = [self._explored(rollout) for rollout in rollouts]
+        pairs, dropped = self.first_pit(rows, render)
+        counts = {f"num_{reason.replace(' ', '_')}": float(number) for reason, number in dropped.items()}
+        num_pits = sum(len(row.explorations) for row in rows)
+        return pairs, {"num_rows": float(len(pairs)), "num_pits": float(num_pits), **counts}
+
+    def _explored(self, rollout: Rollout) -> Explored:
+        responses = [scored.response for scored in rollout.responses]
+        right = {response.text for response, scored in zip(responses, rollout.responses, strict=True) if scored.correct}
+        best = min(right, key=len, default="")
+        found = []
+        for response in dict.fromkeys(responses):
+            if 0.0 not in response.step_values or response.text in right:
+                continue
+            pit = response.step_values.index(0.0)
+            if not pit and not best:
+                continue
+            before = "".join(response.steps[:pit])
+            drawn = tuple(
+                Continuation(Completion(other.text[len(before) :], finish_reason=other.finish_reason), True)
+                for other in responses
+                if other.text in right and other.text.startswith(before)
+            )
+            found.append(Exploration(response, (ExploredStep(pit, drawn),) if pit else (), pit))
+        return Explored(rollout.problem, (best,) * len(found), tuple(found))
 
 
 OFFICIAL_PHRASE = "The answer is"

@@ -79,7 +79,7 @@ def test_problems_of_a_loop_are_checked_before_the_model_is_loaded(trainer, tmp_
 @pytest.mark.parametrize(
     ("objective", "sampling", "message"),
     [
-        (GRPO(), SamplingConfig(n=1), "credit 'group_norm' compares the responses to a problem .* a problem has 1"),
+        (GRPO(), SamplingConfig(n=1), r"credit 'group_norm' compares the responses to a problem .* a problem has 1"),
         (PassK(pass_k=4), SamplingConfig(n=2), "pass_k 4 needs as many responses to each problem, found 2"),
         (GRPO(), SamplingConfig(n=4, top_p=0.9), "sampled with top_p 0.9, which draws from another distribution"),
         (DPPO(), SamplingConfig(n=4, temperature=0.7), "at temperature 0.7, but engines report"),

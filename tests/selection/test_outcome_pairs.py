@@ -1,8 +1,10 @@
+from dataclasses import replace
+
 import pytest
 
 from harness.errors import InputError
 from harness.selection.distinct import AnswerLine, DistinctTexts
-from harness.selection.outcome_pairs import DistancePairs, OutcomePairs, WrittenPairs, before_phrase
+from harness.selection.outcome_pairs import DistancePairs, GoldPairs, OutcomePairs, WrittenPairs, before_phrase
 from harness.store import write_rows
 from harness.types import RolloutConfig
 from tests.selection.test_balance import rollout
@@ -31,6 +33,22 @@ def test_a_problems_pairs_weigh_one_in_all():
 def test_problems_all_right_or_all_wrong_give_no_pairs():
     assert pairs([("a", 1.0, True), ("b", 1.0, True)])[0] == set()
     assert pairs([("a", 0.0, False), ("b", 0.0, False)])[2]["paired_share"] == 0
+
+
+def test_spin_prefers_the_worked_solution_to_the_policys_own_samples():
+    """arXiv:2401.01335, section 4: as DPO, on pairs whose chosen side no policy drew."""
+    row = rollout(0, [("own", 1.0, True), ("gold", 1.0, True), ("own", 1.0, True), ("other", 0.0, False)])
+    row = replace(row, problem=replace(row.problem, solution="gold"))
+    for count, expected in ((1, ["own"]), (3, ["own", "other"])):
+        found, counts = GoldPairs(count)([row], RolloutConfig(), lambda problem: "Q")
+        assert [(pair.prompt, pair.chosen, pair.rejected) for pair in found] == [("Q", "gold", s) for s in expected]
+        assert sum(pair.weight for pair in found) == 1
+        assert counts["same_share"] == pytest.approx(1 - len(expected) / count)
+    # At the fixed point the policy writes as the solutions are written, and nothing is left to learn.
+    same = replace(row, responses=row.responses[1:2])
+    assert GoldPairs()([same], RolloutConfig(), lambda problem: "Q") == ([], {"num_rows": 0, "same_share": 1.0})
+    with pytest.raises(InputError, match=r"problem '.*' has no worked solution to prefer"):
+        GoldPairs()([rollout(0, [("a", 1.0, True)])], RolloutConfig(), lambda problem: "Q")
 
 
 def distance_pairs(rows, **options):
