@@ -109,6 +109,13 @@ def length_batches(sides: Sequence[Side], batch_tokens: int) -> list[list[int]]:
 
 def logps_of_sides(model: Any, sides: Sequence[Side], device: torch.device) -> Tensor:
     """Summed log-probability (B,) of each side's response."""
+    return sum_by_row(*token_logps_of_sides(model, sides, device), len(sides))
+
+
+def token_logps_of_sides(
+    model: Any, sides: Sequence[Side], device: torch.device, temperature: float = 1.0
+) -> tuple[Tensor, Tensor]:
+    """Log-probability (N,) of each token of the sides' responses, side after side, and the side (N,) of each."""
     lengths = [len(ids) for ids, _ in sides]
     width = max(lengths)
     padded = torch.zeros(len(sides), width, dtype=torch.long)
@@ -118,8 +125,9 @@ def logps_of_sides(model: Any, sides: Sequence[Side], device: torch.device) -> T
         sources.append(torch.arange(start - 1, len(ids) - 1) + row * width)
         targets.append(padded[row, start : len(ids)])
         rows.append(torch.full((len(ids) - start,), row))
-    stats = token_stats(model, padded.to(device), torch.cat(sources).to(device), torch.cat(targets).to(device))
-    return sum_by_row(stats.logps, torch.cat(rows).to(device), len(sides))
+    where = (torch.cat(sources).to(device), torch.cat(targets).to(device))
+    stats = token_stats(model, padded.to(device), *where, temperature=temperature)
+    return stats.logps, torch.cat(rows).to(device)
 
 
 @contextlib.contextmanager

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
 import torch
@@ -271,6 +271,27 @@ def on_policy_rows(tokens: PolicyTokens, limit: float) -> Tensor:
     before = tokens.engine if tokens.engine is not None else _given(tokens.old, "old")
     distance = tokens.row_mean((before - tokens.policy.detach()).nan_to_num(nan=0.0))
     return ((tokens.advantages >= 0) | (distance <= limit)).to(tokens.policy.dtype)[tokens.rows]
+
+
+def kept_gradient(tokens: PolicyTokens, config: SurrogateConfig) -> dict[str, float]:
+    """What a trust region leaves of the gradient of tokens that a policy has moved away from.
+
+    Returns:
+        `ratio_max` and `kl_old` (k3, mean over tokens) of the policy to the old one; `kept_share`, the share of the
+        tokens with an advantage that have a gradient; `gradient_share`, the sum of the gradients' sizes over that of
+        the advantages', which it is where the ratio is 1.
+    """
+    policy = tokens.policy.detach().requires_grad_(True)
+    loss = surrogate_loss(replace(tokens, policy=policy), config).sum()
+    (slope,) = torch.autograd.grad(loss, policy)
+    advantage, log_ratio = tokens.advantage.abs(), tokens.log_ratio.detach()
+    taught = advantage > 0
+    return {
+        "ratio_max": log_ratio.max().exp().item(),
+        "kl_old": ((-log_ratio).exp() + log_ratio - 1).mean().item(),
+        "kept_share": (slope[taught] != 0).float().mean().item(),
+        "gradient_share": (slope.abs().sum() / advantage.sum()).item(),
+    }
 
 
 def surrogate_loss(tokens: PolicyTokens, config: SurrogateConfig) -> Tensor:

@@ -124,6 +124,31 @@ def test_another_credit_is_replayed_from_the_rollouts(tmp_path, data, capsys):
     assert "zero_spread_share" in capsys.readouterr().out
 
 
+def test_another_trust_region_is_replayed_at_the_policy_that_the_run_has_come_to(tmp_path, data, capsys):
+    loop(tmp_path, data, *policy(data, GRPO(), num_steps=12), max_epochs=1)
+
+    def at(model, objective):
+        options = {"policy": str(model), "template": "arithmetic", "output": tmp_path / "moved.json"}
+        assert replay(tmp_path, select=PolicyRows(objective), **options) == 0
+        (row,) = json.loads((tmp_path / "moved.json").read_text())
+        return row
+
+    start = at(data / "base", GRPO())
+    # Where the rows were drawn every ratio is 1, and a trust region leaves the whole gradient.
+    assert start["ratio_max"] == pytest.approx(1, abs=1e-4)
+    assert (start["kept_share"], start["gradient_share"]) == (1.0, pytest.approx(1, abs=1e-4))
+    clipped, wide, free = (
+        at(tmp_path / "hf", GRPO(**bounds))
+        for bounds in ({"clip_low": 0.02, "clip_high": 0.02}, {}, {"trust_region": "none"})
+    )
+    assert clipped["ratio_max"] == free["ratio_max"] > 1.02
+    assert clipped["kl_old"] > start["kl_old"]
+    assert 0 < clipped["kept_share"] < wide["kept_share"] <= free["kept_share"] == 1.0
+    assert "gradient_share" in capsys.readouterr().out
+    with pytest.raises(InputError, match="name an objective too"):
+        replay(tmp_path, policy=str(data / "base"))
+
+
 def test_a_run_that_diverges_stops_before_its_checkpoint_and_goes_on_from_the_last_good_one(tmp_path, data):
     """Unbounded steps on wrong responses: -A log p has no floor."""
     loop(tmp_path, data, *policy(data, GRPO()), max_epochs=1)
