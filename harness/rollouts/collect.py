@@ -66,7 +66,9 @@ def collect(
     graded: deque[tuple[list[Rollout], Future[list[Verdict]]]] = deque()
     with ThreadPoolExecutor(1, thread_name_prefix="grading") as pool:
         for key, responses in drive(searches(), dispatcher, max_in_flight):
-            cut = [replace(r, steps=steps.split(r.text)) if len(r.steps) == 1 else r for r in responses]
+            # What a search has valued has the steps that it valued.
+            whole = [len(r.steps) == 1 and not r.step_values for r in responses]
+            cut = [replace(r, steps=steps.split(r.text)) if one else r for r, one in zip(responses, whole, strict=True)]
             scored = tuple(ScoredResponse(response) for response in cut)
             finished.append(Rollout(by_id[key], scored, sampling, iteration, dispatcher.engine.version))
             if len(finished) >= group_size or sum(len(row.responses) for row in finished) >= GROUP_RESPONSES:

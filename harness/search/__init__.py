@@ -6,12 +6,13 @@ from harness.search.explored_samples import ExploredSamples
 from harness.search.forest import Forest
 from harness.search.mcts import MCTS
 from harness.search.sampling import Sampling
+from harness.search.self_judged import SelfJudged
 from harness.search.step_beam import StepBeam
 from harness.search.step_completion import StepCompletion
 from harness.search.step_explore import StepExplore
 from harness.search.steps import CodeSteps, PlainSteps
 
 __all__ = [
-    "MCTS", "Chains", "CodeSteps", "ExploredSamples", "Forest", "PlainSteps", "Sampling", "StepBeam", "StepCompletion",
-    "StepExplore", "drive",
+    "MCTS", "Chains", "CodeSteps", "ExploredSamples", "Forest", "PlainSteps", "Sampling", "SelfJudged", "StepBeam",
+    "StepCompletion", "StepExplore", "drive",
 ]  # fmt: skip

@@ -30,6 +30,8 @@ class OutcomePairs:
     margin: float = 0.5
     """Smallest difference of reward within a pair."""
     seed: int = 0
+    extremes: bool = False
+    """Pair the highest reward with the lowest alone, as self-rewarding models do (arXiv:2401.10020, section 2.3)."""
 
     def __call__(
         self, rollouts: Sequence[Rollout], config: RolloutConfig, render: Callable[[Problem], str]
@@ -38,6 +40,9 @@ class OutcomePairs:
         num_paired = 0
         for rollout in rollouts:
             rewards = {scored.response.text: scored.reward for scored in rollout.responses}
+            if self.extremes and rewards:
+                best, worst = max(rewards, key=rewards.__getitem__), min(rewards, key=rewards.__getitem__)
+                rewards = {text: rewards[text] for text in (best, worst)}
             pairs = [
                 (better, worse)
                 for better, high in rewards.items()
