@@ -20,13 +20,24 @@ def track(total: int | None, label: str) -> Progress:
     Output goes to standard error; processes of a rank above 0 say nothing. The environment variable HARNESS_PROGRESS
     may be "bar", "lines" or "off" instead of "auto".
     """
-    style = os.environ.get("HARNESS_PROGRESS", "auto")
-    rank = next((os.environ[name] for name in ("RANK", "LOCAL_RANK", "SLURM_PROCID") if os.environ.get(name)), "0")
-    if style == "off" or rank != "0":
+    style = _style()
+    if style == "off":
         return Progress(total, label)
     if style == "bar" or (style != "lines" and sys.stderr.isatty()):
         return Bar(total, label)
     return Lines(total, label)
+
+
+def tell(sentence: str) -> None:
+    """Say where progress is shown that something begins which cannot be followed."""
+    if _style() != "off":
+        print(sentence, file=sys.stderr, flush=True)
+
+
+def _style() -> str:
+    """What HARNESS_PROGRESS says; "off" on ranks above 0."""
+    rank = next((os.environ[name] for name in ("RANK", "LOCAL_RANK", "SLURM_PROCID") if os.environ.get(name)), "0")
+    return os.environ.get("HARNESS_PROGRESS", "auto") if rank == "0" else "off"
 
 
 class Progress:

@@ -82,6 +82,9 @@ COMMANDS: dict[str, Command] = {
     "add-tokens": Command(
         "Write a checkpoint whose tokenizer has further tokens.", "harness.commands.add_tokens:add_tokens"
     ),
+    "merge": Command(
+        "Put low-rank updates (LoRA) into the model that they adapt.", "harness.commands.merge:merge", ("adapter",)
+    ),
     "list": Command(
         "List what options can name: rewards, searches, templates, ...",
         "harness.cli.list_kind:list_kind",

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from harness.engines.config import DEFAULT_CONFIG, EngineConfig, EngineError
 from harness.errors import InputError, first_line
+from harness.models.checkpoints import adapter_base, stored_dtype, weights_directory
 from harness.protocols import Engine
 from harness.types import GenerationRequest, GenerationResult
 
@@ -69,6 +70,8 @@ def open_engine(checkpoint: str | Path, config: EngineConfig = DEFAULT_CONFIG, v
         InputError: the checkpoint lacks something, or the configuration does not fit it.
         EngineError: vLLM, chosen by "auto", lacks memory or fails on CUDA.
     """
+    if not config.is_url and (base := adapter_base(checkpoint)) is not None:
+        return _open_adapted(checkpoint, base, config, version)
     if config.is_url:
         from harness.engines.http import ServerEngine
 
@@ -84,6 +87,20 @@ def open_engine(checkpoint: str | Path, config: EngineConfig = DEFAULT_CONFIG, v
 
         return VLLMEngine(checkpoint, config, version)
     return _open_any(checkpoint, config, version)
+
+
+def _open_adapted(checkpoint: str | Path, base: str, config: EngineConfig, version: str) -> Engine:
+    """An engine over low-rank updates: opened on the model that they adapt, it gets the weights with them merged."""
+    from harness.models.weights import load_causal_lm, model_version, named_weights
+
+    model = load_causal_lm(checkpoint, dtype=stored_dtype(Path(weights_directory(base))))
+    engine = open_engine(base, config, version or "base")
+    try:
+        engine.sync(named_weights(model), version or model_version(model))
+    except BaseException:
+        engine.close()
+        raise
+    return engine
 
 
 def _open_any(checkpoint: str | Path, config: EngineConfig, version: str) -> Engine:

@@ -45,6 +45,7 @@ from harness.models.checkpoints import (
     resolve_checkpoint,
     stored_dtype,
 )
+from harness.progress import tell
 from harness.prompts.chats import END_OF_THOUGHT, THOUGHT, end_of_turn
 from harness.types import GenerationRequest, GenerationResult
 
@@ -77,6 +78,7 @@ class VLLMEngine:
         self._queued: set[str] = set()
         self._ids = itertools.count()
         self._asleep = self._has_room = False
+        tell(f"starting vLLM on {checkpoint} ...")
         with keep_random_state():
             self._layout = WeightLayout.of_checkpoint(self._path)
             with self._isolated():

@@ -13,12 +13,34 @@ from harness.errors import InputError, first_line
 from harness.store import check_sums, read_json
 
 WEIGHT_FILES = ("*.safetensors", "pytorch_model*.bin")
+ADAPTER_CONFIG, ADAPTER_WEIGHTS = "adapter_config.json", "adapter_model.safetensors"
+"""Files of low-rank updates without the model that they adapt, in PEFT's format."""
 TOKENIZER_FILES = ("tokenizer.json", "tokenizer.model", "vocab.json", "vocab.txt", "tekken.json")
 HUB_ID = re.compile(r"\w[\w.-]*(/\w[\w.-]*)?")
 HUB_FILES = ["*.json", "*.safetensors", "*.model", "*.txt", "*.jinja"]
 HUB_TIMEOUT = 5.0
 SCORERS = re.compile(r"For(SequenceClassification|TokenClassification|QuestionAnswering|MultipleChoice|MaskedLM)$")
 """Architectures without a head that writes."""
+
+
+def adapter_base(checkpoint: str | Path) -> str | None:
+    """Directory or hub id of the model that a directory of low-rank updates adapts; None of any other checkpoint.
+
+    Raises:
+        InputError: the directory lacks the updates, or does not name the model, or that is not there.
+    """
+    path = Path(os.path.expanduser(str(checkpoint)))
+    if not (path / ADAPTER_CONFIG).is_file() or (path / "config.json").exists():
+        return None
+    check_sums(path)
+    _demand(path, (ADAPTER_WEIGHTS,), f"no {ADAPTER_WEIGHTS}")
+    base = read_json(path / ADAPTER_CONFIG).get("base_model_name_or_path")
+    if not base or (Path(str(base)).is_absolute() and not Path(str(base)).is_dir()):
+        raise InputError(
+            f"{path / ADAPTER_CONFIG}: the model that it adapts is {base!r}, which is not there; correct "
+            "base_model_name_or_path."
+        )
+    return check_checkpoint(str(base))
 
 
 def check_checkpoint(checkpoint: str | Path) -> str:
@@ -28,6 +50,11 @@ def check_checkpoint(checkpoint: str | Path) -> str:
         InputError: a local path that does not exist or holds no config.json.
     """
     name = _directory_or_hub_id(checkpoint)
+    if base := adapter_base(name):
+        raise InputError(
+            f"{name}: low-rank updates of {base}; where they are trained on, give that as checkpoint and these as "
+            "lora.adapter, elsewhere merge them first (harness merge)."
+        )
     if Path(name).is_dir():
         _demand(Path(name), ("config.json",), "no config.json")
         check_files(Path(name))
@@ -53,8 +80,11 @@ def resolve_checkpoint(checkpoint: str | Path, weights: bool = True) -> Path:
 
 
 def weights_directory(checkpoint: str | Path) -> str:
-    """As `check_checkpoint`, and a hub id is looked up: a name that is nowhere is refused within seconds."""
-    name = check_checkpoint(checkpoint)
+    """As `check_checkpoint`, and a hub id is looked up: a name that is nowhere is refused within seconds.
+
+    Of low-rank updates it is that of the model that they adapt.
+    """
+    name = adapter_base(checkpoint) or check_checkpoint(checkpoint)
     return name if Path(name).is_dir() else str(_from_hub(name))
 
 
@@ -194,6 +224,8 @@ def load_tokenizer(checkpoint: str | Path, *, distinct_pad: bool = False) -> Any
     from transformers import AutoTokenizer
 
     name = _directory_or_hub_id(checkpoint)
+    if (base := adapter_base(name)) and not any((Path(name) / file).exists() for file in TOKENIZER_FILES):
+        name = base
     if Path(name).is_dir():
         _demand(Path(name), TOKENIZER_FILES, "no tokenizer (tokenizer.json); save the tokenizer beside the model")
         check_sums(name)

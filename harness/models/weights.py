@@ -6,6 +6,7 @@ Every model is a plain transformers model, so whatever opens a checkpoint direct
 from __future__ import annotations
 
 import contextlib
+import copy
 import hashlib
 import itertools
 import os
@@ -19,7 +20,14 @@ import torch
 from torch import Tensor, nn
 
 from harness.errors import InputError, first_line
-from harness.models.checkpoints import check_checkpoint, check_generates, load_tokenizer, weights_directory
+from harness.models.checkpoints import (
+    ADAPTER_WEIGHTS,
+    adapter_base,
+    check_checkpoint,
+    check_generates,
+    load_tokenizer,
+    weights_directory,
+)
 from harness.store import write_sums
 
 if TYPE_CHECKING:
@@ -39,18 +47,40 @@ def load_causal_lm(
     attn_implementation: str | None = None,
     gradient_checkpointing: bool = False,
 ) -> PreTrainedModel:
-    """Load a causal language model in train mode.
+    """Load a causal language model in train mode; of low-rank updates (PEFT's format) the model with them merged.
 
     Raises:
         InputError: the checkpoint cannot be found or opened, lacks weights, or the dtype is unknown.
     """
     from transformers import AutoModelForCausalLM
 
-    check_generates(check_checkpoint(checkpoint))
+    base = adapter_base(checkpoint)
+    check_generates(base or check_checkpoint(checkpoint))
     model, missing = _open(AutoModelForCausalLM, checkpoint, dtype, attn_implementation)
     if missing:
         raise InputError(f"{checkpoint}: the checkpoint lacks weights of a causal language model ({missing[0]}, ...).")
+    if base is not None:
+        model = with_adapter(model, checkpoint).merge_and_unload()
     return _ready(model, gradient_checkpointing)
+
+
+def with_adapter(model: Any, folder: str | Path, trainable: bool = False) -> Any:
+    """A model with the low-rank updates of a directory, wrapped by PEFT and not merged.
+
+    Raises:
+        InputError: PEFT is not installed, or the updates are of another architecture.
+    """
+    try:
+        from peft import PeftModel
+    except ImportError as error:
+        raise InputError(f"{folder}: adapters need the package peft; install harness-reason[peft].") from error
+    try:
+        return PeftModel.from_pretrained(model, str(folder), is_trainable=trainable)
+    except (RuntimeError, ValueError, KeyError, OSError) as error:
+        raise InputError(
+            f"{folder}: the adapter does not fit {type(model).__name__} ({first_line(error)}); give the model that it "
+            "was made for."
+        ) from error
 
 
 def load_reward_model(
@@ -73,6 +103,8 @@ def load_reward_model(
     """
     from harness.models.classifier import classifier_class, fill_buffers
 
+    if adapter_base(checkpoint) is not None:
+        raise InputError(f"{checkpoint}: an adapter has no reward head; merge it first (harness merge).")
     directory = weights_directory(checkpoint)
     kind = classifier_class(directory)
     model, missing = _open(kind, directory, dtype, attn_implementation, num_labels=1)
@@ -219,6 +251,20 @@ def named_weights(model: nn.Module) -> Iterator[tuple[str, Tensor]]:
         yield "lm_head.weight", _full(head.weight.detach())
 
 
+def adapter_weights(model: nn.Module) -> Iterator[tuple[str, Tensor]]:
+    """Yield (name, full tensor) of the low-rank updates of a PEFT model, under the names of PEFT's files.
+
+    Of a model with a trained head there are none, as they are not all that was trained.
+    """
+    if not hasattr(model, "peft_config") or getattr(plain_model(model), "score", None) is not None:
+        return
+    if getattr(plain_model(model), "reward_head", None) is not None:
+        return
+    for key, tensor in plain_model(model).state_dict().items():
+        if ".lora_" in key:
+            yield f"base_model.model.{key.replace('.default.', '.')}", _full(tensor.detach())
+
+
 def _without_wrappers(name: str) -> str:
     return ".".join(part for part in name.split(".") if part != "base_layer")
 
@@ -294,6 +340,8 @@ def model_version(model: nn.Module, dtype: torch.dtype | None = None) -> str:
 def save_checkpoint(model: nn.Module, tokenizer: PreTrainedTokenizerBase, folder: str | Path) -> None:
     """Write a Hugging Face checkpoint directory: complete or not at all, replacing an older one of that name.
 
+    Low-rank updates are merged, and lie in its folder `adapter` by themselves too.
+
     With several ranks all must call it; the first writes, and all return when the directory is complete.
 
     Raises:
@@ -305,8 +353,9 @@ def save_checkpoint(model: nn.Module, tokenizer: PreTrainedTokenizerBase, folder
     for name, tensor in named_weights(model):
         if writes:
             weights[name] = tensor.cpu()
+    adapter = {name: tensor.cpu().contiguous() for name, tensor in adapter_weights(model)}
     if writes:
-        _write_checkpoint(plain_model(model), tokenizer, weights, Path(folder))
+        _write_checkpoint(model, tokenizer, weights, adapter, Path(folder))
     if distributed:
         torch.distributed.barrier()
 
@@ -318,9 +367,27 @@ def _save_reward_head(head: Any, weights: dict[str, Tensor], path: Path) -> None
     save_file(plain, path, metadata={"likelihood": head.likelihood})
 
 
-def _write_checkpoint(base: Any, tokenizer: Any, weights: dict[str, Tensor], folder: Path) -> None:
+def _write_adapter(model: Any, tokenizer: Any, weights: dict[str, Tensor], folder: Path) -> None:
+    from safetensors.torch import save_file
+
+    folder.mkdir()
+    [config] = model.peft_config.values()
+    base = plain_model(model).name_or_path
+    named = os.path.abspath(base) if Path(base).is_dir() else base
+    settings = copy.copy(config)
+    settings.inference_mode, settings.base_model_name_or_path = True, named
+    settings.save_pretrained(str(folder))
+    save_file(weights, folder / ADAPTER_WEIGHTS, metadata={"format": "pt"})
+    tokenizer.save_pretrained(folder)
+    write_sums(folder)
+
+
+def _write_checkpoint(
+    model: Any, tokenizer: Any, weights: dict[str, Tensor], adapter: dict[str, Tensor], folder: Path
+) -> None:
     from transformers.utils import logging
 
+    base = plain_model(model)
     if getattr(base.config.get_text_config(), "tie_word_embeddings", False):
         weights.pop("lm_head.weight", None)
     new = folder.with_name(f".{folder.name}.{os.getpid()}.new")
@@ -335,6 +402,8 @@ def _write_checkpoint(base: Any, tokenizer: Any, weights: dict[str, Tensor], fol
             _save_reward_head(base.reward_head, head, new / REWARD_HEAD_FILE)
         tokenizer.save_pretrained(new)
         write_sums(new)
+        if adapter:
+            _write_adapter(model, tokenizer, adapter, new / "adapter")
         if folder.exists():
             os.replace(folder, old)
         os.replace(new, folder)

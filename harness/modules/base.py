@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import os
 import time
 from abc import abstractmethod
 from collections.abc import Mapping
@@ -19,10 +20,10 @@ from torch import Tensor
 from torch.distributed.device_mesh import DeviceMesh
 
 from harness.errors import InputError, first_line
-from harness.models.checkpoints import check_checkpoint, check_vocabulary, load_tokenizer
+from harness.models.checkpoints import adapter_base, check_checkpoint, check_vocabulary, load_tokenizer
 from harness.models.dropout import dropout_rates, switch_off_dropout
 from harness.models.routers import Routers, Routing, balance_loss, load_metrics, router_entropy
-from harness.models.weights import load_causal_lm, plain_model, save_checkpoint, transformer_blocks
+from harness.models.weights import load_causal_lm, plain_model, save_checkpoint, transformer_blocks, with_adapter
 from harness.modules.optimizer import OptimizerConfig, build_optimizer, build_schedule, freeze_others
 
 DType = Literal["float32", "bfloat16", "float16"]
@@ -30,7 +31,7 @@ DType = Literal["float32", "bfloat16", "float16"]
 
 @dataclass
 class LoRAConfig:
-    """Low-rank adaptation (arXiv:2106.09685) through PEFT; checkpoints are exported merged."""
+    """Low-rank adaptation (arXiv:2106.09685) through PEFT; checkpoints are exported merged, and the updates beside."""
 
     rank: int = 16
     alpha: float = 32.0
@@ -38,6 +39,8 @@ class LoRAConfig:
     dropout: float = 0.0
     target_modules: str | list[str] = "all-linear"
     """Names of the layers to adapt; "all-linear" takes every linear layer but the head."""
+    adapter: str | None = None
+    """Directory of updates to go on from, such as `RUN/hf/adapter`; rank and all else are then its own."""
 
 
 @dataclass
@@ -166,7 +169,7 @@ class TrainingModule(L.LightningModule):
                 f"training with dropout, as the model's configuration says ({found}); `dropout: false` without"
             )
         if self.lora is not None:
-            model = _with_lora(model, self.lora)
+            model = _with_lora(model, self.lora, self.checkpoint)
         if self.optimizer_config.trainable is not None:
             freeze_others(model, self.optimizer_config.trainable)
         self._routers = self._find_routers(model)
@@ -405,7 +408,7 @@ def epoch_is_whole(trainer: Any) -> bool:
     return trainer.fit_loop.epoch_loop._num_ready_batches_reached()
 
 
-def _with_lora(model: Any, config: LoRAConfig) -> Any:
+def _with_lora(model: Any, config: LoRAConfig, checkpoint: str) -> Any:
     try:
         from peft import LoraConfig, get_peft_model
     except ImportError as error:
@@ -414,6 +417,15 @@ def _with_lora(model: Any, config: LoRAConfig) -> Any:
         # Gradient checkpointing needs a graph that begins at its inputs; frozen embeddings would cut it off.
         plain_model(model).enable_input_require_grads()
     head = getattr(model, "score", None) or getattr(model, "reward_head", None)
+    if config.adapter is not None:
+        base = adapter_base(config.adapter)
+        if base is None or head is not None or os.path.realpath(base) != os.path.realpath(checkpoint):
+            raise InputError(
+                f"lora.adapter: {config.adapter} holds no updates of {checkpoint}"
+                + (f" but of {base}" if base and head is None else "")
+                + "; give its base model as checkpoint, and the folder `adapter` of a run's hf."
+            )
+        return with_adapter(model, config.adapter, trainable=True)
     settings = LoraConfig(
         r=config.rank,
         lora_alpha=config.alpha,  # type: ignore[arg-type]

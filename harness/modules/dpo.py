@@ -102,6 +102,11 @@ class DPOModule(PairModule):
         self.reference_cache = Path(reference_cache).expanduser() if reference_cache else default_cache_dir()
         self.reference_batch_tokens = reference_batch_tokens
         self.adapter_off = own and self.lora is not None and not self.of_iteration
+        if self.adapter_off and self.lora is not None and self.lora.adapter is not None:
+            raise InputError(
+                "lora.adapter: the reference, the initial weights, would lack the updates gone on from; merge them "
+                "first (harness merge) and give the result as checkpoint, or name a reference."
+            )
         # In a list, so that the frozen weights do not become part of the module's parameters and checkpoints.
         self._reference_model: list[Any] = []
 

@@ -55,6 +55,27 @@ def perturbed(model: Any, seed: int) -> Any:
     return model
 
 
+def test_an_adapter_is_sampled_from_without_being_merged_on_disk(
+    vllm_engine: VLLMEngine, checkpoint: Path, tmp_path: Path
+):
+    from peft import LoraConfig, get_peft_model
+
+    adapted: Any = get_peft_model(load_causal_lm(checkpoint), LoraConfig(r=4, target_modules="all-linear"))
+    with torch.no_grad():
+        for name, parameter in adapted.named_parameters():
+            if "lora_B" in name:
+                parameter.normal_(std=0.3, generator=torch.Generator().manual_seed(len(name)))
+    adapted.peft_config["default"].base_model_name_or_path = str(checkpoint)
+    adapted.save_pretrained(tmp_path)  # as PEFT writes it, without a tokenizer
+    assert load_tokenizer(tmp_path).vocab_size == build_tokenizer().vocab_size
+    engine = open_engine(tmp_path, CONFIG)
+    try:
+        assert_samples_from(engine, load_causal_lm(tmp_path).eval())
+        assert greedy(engine) != greedy(vllm_engine)
+    finally:
+        engine.close()
+
+
 @pytest.fixture
 def synced_back(vllm_engine: VLLMEngine):
     yield vllm_engine

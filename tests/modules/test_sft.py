@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import csv
 import json
+import shutil
 from pathlib import Path
 
 import lightning as L
@@ -12,11 +13,14 @@ import pytest
 import torch
 
 from harness.callbacks.checkpoint import HFCheckpoint
+from harness.commands.merge import merge
 from harness.datamodules import SFTDataModule
+from harness.engines import EngineConfig, open_engine
+from harness.engines.weights import checkpoint_version
 from harness.errors import InputError
 from harness.models.checkpoints import load_tokenizer
-from harness.models.weights import fingerprint, load_causal_lm, named_weights
-from harness.modules import SFTModule
+from harness.models.weights import fingerprint, load_causal_lm, load_reward_model, named_weights
+from harness.modules import DPOModule, SFTModule
 from harness.modules.base import LoRAConfig
 from harness.modules.optimizer import OptimizerConfig
 
@@ -259,6 +263,61 @@ def test_lora_trains_few_weights_and_exports_them_merged(tmp_path, trainer, tiny
         merged = copy.deepcopy(module.model).merge_and_unload()
     assert fingerprint(named_weights(merged)) == fingerprint(named_weights(plain))
     assert fingerprint(named_weights(plain)) != fingerprint(named_weights(load_causal_lm(tiny_model_dir)))
+
+
+def test_the_updates_of_lora_lie_beside_the_merged_weights_and_are_gone_on_from(
+    tmp_path, trainer, tiny_model_dir, sum_files
+):
+    module = SFTModule(str(tiny_model_dir), lora=LoRAConfig(rank=4, alpha=12.0), optimizer=OptimizerConfig(lr=1e-2))
+    data = SFTDataModule([sum_files[0]], batch_size=8, max_length=64)
+    trainer().fit(module, data)
+    module.export(tmp_path / "hf")
+    adapter = tmp_path / "hf" / "adapter"
+    settings = json.loads((adapter / "adapter_config.json").read_text())
+    assert (settings["r"], settings["lora_alpha"], settings["inference_mode"]) == (4, 12.0, True)
+    assert Path(settings["base_model_name_or_path"]) == Path(tiny_model_dir).absolute()
+    merged = fingerprint(named_weights(load_causal_lm(tmp_path / "hf")))
+    assert fingerprint(named_weights(load_causal_lm(adapter))) == merged
+    assert merge(str(adapter), tmp_path / "again") == 0
+    assert checkpoint_version(tmp_path / "again") == checkpoint_version(tmp_path / "hf")
+
+    further = SFTModule(str(tiny_model_dir), lora=LoRAConfig(adapter=str(adapter)), optimizer=OptimizerConfig(lr=1e-2))
+    further.configure_model()
+    assert fingerprint(named_weights(further.model)) == merged
+    trainer().fit(further, data)
+    assert all("lora_" in name for name, p in further.named_parameters() if p.requires_grad)
+    assert fingerprint(named_weights(further.model)) != merged
+    further.export(tmp_path / "further")
+    assert json.loads((tmp_path / "further/adapter/adapter_config.json").read_text())["r"] == 4
+
+    engine = open_engine(adapter, EngineConfig(kind="transformers"))
+    assert engine.version == checkpoint_version(tmp_path / "hf")
+    engine.close()
+
+
+def test_an_adapter_in_the_wrong_place_is_one_sentence(tmp_path, trainer, tiny_model_dir, sum_files):
+    module = SFTModule(str(tiny_model_dir), lora=LoRAConfig(rank=2))
+    module.configure_model()
+    module.export(tmp_path / "hf")
+    adapter, other = tmp_path / "hf" / "adapter", tmp_path / "other"
+    shutil.copytree(tiny_model_dir, other)
+    with pytest.raises(InputError, match=r"low-rank updates of .*give that as checkpoint and these as lora.adapter"):
+        SFTModule(str(adapter))
+    with pytest.raises(InputError, match=r"holds no updates of .*other but of "):
+        SFTModule(str(other), lora=LoRAConfig(adapter=str(adapter))).configure_model()
+    with pytest.raises(InputError, match="holds no updates of "):
+        SFTModule(str(other), lora=LoRAConfig(adapter=str(other))).configure_model()
+    with pytest.raises(InputError, match=r"lora.adapter: the reference, .*harness merge"):
+        DPOModule(str(tiny_model_dir), lora=LoRAConfig(adapter=str(adapter)))
+    with pytest.raises(InputError, match="an adapter has no reward head"):
+        load_reward_model(adapter)
+    with pytest.raises(InputError, match="no adapter"):
+        merge(str(other), tmp_path / "new")
+    settings = json.loads((adapter / "adapter_config.json").read_text())
+    (adapter / "SHA256SUMS").unlink()
+    (adapter / "adapter_config.json").write_text(json.dumps({**settings, "base_model_name_or_path": "/gone/base"}))
+    with pytest.raises(InputError, match="the model that it adapts is '/gone/base', which is not there"):
+        open_engine(adapter, EngineConfig(kind="transformers"))
 
 
 def test_gradient_checkpointing_changes_no_weight(trainer, tiny_model_dir, sum_files):
