@@ -16,7 +16,7 @@ _held: set[int] = set()
 
 
 @contextlib.contextmanager
-def only_writer(target: str | Path, *, folder: bool = False) -> Iterator[None]:
+def only_writer(target: str | Path, *, folder: bool = False, wait: bool = False) -> Iterator[None]:
     """Let no other process that asks for the same lock write to `target` while the block runs.
 
     The lock is a file that stays: removing it while somebody waits for it or holds it would let two in. The kernel lets
@@ -25,6 +25,7 @@ def only_writer(target: str | Path, *, folder: bool = False) -> Iterator[None]:
     Args:
         target: the file that is written, whose lock is `.NAME.lock` beside it.
         folder: `target` is a directory, whose lock is `.lock` in it.
+        wait: until another process lets go of the lock, instead of refusing.
 
     Raises:
         InputError: another process holds the lock, or its file cannot be written.
@@ -38,7 +39,7 @@ def only_writer(target: str | Path, *, folder: bool = False) -> Iterator[None]:
         raise InputError(f"{target}: cannot be written ({error.strerror}); choose another output.") from None
     _held.add(descriptor)
     try:
-        _lock(descriptor, target)
+        _lock(descriptor, target, wait)
         yield
     finally:
         if descriptor in _held:
@@ -46,9 +47,9 @@ def only_writer(target: str | Path, *, folder: bool = False) -> Iterator[None]:
             os.close(descriptor)
 
 
-def _lock(descriptor: int, target: Path) -> None:
+def _lock(descriptor: int, target: Path, wait: bool) -> None:
     try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        fcntl.flock(descriptor, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
     except BlockingIOError:
         holder = os.pread(descriptor, 20, 0).decode("ascii", "replace").strip()
         raise InputError(

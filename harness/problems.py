@@ -1,4 +1,4 @@
-"""Problems from JSONL files, whoever wrote them."""
+"""Problems from files of rows, whoever wrote them."""
 
 from __future__ import annotations
 
@@ -7,31 +7,37 @@ from pathlib import Path
 from typing import Any
 
 from harness.errors import InputError
-from harness.store import read_jsonl, to_row
+from harness.sources import Given, Source, find_source, read_source
+from harness.store import to_row
 from harness.types import Problem, UnitTest
 
 QUESTION_COLUMNS = ("question", "problem")
 
 
-def read_problems(path: str | Path, *, need_answer: bool = True) -> list[Problem]:
-    """Read a file of problems: `question` (or `problem`), `answer`, and whatever else `Problem` has.
+def read_problems(given: Given, *, need_answer: bool = True) -> list[Problem]:
+    """Read a source of problems: `question` (or `problem`), `answer`, and whatever else `Problem` has.
 
     Rows without an `id` are numbered.
+
+    Args:
+        given: a file, a folder, a data set of the hub, or the fields of `harness.sources.Source`.
 
     Raises:
         InputError: no such file, a malformed line, a missing column, an empty answer where one is needed, a repeated
             id, or no rows; the message names file and line.
     """
     problems: list[Problem] = []
-    lines: dict[str, int] = {}
-    for number, row in read_jsonl(path):
-        problem = _problem(row, f"{path}:{number}", Path(path).name.partition(".")[0], len(problems), need_answer)
-        if problem.id in lines:
-            raise InputError(f"{path}:{number}: id '{problem.id}' was used before, on line {lines[problem.id]}.")
-        lines[problem.id] = number
+    places: dict[str, str] = {}
+    source = find_source(given)
+    name = Path(source.path).name.partition(".")[0]
+    for place, row in read_source(source):
+        problem = _problem(row, place, name, len(problems), need_answer)
+        if problem.id in places:
+            raise InputError(f"{place}: id '{problem.id}' was used before, at {places[problem.id]}.")
+        places[problem.id] = place
         problems.append(problem)
     if not problems:
-        raise InputError(f"{path}: holds no rows; a file of problems needs at least one.")
+        raise InputError(f"{source}: holds no rows; a file of problems needs at least one.")
     return problems
 
 
@@ -55,15 +61,17 @@ def _problem(row: Mapping[str, Any], place: str, name: str, index: int, need_ans
     )
 
 
-def read_all_problems(paths: Sequence[str | Path], *, need_answer: bool = True) -> list[Problem]:
-    """Read several files; raises `InputError` if two of them share an id."""
+def read_all_problems(given: Sequence[Given], *, need_answer: bool = True) -> list[Problem]:
+    """Read several sources; raises `InputError` if two of them share an id, or one has a weight."""
     problems: list[Problem] = []
-    owner: dict[str, str | Path] = {}
-    for path in paths:
-        for problem in read_problems(path, need_answer=need_answer):
+    owner: dict[str, Source] = {}
+    for source in map(find_source, given):
+        if source.weight is not None:
+            raise InputError(f"source {source}: weight mixes rows of training; problems have none, leave it out.")
+        for problem in read_problems(source, need_answer=need_answer):
             if problem.id in owner:
-                raise InputError(f"{path}: id '{problem.id}' also stands in {owner[problem.id]}.")
-            owner[problem.id] = path
+                raise InputError(f"{source}: id '{problem.id}' also stands in {owner[problem.id]}.")
+            owner[problem.id] = source
             problems.append(problem)
     return problems
 

@@ -19,6 +19,7 @@ TEXT = (
     "moved",
     "prompts",
     "problems",
+    "sources",
     "progress",
     "recipes",
     "grading",
@@ -58,7 +59,7 @@ HEAVY = ("torch", "transformers", "lightning", "vllm", "datasets", "peft", "wand
 # Package or module -> packages outside the project that it must not import, even inside a function.
 MUST_NOT_IMPORT: dict[str, tuple[str, ...]] = {
     **dict.fromkeys(TEXT, HEAVY),
-    "problems": tuple(set(HEAVY) - {"datasets"}),
+    "sources": tuple(set(HEAVY) - {"datasets"}),
     "integrations": HEAVY,
     "ranks": HEAVY,
     "search": HEAVY,

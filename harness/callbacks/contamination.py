@@ -12,6 +12,7 @@ from lightning.pytorch.utilities.rank_zero import rank_zero_info
 from harness.evals.contamination import overlaps, training_texts
 from harness.evals.rows import load_task
 from harness.evals.task import find_tasks
+from harness.sources import Source
 
 
 class ContaminationCheck(Callback):
@@ -24,11 +25,11 @@ class ContaminationCheck(Callback):
 
     def __init__(self, tasks: str, data_dir: Path | None = None) -> None:
         self.tasks, self.data_dir = tasks, data_dir
-        self._checked: set[str] = set()
+        self._checked: set[Source] = set()
 
     def on_train_epoch_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         datamodule: Any = trainer.datamodule  # type: ignore[attr-defined]
-        new = [file for file in datamodule.train_files if file not in self._checked]
+        new = [source for source in datamodule.sources(datamodule.train_files) if source not in self._checked]
         if not new or not trainer.is_global_zero:
             return
         self._checked.update(new)

@@ -37,6 +37,7 @@ from harness.rollouts.iteration import Iteration, IterationFiles, Replay, read_m
 from harness.rollouts.team import SLOTS, Team
 from harness.selection.policy_rows import PolicyRows
 from harness.selection.top_k import TopK
+from harness.sources import find_source
 from harness.store import read_json, remove_leftovers
 
 NUM_SYNC_PROMPTS = 4
@@ -55,7 +56,8 @@ class RolloutCallback(Callback):
     of ranks, and a run may be resumed with another one.
 
     Args:
-        problems: JSONL files of training problems with answers.
+        problems: files of training problems with answers: JSONL, parquet, ..., folders, data sets of the hub, or
+            mappings with path, split, columns, limit (`harness.sources.Source`).
         scheduler: decides temperature, threshold and number of samples; `FixedSampling` or `BalancedSampling`.
         template: name of the prompt template.
         select: chooses the training rows; default `PolicyRows` of the objective of a `PolicyGradientModule`, else
@@ -83,13 +85,13 @@ class RolloutCallback(Callback):
 
     def __init__(
         self,
-        problems: list[str],
+        problems: list[str | dict[str, Any]],
         scheduler: SamplingScheduler,
         template: str | dict[str, Any] = "plain",
         select: Selector | None = None,
         reward: Reward | None = None,
         search: SearchMethod | None = None,
-        probe_problems: list[str] | None = None,
+        probe_problems: list[str | dict[str, Any]] | None = None,
         probe_among_problems: bool = False,
         problems_per_iteration: int | None = None,
         hint: str = "",
@@ -144,7 +146,7 @@ class RolloutCallback(Callback):
         self._template = find_template(self.template)
         if getattr(trainer.datamodule, "check_solutions", True):  # type: ignore[attr-defined]
             pooled = self.problems if isinstance(self.select, TopK) and self.select.with_gold else []
-            check_solutions([*self.replay_files, *pooled], self._template)
+            check_solutions([*map(find_source, [*self.replay_files, *pooled])], self._template)
         self._plan = self._load(pl_module)
         self._check_tokenizers(pl_module.tokenizer, trainer.datamodule.tokenizer)  # type: ignore[attr-defined]
         self.folder = Path(trainer.default_root_dir) / "rollouts"

@@ -18,7 +18,7 @@ from harness.types import Problem, Rollout, RolloutConfig, SamplingConfig
 def rollout(
     model: str,
     output: Path,
-    problems: list[str] | None = None,
+    problems: list[str | dict[str, Any]] | None = None,
     start: list[str] | None = None,
     sampling: SamplingConfig = SamplingConfig(n=8),
     template: str | dict[str, Any] = "plain",
@@ -40,7 +40,8 @@ def rollout(
         model: checkpoint directory or hub id of the policy.
         output: JSONL file of scored rollouts, one problem a line; while it is made, what is finished lies in
             `OUTPUT.part0`.
-        problems: JSONL files of problems with answers; default are those of `start`.
+        problems: files of problems with answers (JSONL, parquet, ..., a folder, a data set of the hub, or a mapping
+            with path, split, columns, limit); default are those of `start`.
         start: JSONL files of rollouts that the search extends, of a policy with the same tokenizer.
         sampling: how to sample.
         template: name of the prompt template.

@@ -16,7 +16,7 @@ from harness.types import Problem, SamplingConfig
 
 def trees(
     model: str,
-    problems: list[str],
+    problems: list[str | dict[str, Any]],
     output: Path,
     search: TreeSearch | None = None,
     sampling: SamplingConfig = SamplingConfig(),
@@ -41,7 +41,7 @@ def trees(
 
     Args:
         model: checkpoint directory or hub id of the policy.
-        problems: JSONL files of problems with answers.
+        problems: files of problems with answers, as for `harness rollout`.
         output: JSONL file of the trees, one a line; those it holds already are kept.
         search: the tree search, any class with a method `grow` (`harness list tree_searches`); without a class, fields
             of `MCTS`.

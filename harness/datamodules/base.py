@@ -6,7 +6,7 @@ import os
 import sys
 import warnings
 from abc import abstractmethod
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
@@ -17,21 +17,24 @@ import torch
 from lightning.pytorch.utilities import rank_zero_info, rank_zero_only
 from torch import Tensor
 
-from harness.datamodules.batches import Batch, BatchLoader, Item, Layout, plan_epoch
-from harness.datamodules.token_table import Read, TokenTable, build_table, open_table, table_key, write_table
-from harness.datamodules.tokenize import existing
+from harness.datamodules.batches import Batch, BatchLoader, Items, Layout, Plan, plan_epoch
+from harness.datamodules.token_table import TokenTable, build_table, open_table, table_key, write_table
+from harness.datamodules.tokenize import ReadRow, TextRow
 from harness.errors import InputError
+from harness.locks import only_writer
 from harness.models.checkpoints import embedding_rows, load_tokenizer
 from harness.models.losses import IGNORED
 from harness.prompts.chats import end_of_turn
 from harness.prompts.find import find_template
+from harness.prompts.templates import PromptTemplate
+from harness.sources import Given, Source, find_parts, find_source, num_bytes, read_source
 
 
 @dataclass(frozen=True)
 class Rows:
     """Tokenised rows ready to be batched, and the function that pads some of them into tensors."""
 
-    items: list[Item]
+    items: Items
     collate: Callable[[Sequence[int]], dict[str, Any]]
     """Indices of items -> tensors; no index gives a batch without any supervised token."""
 
@@ -65,28 +68,33 @@ def cache_dir() -> Path:
     return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "harness" / "tokens"
 
 
-def _write_once(arguments: tuple[Sequence[str], Read, Any, Any]) -> Path:
-    """The folder of the tokenised files, written if it is not there."""
-    folder = cache_dir() / table_key(*arguments)
-    if folder.is_dir():
-        rank_zero_info(f"tokenised rows reused from {folder}")
-    else:
-        write_table(folder, *arguments)
-        rank_zero_info(f"tokenised rows kept in {folder}")
+def _write_once(arguments: tuple[Sequence[Source], ReadRow, Any, Any]) -> Path:
+    """The folder of the tokenised rows, written if it is not there by one process of the machine for all."""
+    key = table_key(*arguments)
+    folder = cache_dir() / key
+    with only_writer(cache_dir().with_name("locks") / key, wait=True):
+        if folder.is_dir():
+            rank_zero_info(f"tokenised rows reused from {folder}")
+        else:
+            rank_zero_info(f"tokenising {', '.join(map(str, arguments[0]))} into {folder}")
+            write_table(folder, *arguments)
     return folder
 
 
 class JSONLDataModule(L.LightningDataModule):
-    """Reads JSONL files and yields batches; see `SFTDataModule`, `PreferenceDataModule` and `StepDataModule`.
+    """Reads rows (JSONL and what else `harness.sources` knows) and yields batches.
+
+    See `SFTDataModule`, `PreferenceDataModule`, `UnpairedDataModule` and `StepDataModule`.
 
     Subclasses name their own options and hand all others on as `**options`; the command line finds them here.
     """
 
     def __init__(
         self,
-        train_files: list[str],
-        val_files: list[str] | None = None,
+        train_files: list[str | dict[str, Any]],
+        val_files: list[str | dict[str, Any]] | None = None,
         template: str | dict[str, Any] = "plain",
+        columns: dict[str, str | None] | None = None,
         batch_size: int = 8,
         val_batch_size: int | None = None,
         max_length: int = 2048,
@@ -98,9 +106,13 @@ class JSONLDataModule(L.LightningDataModule):
     ) -> None:
         """
         Args:
-            train_files: .jsonl or .jsonl.gz files; may be empty if something sets `refresh`.
-            val_files: files for validation.
+            train_files: files, folders or data sets of the hub, or mappings with path, split, config, revision,
+                columns, limit, and weight (share of the rows of an epoch, if all have one); may be empty if something
+                sets `refresh`.
+            val_files: the same for validation, without weights.
             template: name of the prompt template that renders problems; tells whether plain prompts are chats.
+            columns: names that are looked for -> columns of the files, null hides one; of sources that name none.
+                `{question: prompt}` has plain prompts rendered by the template, such as `chat`.
             batch_size: what a micro-batch of a device holds: sequences, pairs (with `group: prompt` prompts) or
                 responses in steps.
             val_batch_size: the same in validation; `batch_size` if not given.
@@ -118,7 +130,14 @@ class JSONLDataModule(L.LightningDataModule):
                 raise InputError(f"{name} must be at least 1, found {value}.")
         if batches_per_epoch is not None and batches_per_epoch < 1:
             raise InputError(f"batches_per_epoch must be at least 1 or null, found {batches_per_epoch}.")
-        self.train_files, self.val_files = list(train_files), list(val_files or [])
+        self.columns = dict(columns or {})
+        self.train_files: list[Given] = [self._source(given) for given in train_files]
+        self.val_files: list[Given] = [self._source(given) for given in val_files or []]
+        weights = [source.weight for source in self.sources(self.train_files)]
+        if None in weights and any(weights):
+            raise InputError(f"train_files have the weights {weights}; give every one a weight, or none.")
+        if any(source.weight for source in self.sources(self.val_files)):
+            raise InputError("val_files have weights, but validation takes every row once; leave them out.")
         self.template = find_template(template)
         self.batch_size, self.val_batch_size = batch_size, val_batch_size or batch_size
         self.max_length = max_length
@@ -127,15 +146,28 @@ class JSONLDataModule(L.LightningDataModule):
         self.seed = seed
         self.num_workers = num_workers
         self._given_tokenizer = load_tokenizer(tokenizer) if isinstance(tokenizer, str) else tokenizer
-        self._texts: dict[tuple[str, ...], Any] = {}
-        self._cache: dict[tuple[str, ...], Rows] = {}
+        self._texts: dict[tuple[Source, ...], Any] = {}
+        self._cache: dict[tuple[Source, ...], Rows] = {}
         self._shown = False
-        self.refresh: Callable[[int], list[str]] | None = None
+        self.refresh: Callable[[int], Sequence[Given]] | None = None
         """Set by whoever makes the training files anew: called with the epoch whenever the train loader is built (every
         epoch, with `reload_dataloaders_every_n_epochs: 1`), it returns the files to train on."""
 
+    def _source(self, given: Given) -> Given:
+        """A path as it is, anything else as a source."""
+        return given if isinstance(given, str) else find_source(given)
+
+    def sources(self, files: Sequence[Given]) -> list[Source]:
+        """Files as sources, with the columns of this datamodule where they name none."""
+        return [find_source(file, columns=self.columns) for file in files]
+
+    @staticmethod
     @abstractmethod
-    def read(self, files: Sequence[str]) -> tuple[Any, Counts]:
+    def text_row(where: str, row: Mapping[str, Any], template: PromptTemplate, tokenizer: Any) -> TextRow:
+        """A row as text; see `harness.datamodules.tokenize.ReadRow`."""
+
+    @abstractmethod
+    def read(self, files: Sequence[Given]) -> tuple[Any, Counts]:
         """Read, check and tokenise files, without any model; raises `InputError` for malformed rows."""
 
     def lay_out(self, texts: Any) -> Rows:
@@ -160,61 +192,112 @@ class JSONLDataModule(L.LightningDataModule):
         """The token that ends a response, of a chat the one that ends a turn there."""
         return end_of_turn(self.tokenizer) if chat else self.tokenizer.eos_token_id
 
-    def table(self, files: Sequence[str], read: Read) -> TokenTable:
+    def table(self, files: Sequence[Given]) -> TokenTable:
         """Files as token ids; large ones are kept in the user's cache folder, where later starts find them."""
-        arguments = (files, read, self.template, self.tokenizer)
-        small = sum(Path(file).stat().st_size for file in files) < CACHED_BYTES
-        table = build_table(*arguments) if small else open_table(_write_once(arguments))
-        self.check_ids(files, table.ids)
+        sources = self.sources(files)
+        arguments = (sources, self.text_row, self.template, self.tokenizer)
+        if num_bytes(sources) < CACHED_BYTES:
+            table = build_table(*arguments)
+        else:
+            table = open_table(_write_once(arguments), sources)
+        self.check_ids(sources, table.ids)
         return table
 
-    def check_ids(self, files: Sequence[str], ids: np.ndarray) -> None:
+    def check_ids(self, sources: Sequence[Source], ids: np.ndarray) -> None:
         """Raise `InputError` if files hold text of a token that the model has no row for in its embedding."""
         checkpoint = getattr(self.trainer and self.trainer.lightning_module, "checkpoint", None)
         if checkpoint is not None and ids.max(initial=0) >= embedding_rows(checkpoint):
             token = self.tokenizer.convert_ids_to_tokens(int(ids.max()))
+            files = ", ".join(map(str, sources))
             raise InputError(
-                f"{', '.join(files)}: rows hold {token!r}, for which the embedding of {checkpoint} has no row; "
+                f"{files}: rows hold {token!r}, for which the embedding of {checkpoint} has no row; "
                 "remove it, or add rows with `harness add-tokens`."
             )
 
     def setup(self, stage: str) -> None:
         """Check that the files exist and what their rows hold, before any model is loaded."""
-        existing([*self.train_files, *self.val_files])
+        self.find()
         if self.trainer is not None or self._given_tokenizer is not None:
+            self._look()
             for files in (self.val_files, self.train_files if stage == "fit" else []):
                 if files:
-                    self._checked(tuple(files))
+                    self._checked(tuple(self.sources(files)))
 
-    def rows(self, files: Sequence[str]) -> Rows:
+    def find(self) -> None:
+        """Raise `InputError` if a file does not exist."""
+        for source in self.sources([*self.train_files, *self.val_files]):
+            find_parts(source)
+
+    @rank_zero_only
+    def _look(self) -> None:
+        """Say what the first row of each source is taken for."""
+        for source in self.sources([*self.train_files, *self.val_files]):
+            place, row = next(read_source(source), ("", {}))
+            if not place:
+                continue
+            text = self.text_row(place, row, self.template, self.tokenizer)
+            answers = " | ".join(f"{answer!r:.60}" for answer in text.responses[:2])
+            rank_zero_info(f"{source}: {text.shape} (columns {', '.join(row)}): {text.prompt[-60:]!r} -> {answers}")
+            special = any(token and token in text.prompt for token in self.tokenizer.all_special_tokens)
+            if getattr(self.tokenizer, "chat_template", None) and not text.chat and not special:
+                rank_zero_info(
+                    f"note: {source}: the prompts are outside the model's chat template; `template: chat`"
+                    + ("" if "template" in text.shape else " with `columns: {question: prompt}`")
+                    + " puts them into it"
+                )
+
+    def rows(self, files: Sequence[Given]) -> Rows:
         """Load files and report their counts; the files last read stay in memory."""
-        key = tuple(existing(files))
+        key = tuple(self.sources(files))
         if key not in self._cache:
             self._cache = self._kept(self._cache) | {key: self.lay_out(self._checked(key))}
         return self._cache[key]
 
-    def _checked(self, key: tuple[str, ...]) -> Any:
+    def _checked(self, key: tuple[Source, ...]) -> Any:
         """What `read` returns of files that hold something to train on."""
         if key not in self._texts:
             texts, counts = self.read(key)
-            rank_zero_info(f"{', '.join(key)}: {counts}")
+            rank_zero_info(f"{', '.join(map(str, key))}: {counts}")
             if not counts.kept:
-                raise InputError(f"{', '.join(key)}: nothing to train on ({counts}).")
+                raise InputError(f"{', '.join(map(str, key))}: nothing to train on ({counts}).")
             self._texts = self._kept(self._texts) | {key: texts}
         return self._texts[key]
 
-    def _kept(self, cache: dict[tuple[str, ...], Any]) -> dict[tuple[str, ...], Any]:
-        return {key: value for key, value in cache.items() if key == tuple(self.val_files)}
+    def _kept(self, cache: dict[tuple[Source, ...], Any]) -> dict[tuple[Source, ...], Any]:
+        return {key: value for key, value in cache.items() if key == tuple(self.sources(self.val_files))}
+
+    def mixed(
+        self,
+        table_sources: np.ndarray | None,
+        files: Sequence[Given],
+        lengths: np.ndarray,
+        denominators: np.ndarray,
+        groups: Sequence[tuple[int, ...]] | None = None,
+    ) -> Items:
+        """Items of a plan, each from the source of its first row, with the shares that the sources have.
+
+        Raises:
+            InputError: nothing is left of a source that has a share.
+        """
+        sources = self.sources(files)
+        weights = [source.weight for source in sources if source.weight is not None]
+        of_item = None
+        if weights and table_sources is not None:
+            of_item = table_sources if groups is None else table_sources[[group[0] for group in groups]]
+            for number, source in enumerate(sources):
+                if not (of_item == number).any():
+                    raise InputError(f"{source}: no row is left to train on, but it has a weight; leave it out.")
+        return Items(lengths, denominators, groups, of_item, weights)
 
     def train_dataloader(self) -> BatchLoader:
         if self.refresh is not None:
             self.train_files = list(self.refresh(self.trainer.current_epoch if self.trainer else 0))
         if not self.train_files:
-            raise InputError("train_files is empty; give at least one JSONL file to train on.")
+            raise InputError("train_files is empty; give at least one file to train on.")
         rows = self.rows(self.train_files)
         layout = self._layout(self.batch_size)
 
-        def plan(epoch: int) -> list[Batch]:
+        def plan(epoch: int) -> Plan:
             batches = plan_epoch(rows.items, layout, seed=self.seed, epoch=epoch, num_batches=self.batches_per_epoch)
             limit = self._limit(len(batches))
             if limit == len(batches):
@@ -271,7 +354,7 @@ class JSONLDataModule(L.LightningDataModule):
         return dict(moved)
 
     @rank_zero_only
-    def _show(self, rows: Rows, batches: list[Batch]) -> None:
+    def _show(self, rows: Rows, batches: Plan) -> None:
         """Print up to two sequences of the first batch, the trained tokens green (or between ⟦ and ⟧ in a file)."""
         if self._shown or not batches:
             return

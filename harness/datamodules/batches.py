@@ -9,6 +9,8 @@ each batch carries the denominator of its whole step: token-normalised losses ar
 from __future__ import annotations
 
 import bisect
+import hashlib
+import itertools
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from types import SimpleNamespace
@@ -18,7 +20,6 @@ import numpy as np
 from torch.utils.data import DataLoader, Dataset
 
 from harness.errors import InputError
-from harness.store import stable_hash
 
 
 @dataclass(frozen=True)
@@ -30,6 +31,59 @@ class Item:
     """Tokens when laid out in a batch."""
     denominator: float
     """What the item adds to the denominator of its step: weighted supervised tokens, or weighted pairs."""
+
+
+class Items(Sequence[Item]):
+    """Items in columns: 16 bytes each, and 16 more for those that hold several rows.
+
+    Args:
+        lengths: (I,) int, tokens of each.
+        denominators: (I,) float.
+        groups: the rows of each; the row of its own number if not given.
+        sources: (I,) int, the source that each comes from; all from one if not given.
+        weights: of each source in a mixture; every item is taken once if not given.
+    """
+
+    def __init__(
+        self,
+        lengths: np.ndarray,
+        denominators: np.ndarray,
+        groups: Sequence[tuple[int, ...]] | None = None,
+        sources: np.ndarray | None = None,
+        weights: Sequence[float] = (),
+    ) -> None:
+        self.lengths, self.denominators = np.asarray(lengths), np.asarray(denominators, dtype=np.float64)
+        self.sources = np.zeros(len(self.lengths), np.int64) if sources is None else np.asarray(sources)
+        self.weights = tuple(weights)
+        self._rows: np.ndarray | None = None
+        if groups is not None:
+            self._ends = np.cumsum([0, *map(len, groups)])
+            self._rows = np.fromiter((row for group in groups for row in group), np.int64, int(self._ends[-1]))
+
+    @classmethod
+    def of(cls, items: Sequence[Item]) -> Items:
+        """The same items in columns."""
+        if isinstance(items, cls):
+            return items
+        return cls(
+            np.array([item.length for item in items], np.int64),
+            np.array([item.denominator for item in items], np.float64),
+            [item.rows for item in items],
+        )
+
+    def __len__(self) -> int:
+        return len(self.lengths)
+
+    def __getitem__(self, index: Any) -> Any:
+        if not 0 <= index < len(self):
+            raise IndexError(index)
+        return Item(self.rows(index), int(self.lengths[index]), float(self.denominators[index]))
+
+    def rows(self, index: int) -> tuple[int, ...]:
+        """The rows of an item."""
+        if self._rows is None:
+            return (int(index),)
+        return tuple(self._rows[self._ends[index] : self._ends[index + 1]].tolist())
 
 
 @dataclass(frozen=True)
@@ -66,6 +120,61 @@ MEGABATCH = 50
 """Optimizer steps among which rows are sorted by length: little padding, and batches of all lengths mixed."""
 
 
+class Plan(Sequence[Batch]):
+    """The micro-batches of one rank for one epoch; each is made when it is asked for.
+
+    Args:
+        items: all items.
+        layout: batch size, accumulation and ranks.
+        steps: (S, step size) the items of each full optimizer step, longest first.
+        rest: those of an incomplete last step.
+        limit: most micro-batches; a step cut short has the denominator of what is left of it.
+    """
+
+    def __init__(self, items: Items, layout: Layout, steps: np.ndarray, rest: np.ndarray, limit: int | None) -> None:
+        self._items, self._layout, self._steps, self._rest = items, layout, steps, rest
+        num_micro = -(-len(rest) // (layout.batch_size * layout.world_size))
+        self._num_batches = len(steps) * layout.accumulate + num_micro
+        if limit is not None:
+            self._num_batches = min(self._num_batches, limit)
+        self._step: tuple[int, list[np.ndarray], float, int] = (-1, [], 0.0, 0)
+
+    def __len__(self) -> int:
+        return self._num_batches
+
+    def __getitem__(self, index: Any) -> Any:
+        if isinstance(index, slice):
+            return [self[i] for i in range(*index.indices(len(self)))]
+        if not -len(self) <= index < len(self):
+            raise IndexError(index)
+        number, micro = divmod(index % len(self), self._layout.accumulate)
+        if number != self._step[0]:
+            self._step = (number, *self._dealt(number))
+        _, cells, denominator, tokens = self._step
+        world_size, rank = self._layout.world_size, self._layout.rank
+        items = tuple(cells[micro * world_size + rank].tolist())
+        return Batch(items, denominator, tokens, ends_step=(micro + 1) * world_size == len(cells))
+
+    def _dealt(self, number: int) -> tuple[list[np.ndarray], float, int]:
+        """A step's items dealt to micro-batches and, within them, ranks; the step's denominator and tokens."""
+        layout = self._layout
+        step = self._steps[number] if number < len(self._steps) else self._rest
+        num_micro = -(-len(step) // (layout.batch_size * layout.world_size))
+        left = self._num_batches - number * layout.accumulate
+        cells = np.array_split(step, num_micro * layout.world_size)[: left * layout.world_size]
+        members = np.concatenate(cells)
+        return cells, sum(self._items.denominators[members].tolist()), int(self._items.lengths[members].sum())
+
+    def fingerprint(self) -> int:
+        """Hash of which items make which batches on all ranks, and of their sizes."""
+        layout = self._layout
+        digest = hashlib.sha256(repr([layout.batch_size, layout.accumulate, layout.world_size, len(self)]).encode())
+        for order in (self._steps.ravel(), self._rest):
+            for values in (order, self._items.lengths[order], self._items.denominators[order]):
+                digest.update(np.ascontiguousarray(values, dtype="<f8").tobytes())
+        return int.from_bytes(digest.digest()[:8], "big")
+
+
 def plan_epoch(
     items: Sequence[Item],
     layout: Layout,
@@ -74,7 +183,7 @@ def plan_epoch(
     epoch: int,
     num_batches: int | None = None,
     limit: int | None = None,
-) -> list[Batch]:
+) -> Plan:
     """Plan the micro-batches of one rank for one epoch.
 
     Args:
@@ -83,59 +192,67 @@ def plan_epoch(
         seed: with `epoch`, decides the order.
         epoch: from 0.
         num_batches: micro-batches per rank; the data are cut, or repeated in freshly shuffled passes, to that many.
-            None takes every item once.
+            None takes every item once, or, of a mixture, as many items as there are.
         limit: stop after so many micro-batches; a step cut short has the denominator of what is left of it.
     """
-    order = _item_order(len(items), layout, seed, epoch, num_batches)
-    batches: list[list[tuple[int, ...]]] = []
-    for step in _bucketed_steps(order, items, layout.step_size, np.random.default_rng([seed, epoch, 1])):
-        batches += _deal(step, layout)
-    if limit is not None:
-        batches = batches[:limit]
-    planned = []
-    for start in range(0, len(batches), layout.accumulate):
-        window = batches[start : start + layout.accumulate]
-        members = [items[i] for ranks in window for rank_items in ranks for i in rank_items]
-        denominator, tokens = sum(m.denominator for m in members), sum(m.length for m in members)
-        for number, ranks in enumerate(window, 1):
-            planned.append(Batch(ranks[layout.rank], denominator, tokens, ends_step=number == len(window)))
-    return planned
+    columns = Items.of(items)
+    wanted = None if num_batches is None else num_batches * layout.batch_size * layout.world_size
+    if columns.weights:
+        order = _mixed_order(columns, seed, epoch, len(columns) if wanted is None else wanted)
+    else:
+        order = _item_order(len(columns), seed, epoch, wanted)
+    size = layout.step_size
+    num_full = len(order) // size * size
+    order = np.concatenate(
+        [
+            _by_length(order[start : min(start + MEGABATCH * size, num_full)], columns)
+            for start in range(0, num_full, MEGABATCH * size)
+        ]
+        + [_by_length(order[num_full:], columns)]
+    )
+    steps = order[:num_full].reshape(-1, size)
+    steps = steps[np.random.default_rng([seed, epoch, 1]).permutation(len(steps))]
+    return Plan(columns, layout, steps, order[num_full:], limit)
 
 
-def _item_order(num_items: int, layout: Layout, seed: int, epoch: int, num_batches: int | None) -> list[int]:
+def _by_length(order: np.ndarray, items: Items) -> np.ndarray:
+    """Longest first, those of one length as they were."""
+    return order[np.argsort(-items.lengths[order], kind="stable")]
+
+
+def _item_order(num_items: int, seed: int, epoch: int, wanted: int | None) -> np.ndarray:
     """Shuffled indices of the items to take, in as many passes as needed."""
-    if num_batches is None:
-        return np.random.default_rng([seed, epoch, 0, 0]).permutation(num_items).tolist()
-    wanted = num_batches * layout.batch_size * layout.world_size
-    order: list[int] = []
-    while len(order) < wanted:
-        number = len(order) // num_items
-        order += np.random.default_rng([seed, epoch, 0, number]).permutation(num_items).tolist()
-    return order[:wanted]
+    size = num_items if wanted is None else wanted
+    passes = [
+        np.random.default_rng([seed, epoch, 0, number]).permutation(num_items)
+        for number in range(max(1, -(-size // max(1, num_items))))
+    ]
+    return np.concatenate(passes)[:size]
 
 
-def _bucketed_steps(
-    order: list[int], items: Sequence[Item], step_size: int, generator: np.random.Generator
-) -> Iterator[list[int]]:
-    """Cut the order into steps of items of similar length; steps come in random order, an incomplete one last."""
-    num_full = len(order) // step_size * step_size
-    steps: list[list[int]] = []
-    for start in range(0, num_full, MEGABATCH * step_size):
-        chunk = order[start : min(start + MEGABATCH * step_size, num_full)]
-        chunk = sorted(chunk, key=lambda i: items[i].length, reverse=True)
-        steps += [chunk[a : a + step_size] for a in range(0, len(chunk), step_size)]
-    for index in generator.permutation(len(steps)):
-        yield steps[index]
-    if len(order) > num_full:
-        yield sorted(order[num_full:], key=lambda i: items[i].length, reverse=True)
+def _mixed_order(items: Items, seed: int, epoch: int, size: int) -> np.ndarray:
+    """Shuffled indices of `size` items, of which each source gives its share.
 
-
-def _deal(step: list[int], layout: Layout) -> list[list[tuple[int, ...]]]:
-    """Deal a step's items, longest first, to micro-batches and ranks: result[micro_batch][rank]."""
-    num_micro = -(-len(step) // (layout.batch_size * layout.world_size))
-    parts = np.array_split(np.asarray(step), num_micro * layout.world_size)
-    cells = [tuple(int(i) for i in part) for part in parts]
-    return [cells[a : a + layout.world_size] for a in range(0, len(cells), layout.world_size)]
+    A source's items come in reshuffled passes that go on from epoch to epoch: a large source is seen in parts, a small
+    one several times.
+    """
+    total = sum(items.weights)
+    ends = [round(size * sum(items.weights[: number + 1]) / total) for number in range(len(items.weights))]
+    taken = []
+    for source, (start, end) in enumerate(itertools.pairwise([0, *ends])):
+        members = np.flatnonzero(items.sources == source)
+        count = end - start
+        if not count:
+            continue
+        first, last = epoch * count // len(members), ((epoch + 1) * count - 1) // len(members)
+        passes = [
+            members[np.random.default_rng([seed, source, 3, number]).permutation(len(members))]
+            for number in range(first, last + 1)
+        ]
+        offset = epoch * count - first * len(members)
+        taken.append(np.concatenate(passes)[offset : offset + count])
+    order = np.concatenate(taken)
+    return order[np.random.default_rng([seed, epoch, 0, 0]).permutation(len(order))]
 
 
 def pack(lengths: Sequence[int], capacity: int, seed: int) -> list[tuple[int, ...]]:
@@ -171,7 +288,7 @@ class BatchLoader:
 
     def __init__(
         self,
-        plan: Callable[[int], list[Batch]],
+        plan: Callable[[int], Plan],
         collate: Callable[[Batch], dict[str, Any]],
         *,
         epoch: int = 0,
@@ -180,7 +297,7 @@ class BatchLoader:
         self._plan, self._collate = plan, collate
         self._num_workers = num_workers
         self._epoch = epoch
-        self._batches: list[Batch] | None = None
+        self._batches: Plan | None = None
         self._start = 0
         self._num_done = 0
         self._expected: int | None = None
@@ -195,7 +312,7 @@ class BatchLoader:
         if epoch != self._epoch:
             self._epoch, self._batches, self._start, self._num_done = epoch, None, 0, 0
 
-    def _planned(self) -> list[Batch]:
+    def _planned(self) -> Plan:
         if self._batches is None:
             self._batches = self._plan(self._epoch)
         return self._batches
@@ -214,7 +331,7 @@ class BatchLoader:
             )
         self._num_done = start
         loader: DataLoader = DataLoader(
-            _Collated(batches[start:], self._collate), batch_size=None, shuffle=False, num_workers=self._num_workers
+            _Collated(batches, start, self._collate), batch_size=None, shuffle=False, num_workers=self._num_workers
         )
         for batch in loader:
             self._num_done += 1
@@ -222,7 +339,7 @@ class BatchLoader:
 
     def _fingerprint(self) -> int:
         """The same on every rank, since only the first rank's state is kept."""
-        return stable_hash([[b.step_denominator, b.step_tokens, b.ends_step] for b in self._planned()])
+        return self._planned().fingerprint()
 
     def state_dict(self) -> dict[str, int]:
         return {"epoch": self._epoch, "num_done": self._num_done, "plan": self._fingerprint()}
@@ -234,11 +351,11 @@ class BatchLoader:
 
 
 class _Collated(Dataset):
-    def __init__(self, batches: Sequence[Batch], collate: Callable[[Batch], dict[str, Any]]) -> None:
-        self._batches, self._collate = batches, collate
+    def __init__(self, batches: Plan, start: int, collate: Callable[[Batch], dict[str, Any]]) -> None:
+        self._batches, self._start, self._collate = batches, start, collate
 
     def __len__(self) -> int:
-        return len(self._batches)
+        return len(self._batches) - self._start
 
     def __getitem__(self, index: int) -> dict[str, Any]:
-        return self._collate(self._batches[index])
+        return self._collate(self._batches[self._start + index])

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor
 
 from harness.datamodules.base import Rows, filled, pad
-from harness.datamodules.batches import Item
+from harness.datamodules.batches import Items
 from harness.datamodules.tokenize import Tokens
 from harness.models.losses import IGNORED
 
@@ -40,11 +42,56 @@ class Pair:
         return self.chosen[: self.start].tobytes()
 
 
-def with_reference(pairs: Sequence[Pair], score: ScoreSides) -> list[Pair]:
+class Pairs(Sequence[Pair]):
+    """P pairs, each made when it is asked for.
+
+    Args:
+        build: makes the pair of a number, without its reference.
+        lengths: (P, 2) tokens of the chosen and the rejected side.
+        weights: (P,)
+        sources: (P,) the source that each comes from.
+        reference: (P, 2) reference's summed log-probabilities, where they are known.
+    """
+
+    def __init__(
+        self,
+        build: Callable[[int, tuple[float, float] | None], Pair],
+        lengths: np.ndarray,
+        weights: np.ndarray,
+        sources: np.ndarray,
+        reference: np.ndarray | None = None,
+    ) -> None:
+        self.build, self.lengths, self.weights, self.sources = build, lengths, weights, sources
+        self.reference = reference
+
+    def __len__(self) -> int:
+        return len(self.lengths)
+
+    def __getitem__(self, index: Any) -> Any:
+        if not 0 <= index < len(self):
+            raise IndexError(index)
+        known = None if self.reference is None else tuple(self.reference[index].tolist())
+        return self.build(int(index), known)
+
+
+class Sides(Sequence[tuple[Tokens, int]]):
+    """The sides of pairs, chosen and rejected in turns: (tokens, start of the response)."""
+
+    def __init__(self, pairs: Pairs) -> None:
+        self._pairs = pairs
+
+    def __len__(self) -> int:
+        return 2 * len(self._pairs)
+
+    def __getitem__(self, index: Any) -> Any:
+        pair = self._pairs[index // 2]
+        return pair.sides[index % 2], pair.start
+
+
+def with_reference(pairs: Pairs, score: ScoreSides) -> Pairs:
     """The pairs with their reference log-probabilities."""
-    sides = [(side, pair.start) for pair in pairs for side in pair.sides]
-    values = iter(score(sides).tolist())
-    return [replace(pair, reference=(next(values), next(values))) for pair in pairs]
+    values = score(Sides(pairs)).reshape(-1, 2)
+    return Pairs(pairs.build, pairs.lengths, pairs.weights, pairs.sources, values)
 
 
 def prompt_groups(pairs: Sequence[Pair], max_tokens: int) -> list[list[int]]:
@@ -55,7 +102,7 @@ def prompt_groups(pairs: Sequence[Pair], max_tokens: int) -> list[list[int]]:
     """
     prompts: dict[bytes, list[int]] = {}
     for i, pair in enumerate(pairs):
-        prompts.setdefault(pair.prompt, []).append(i)
+        prompts.setdefault(hashlib.blake2b(pair.prompt, digest_size=16).digest(), []).append(i)
     groups: list[list[int]] = []
     for members in prompts.values():
         sides = {side.tobytes(): len(side) for i in members for side in pairs[i].sides}
@@ -74,19 +121,20 @@ def prompt_groups(pairs: Sequence[Pair], max_tokens: int) -> list[list[int]]:
     return groups
 
 
-def pair_rows(pairs: Sequence[Pair], groups: Sequence[Sequence[int]], pad_token_id: int) -> Rows:
-    """Groups of pairs as items of a plan, each with the weight of its pairs as denominator."""
-    items = [
-        Item(
-            rows=tuple(group),
-            length=sum({side.tobytes(): len(side) for i in group for side in pairs[i].sides}.values()),
-            denominator=sum(pairs[i].weight for i in group),
-        )
-        for group in groups
-    ]
+def sizes(pairs: Pairs, groups: Sequence[Sequence[int]] | None) -> tuple[np.ndarray, np.ndarray]:
+    """Tokens and denominator, the weight, of each group of pairs, or of each pair; equal sides in one count once."""
+    if groups is None:
+        return pairs.lengths.sum(1), pairs.weights
+    lengths = [sum({side.tobytes(): len(side) for i in group for side in pairs[i].sides}.values()) for group in groups]
+    weights = pairs.weights.tolist()
+    return np.array(lengths, np.int64), np.array([sum(weights[i] for i in group) for group in groups])
+
+
+def pair_rows(pairs: Pairs, items: Items, pad_token_id: int) -> Rows:
+    """Pairs grouped into the items of a plan."""
 
     def collate(indices: Sequence[int]) -> dict[str, Tensor]:
-        return collate_pairs([pairs[i] for item in indices for i in items[item].rows], pairs[0], pad_token_id)
+        return collate_pairs([pairs[i] for item in indices for i in items.rows(item)], pairs[0], pad_token_id)
 
     return Rows(items, collate)
 

@@ -10,13 +10,15 @@ import numpy as np
 import torch
 
 from harness.datamodules.base import Counts, JSONLDataModule, Rows, check_prompt_length
-from harness.datamodules.batches import Item, pack
+from harness.datamodules.batches import Items, pack
 from harness.datamodules.sft import SFTRows
-from harness.datamodules.tokenize import Tokens, encode_rows, existing, read_policy_rows
+from harness.datamodules.tokenize import TextRow, Tokens, encode_rows, policy_row
 from harness.errors import InputError
 from harness.objectives.aggregation import aggregation_weights
 from harness.objectives.objective import Objective
 from harness.objectives.penalties import kl_to_go
+from harness.prompts.templates import PromptTemplate
+from harness.sources import Given, read_source
 
 
 @dataclass(frozen=True)
@@ -57,7 +59,7 @@ class ScoreRows(Protocol):
 
 
 class PolicyDataModule(JSONLDataModule):
-    """JSONL rows of sampled responses (`harness.types.PolicyExample`), with loss on the sampled tokens.
+    """Rows of sampled responses (`harness.types.PolicyExample`), with loss on the sampled tokens.
 
     Batches hold `input_ids`, `labels`, `is_token` (B, T), padded on the right; `lengths`, `prompts`, `num_sampled`,
     `advantages`, `token_weights` (B,) of the rows; `temperature`, at which they were drawn; and for N sampled tokens,
@@ -67,7 +69,7 @@ class PolicyDataModule(JSONLDataModule):
 
     def __init__(
         self,
-        train_files: list[str] | None = None,
+        train_files: list[str | dict[str, Any]] | None = None,
         *,
         group: Literal["none", "prompt"] = "prompt",
         group_tokens: int = 16384,
@@ -76,7 +78,8 @@ class PolicyDataModule(JSONLDataModule):
     ) -> None:
         """
         Args:
-            train_files: .jsonl or .jsonl.gz files; empty if a `RolloutCallback` names them.
+            train_files: files, folders, data sets of the hub, or mappings; see `JSONLDataModule`; empty if a
+                `RolloutCallback` names them.
             group: "prompt" keeps the responses to a prompt together, so that it is computed once, and `batch_size`
                 counts prompts; "none" shuffles all responses.
             group_tokens: most tokens of a group, prompts counted with each response; a larger one is cut into several.
@@ -105,12 +108,20 @@ class PolicyDataModule(JSONLDataModule):
         super().setup("fit")  # the objective says what rows must hold
 
     def setup(self, stage: str) -> None:
-        existing(self.train_files)
+        self.find()
 
-    def read(self, files: Sequence[str]) -> tuple[PolicyRowSet, Counts]:
+    @staticmethod
+    def text_row(where: str, row: Mapping[str, Any], template: PromptTemplate, tokenizer: Any) -> TextRow:
+        return policy_row(where, row, template, tokenizer)[0]
+
+    def read(self, files: Sequence[Given]) -> tuple[PolicyRowSet, Counts]:
         if self._objective is None:
             raise InputError("PolicyDataModule feeds PolicyGradientModule, whose objective weighs its tokens.")
-        read = list(read_policy_rows(files, self.template, self.tokenizer))
+        read = [
+            policy_row(where, row, self.template, self.tokenizer)
+            for source in self.sources(files)
+            for where, row in read_source(source)
+        ]
         ids: list[Tokens] = []
         starts: list[int] = []
         kept: list[int] = []
@@ -215,19 +226,17 @@ class PolicyBatches:
 
     def __init__(self, rows: PolicyRowSet, pad_token_id: int, packing: bool) -> None:
         self._rows, self._packing = rows, packing
-        self._layout = SFTRows(rows.ids, rows.starts, [1.0] * len(rows), pad_token_id)
+        self._layout = SFTRows(rows.ids, np.array(rows.starts, np.int64), np.ones(len(rows)), pad_token_id)
 
     def rows(self, groups: Sequence[tuple[int, ...]]) -> Rows:
         """Groups of rows as the items of a plan, each with its part of the step's denominator."""
-        items = [
-            Item(
-                rows=group,
-                length=sum(len(self._rows.ids[i]) for i in group),
-                denominator=float(sum(self._rows.denominators[i] for i in group)),
-            )
-            for group in groups
-        ]
-        return Rows(items, lambda indices: self.collate([items[i].rows for i in indices]))
+        lengths = self._layout.lengths.tolist()
+        items = Items(
+            np.array([sum(lengths[i] for i in group) for group in groups], np.int64),
+            np.array([float(sum(self._rows.denominators[i] for i in group)) for group in groups]),
+            groups,
+        )
+        return Rows(items, lambda indices: self.collate([items.rows(i) for i in indices]))
 
     def collate(self, groups: Sequence[tuple[int, ...]]) -> dict[str, Any]:
         """The rows of some groups as tensors; without any, a row without sampled tokens stands in."""

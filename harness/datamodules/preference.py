@@ -9,9 +9,10 @@ from typing import Any, Literal
 import numpy as np
 
 from harness.datamodules.base import Counts, JSONLDataModule, Rows, check_prompt_length
-from harness.datamodules.pairs import Pair, ScoreSides, pair_rows, prompt_groups, with_reference
-from harness.datamodules.tokenize import Tokens, read_preference_rows
+from harness.datamodules.pairs import Pair, Pairs, ScoreSides, pair_rows, prompt_groups, sizes, with_reference
+from harness.datamodules.tokenize import Tokens, preference_row
 from harness.errors import InputError
+from harness.sources import Given
 
 
 @dataclass(frozen=True)
@@ -24,7 +25,7 @@ class EOSPolicy:
 
 
 class PreferenceDataModule(JSONLDataModule):
-    """JSONL rows of preference pairs, with the responses labelled and the prompts not.
+    """Rows of preference pairs, with the responses labelled and the prompts not.
 
     Batches are as `harness.datamodules.pairs.collate_pairs` makes them: the distinct sides, and the pairs as indices
     into them.
@@ -36,8 +37,8 @@ class PreferenceDataModule(JSONLDataModule):
 
     def __init__(
         self,
-        train_files: list[str],
-        val_files: list[str] | None = None,
+        train_files: list[str | dict[str, Any]],
+        val_files: list[str | dict[str, Any]] | None = None,
         *,
         long_pairs: Literal["drop", "truncate"] = "drop",
         append_eos: EOSPolicy = EOSPolicy(),
@@ -47,8 +48,8 @@ class PreferenceDataModule(JSONLDataModule):
     ) -> None:
         """
         Args:
-            train_files: .jsonl or .jsonl.gz files; may be empty if something sets `refresh`.
-            val_files: files for validation.
+            train_files: files, folders, data sets of the hub, or mappings; see `JSONLDataModule`.
+            val_files: the same for validation.
             long_pairs: what to do with a pair of which a side is longer; `truncate` cuts the response's end but keeps
                 its EOS, and drops the pair if the sides have become equal.
             append_eos: which sides end with EOS.
@@ -69,16 +70,31 @@ class PreferenceDataModule(JSONLDataModule):
         if score != self._reference:
             self._reference, self._cache = score, {}
 
-    def read(self, files: Sequence[str]) -> tuple[list[Pair], Counts]:
-        table = self.table(files, read_preference_rows)
+    text_row = staticmethod(preference_row)
+
+    def read(self, files: Sequence[Given]) -> tuple[tuple[Pairs, tuple[Given, ...]], Counts]:
+        table = self.table(files)
         ends = {chat: self.end_token_id(chat) for chat in (False, True)}
-        pairs: list[Pair] = []
+        kept: list[int] = []
         dropped = dict.fromkeys(("empty side", "identical sides", "weight 0", "too long", "prompt too long"), 0)
         truncated = 0
-        for row, (weight, (file, line)) in enumerate(zip(table.weights.tolist(), table.places.tolist(), strict=True)):
+
+        def build(number: int, reference: tuple[float, float] | None) -> Pair:
+            row = rows[number]
             prompt, chosen, rejected = table.texts(row)
             eos = ends[bool(table.chat[row])]
-            if not check_prompt_length(f"{files[file]}:{line}", len(prompt), self.max_length, self.long_prompts):
+            return Pair(
+                self._side(prompt, chosen, self.append_eos.chosen, eos),
+                self._side(prompt, rejected, self.append_eos.rejected, eos),
+                max(1, len(prompt)),
+                float(table.weights[row]),
+                reference,
+            )
+
+        for row, weight in enumerate(table.weights.tolist()):
+            prompt, chosen, rejected = table.texts(row)
+            eos = ends[bool(table.chat[row])]
+            if not check_prompt_length(table.where(row), len(prompt), self.max_length, self.long_prompts):
                 dropped["prompt too long"] += 1
                 continue
             long = self._too_long(prompt, chosen, rejected, eos)
@@ -89,23 +105,23 @@ class PreferenceDataModule(JSONLDataModule):
                 dropped[reason] += 1
                 continue
             truncated += long
-            pairs.append(
-                Pair(
-                    self._side(prompt, chosen, self.append_eos.chosen, eos),
-                    self._side(prompt, rejected, self.append_eos.rejected, eos),
-                    max(1, len(prompt)),
-                    weight,
-                )
-            )
-        lengths = [max(len(pair.chosen), len(pair.rejected)) for pair in pairs]
-        tokens = sum(len(pair.chosen) + len(pair.rejected) for pair in pairs)
-        counts = Counts(len(table), len(pairs), tokens, max(lengths, default=0), truncated, dropped)
-        return pairs, counts
+            kept.append(row)
+        rows = np.array(kept, np.int64)
+        lengths = np.array([[len(side) for side in build(i, None).sides] for i in range(len(rows))], np.int64)
+        lengths = lengths.reshape(-1, 2)
+        assert table.sources is not None
+        pairs = Pairs(build, lengths, table.weights[rows], table.sources[rows])
+        longest = int(lengths.max(initial=0))
+        counts = Counts(len(table), len(pairs), int(lengths.sum()), longest, truncated, dropped)
+        return (pairs, tuple(files)), counts
 
-    def lay_out(self, texts: list[Pair]) -> Rows:
-        pairs = texts if self._reference is None else with_reference(texts, self._reference)
-        groups = [[i] for i in range(len(pairs))] if self.group == "none" else prompt_groups(pairs, self.group_tokens)
-        return pair_rows(pairs, groups, self.pad_token_id)
+    def lay_out(self, texts: tuple[Pairs, tuple[Given, ...]]) -> Rows:
+        pairs, files = texts
+        if self._reference is not None:
+            pairs = with_reference(pairs, self._reference)
+        groups = None if self.group == "none" else list(map(tuple, prompt_groups(pairs, self.group_tokens)))
+        items = self.mixed(pairs.sources, files, *sizes(pairs, groups), groups)
+        return pair_rows(pairs, items, self.pad_token_id)
 
     def _side(self, prompt: Tokens, response: Tokens, append_eos: bool, eos: int) -> Tokens:
         if append_eos and response[-1] != eos:

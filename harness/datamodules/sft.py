@@ -10,15 +10,16 @@ import torch
 from torch import Tensor
 
 from harness.datamodules.base import Counts, JSONLDataModule, Rows, check_prompt_length, filled, pad
-from harness.datamodules.batches import Item, pack
+from harness.datamodules.batches import Items, pack
 from harness.datamodules.solutions import check_solutions
 from harness.datamodules.token_table import TokenTable
-from harness.datamodules.tokenize import Tokens, existing, read_sft_rows
+from harness.datamodules.tokenize import Tokens, sft_row
 from harness.models.losses import IGNORED
+from harness.sources import Given
 
 
 class SFTDataModule(JSONLDataModule):
-    """JSONL rows for supervised fine-tuning, with loss on the responses only.
+    """Rows for supervised fine-tuning, with loss on the responses only.
 
     A response that does not fit into `max_length` is cut at its end and then has no EOS.
 
@@ -29,8 +30,8 @@ class SFTDataModule(JSONLDataModule):
 
     def __init__(
         self,
-        train_files: list[str],
-        val_files: list[str] | None = None,
+        train_files: list[str | dict[str, Any]],
+        val_files: list[str | dict[str, Any]] | None = None,
         *,
         packing: bool = False,
         append_eos: bool = True,
@@ -39,8 +40,8 @@ class SFTDataModule(JSONLDataModule):
     ) -> None:
         """
         Args:
-            train_files: .jsonl or .jsonl.gz files; may be empty if something sets `refresh`.
-            val_files: files for validation.
+            train_files: files, folders, data sets of the hub, or mappings; see `JSONLDataModule`.
+            val_files: the same for validation.
             packing: put several rows into one sequence of at most `max_length` tokens.
             append_eos: end every response that was not cut with EOS.
             check_solutions: refuse files of problems whose worked solutions do not yield their answers as the template
@@ -51,17 +52,18 @@ class SFTDataModule(JSONLDataModule):
         self.packing, self.append_eos = packing, append_eos
         self.check_solutions = check_solutions
 
-    def setup(self, stage: str) -> None:
-        if self.check_solutions:
-            check_solutions(existing([*self.train_files, *self.val_files]), self.template)
-        super().setup(stage)
+    text_row = staticmethod(sft_row)
 
-    def read(self, files: Sequence[str]) -> tuple[Rows, Counts]:
-        table = self.table(files, read_sft_rows)
+    def find(self) -> None:
+        super().find()
+        if self.check_solutions:
+            check_solutions(self.sources([*self.train_files, *self.val_files]), self.template)
+
+    def read(self, files: Sequence[Given]) -> tuple[Rows, Counts]:
+        table = self.table(files)
         prompts, responses = table.lengths.T if len(table) else np.zeros((2, 0), np.int64)
         for row in np.flatnonzero(prompts >= self.max_length).tolist():
-            where = f"{files[table.places[row, 0]]}:{table.places[row, 1]}"
-            check_prompt_length(where, int(prompts[row]), self.max_length, self.long_prompts)
+            check_prompt_length(table.where(row), int(prompts[row]), self.max_length, self.long_prompts)
         fits = prompts < self.max_length
         tokens = np.array([self.end_token_id(chat) for chat in (False, True)], np.int32)[table.chat.astype(int)]
         eos = self.append_eos & (table.last[:, -1] != tokens)
@@ -72,22 +74,36 @@ class SFTDataModule(JSONLDataModule):
         ids = KeptRows(
             table,
             kept,
-            np.minimum(lengths, self.max_length)[kept].tolist(),
+            np.minimum(lengths, self.max_length)[kept],
             (eos & (lengths <= self.max_length))[kept],
             tokens[kept],
         )
-        starts, weights = np.maximum(prompts, 1)[kept].tolist(), table.weights[kept].tolist()
-        rows = SFTRows(ids, starts, weights, self.pad_token_id, ids.lengths)
+        rows = SFTRows(ids, np.maximum(prompts, 1)[kept], table.weights[kept], self.pad_token_id, ids.lengths)
         counts = Counts(
             len(table),
             len(kept),
-            sum(rows.lengths),
-            max(rows.lengths, default=0),
+            int(rows.lengths.sum()),
+            int(rows.lengths.max(initial=0)),
             int((lengths[kept] > self.max_length).sum()),
             {"nothing to learn from": int((fits & ~learned).sum()), "prompt too long": int((~fits).sum())},
         )
-        groups = pack(rows.lengths, self.max_length, self.seed) if self.packing else [(i,) for i in range(len(kept))]
-        return rows.rows(groups), counts
+        sources = table.sources[kept] if table.sources is not None else None
+        groups = self._packs(rows.lengths, sources, files) if self.packing else None
+        lengths, denominators = rows.sizes(groups)
+        return rows.rows(self.mixed(sources, files, lengths, denominators, groups)), counts
+
+    def _packs(
+        self, lengths: np.ndarray, sources: np.ndarray | None, files: Sequence[Given]
+    ) -> Sequence[tuple[int, ...]]:
+        """Rows packed into sequences; those of a mixture hold rows of one source each."""
+        if sources is None or not any(source.weight for source in self.sources(files)):
+            return pack(lengths.tolist(), self.max_length, self.seed)
+        groups: list[tuple[int, ...]] = []
+        for source in np.unique(sources):
+            members = np.flatnonzero(sources == source)
+            packs = pack(lengths[members].tolist(), self.max_length, self.seed)
+            groups += [tuple(members[list(group)].tolist()) for group in packs]
+        return groups
 
 
 class KeptRows(Sequence[Tokens]):
@@ -102,7 +118,7 @@ class KeptRows(Sequence[Tokens]):
     """
 
     def __init__(
-        self, table: TokenTable, kept: np.ndarray, lengths: list[int], eos: np.ndarray, eos_token_ids: np.ndarray
+        self, table: TokenTable, kept: np.ndarray, lengths: np.ndarray, eos: np.ndarray, eos_token_ids: np.ndarray
     ) -> None:
         self._table, self._kept, self.lengths, self._eos, self._eos_token_ids = table, kept, lengths, eos, eos_token_ids
 
@@ -117,31 +133,40 @@ class KeptRows(Sequence[Tokens]):
 
 
 class SFTRows:
-    """Tokenised rows, which it lays out in batches."""
+    """Tokenised rows, which it lays out in batches.
+
+    Args:
+        ids: the tokens of each of R rows.
+        starts: (R,) where the responses begin.
+        weights: (R,)
+        pad_token_id: fills sequences up.
+        lengths: (R,) tokens of each; counted if not given.
+    """
 
     def __init__(
         self,
         ids: Sequence[Tokens],
-        starts: list[int],
-        weights: list[float],
+        starts: np.ndarray,
+        weights: np.ndarray,
         pad_token_id: int,
-        lengths: list[int] | None = None,
+        lengths: np.ndarray | None = None,
     ) -> None:
         self.ids, self.starts, self.weights = ids, starts, weights
-        self.lengths = lengths if lengths is not None else [len(row) for row in ids]
+        self.lengths = np.array([len(row) for row in ids], np.int64) if lengths is None else lengths
         self.pad_token_id = pad_token_id
 
-    def rows(self, groups: Sequence[tuple[int, ...]]) -> Rows:
-        """Rows grouped into sequences."""
-        items = [
-            Item(
-                rows=group,
-                length=sum(self.lengths[i] for i in group),
-                denominator=sum(self.weights[i] * (self.lengths[i] - self.starts[i]) for i in group),
-            )
-            for group in groups
-        ]
-        return Rows(items, lambda indices: self.collate([items[i].rows for i in indices]))
+    def sizes(self, groups: Sequence[tuple[int, ...]] | None) -> tuple[np.ndarray, np.ndarray]:
+        """Tokens and denominator of each group of rows, or of each row."""
+        denominators = self.weights * (self.lengths - self.starts)
+        if groups is None:
+            return self.lengths, denominators
+        values, weighted = self.lengths.tolist(), denominators.tolist()
+        lengths = np.array([sum(values[i] for i in group) for group in groups], np.int64)
+        return lengths, np.array([sum(weighted[i] for i in group) for group in groups])
+
+    def rows(self, items: Items) -> Rows:
+        """Rows grouped into the items of a plan."""
+        return Rows(items, lambda indices: self.collate([items.rows(i) for i in indices]))
 
     def collate(self, groups: Sequence[tuple[int, ...]]) -> dict[str, Tensor]:
         """Concatenate the rows of each group, pad the sequences."""

@@ -6,10 +6,9 @@ import re
 import unicodedata
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any
 
-from harness.store import read_jsonl
+from harness.sources import Given, find_source, read_source
 from harness.types import Problem
 
 NGRAM = 13
@@ -93,20 +92,22 @@ def overlaps(tasks: Mapping[str, Sequence[Problem]], texts: Iterable[tuple[str, 
     ]
 
 
-def training_texts(files: Sequence[str | Path]) -> Iterable[tuple[str, str]]:
+def training_texts(files: Sequence[Given]) -> Iterable[tuple[str, str]]:
     """(place, text) of each row of training files: its question, problem, query or prompt, whichever it has."""
-    for path in files:
-        for number, row in read_jsonl(path):
+    for given in files:
+        for place, row in read_source(find_source(given)):
             text = _question(row)
             if text:
-                yield f"{path}:{number}", text
+                yield place, text
 
 
 def _question(row: Mapping[str, Any]) -> str:
-    for column in ("question", "problem", "query", "prompt"):
+    for column in ("question", "problem", "query", "prompt", "instruction", "messages", "conversations", "chosen"):
         value = row.get(column)
         if isinstance(value, Mapping):  # a rollout holds its problem
             return str(value.get("question", ""))
+        if isinstance(value, list):  # messages
+            return "\n".join(str(m.get("content") or m.get("value") or "") for m in value if isinstance(m, Mapping))
         if value:
             return str(value)
     return ""

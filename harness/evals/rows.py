@@ -14,7 +14,8 @@ from harness.evals.task import DATA_DIR, Task, data_folder
 from harness.evals.unit_tests import unit_tests
 from harness.grading.instructions import check_instruction
 from harness.metrics.sequential import random_order
-from harness.store import file_hash, read_jsonl, stable_hash
+from harness.sources import Source, content_hash, load_hub, read_source, splits_of
+from harness.store import file_hash, stable_hash
 from harness.types import Instruction, Problem
 
 LETTERS = "ABCDEFGHIJ"
@@ -105,8 +106,9 @@ def _generate(task: Task, limit: int | None) -> TaskData:
 def _read(task: Task, data_dir: str | Path | None) -> TaskData:
     path = task_file(task, data_dir)
     if path is not None:
-        rows = [(f"{path}:{number}", row) for number, row in read_jsonl(path)]
-        origin, sha256 = str(path), file_hash(path)
+        source = Source(str(path), task.split or ("test" if "test" in splits_of(path) else ""))
+        rows = list(read_source(source))
+        origin, sha256 = str(source), file_hash(path) if path.is_file() else content_hash([source])
         problems = [to_problem(row, place, i, task, task.columns) for i, (place, row) in enumerate(rows)]
     elif task.hub is not None:
         problems = _from_hub(task)
@@ -255,14 +257,12 @@ def _options(choices: Any) -> tuple[list[str], list[str]]:
 
 
 def _from_hub(task: Task) -> list[Problem]:
-    from datasets import load_dataset
-
     hub = task.hub
     assert hub is not None
     try:
-        rows: Iterable[Any] = load_dataset(hub.dataset, hub.config or None, split=hub.split, revision=hub.revision)
-    except Exception as error:  # whatever the hub's client raises: no network, no such data set, no right to read it
-        reason = first_line(error)
+        rows: Iterable[Any] = load_hub(Source(hub.dataset, hub.split, hub.config, hub.revision))
+    except InputError as error:
+        reason = first_line(error.__cause__ or error)
         raise InputError(
             f"task '{task.name}': {hub.dataset} cannot be fetched from the hub ({reason}); point --data_dir or "
             f"{DATA_DIR} at a folder that holds {task.file}.jsonl or {task.file}.jsonl.gz."

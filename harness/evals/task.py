@@ -1,7 +1,7 @@
 """A task is data: where its rows come from, how many there are, and how they are asked and graded.
 
-The shipped tasks are the YAML files in `tasks/`, one each; a YAML file of the user's, and the path of a JSONL file of
-problems, are tasks as well.
+The shipped tasks are the YAML files in `tasks/`, one each; a YAML file of the user's, and the path of a file or folder
+of problems, are tasks as well.
 """
 
 from __future__ import annotations
@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from harness.errors import InputError
+from harness.sources import suffix_of
 from harness.store import from_mapping, read_yaml
 
 DATA_DIR = "HARNESS_DATA_DIR"
@@ -57,7 +58,9 @@ class Task:
     """Repository or data set from which the rows were taken."""
     licence: str = ""
     file: str = ""
-    """Name of the file in the data folder, without `.jsonl` or `.jsonl.gz`; a full path for a user's own file."""
+    """Name of the file in the data folder, without `.jsonl` or `.jsonl.gz`; a full path for a user's file or folder."""
+    split: str = ""
+    """Of a folder; "test" where there are several and none is named."""
     num_rows: int | None = None
     """Published number of rows; a file with another number is refused. None for a user's own file."""
     num_unanswered: int = 0
@@ -105,9 +108,9 @@ def _read_task(path: Path) -> Task:
     if path.parent == TASK_FOLDER:
         return task
     if not task.file and task.hub is None:
-        raise InputError(f"{path}: says not where its rows are; give file (a JSONL file) or hub.")
-    if task.file and not (file := (path.parent / task.file).resolve()).is_file():
-        raise InputError(f"{path}: file: {file}: no such file; give a JSONL file (seen from the YAML file's folder).")
+        raise InputError(f"{path}: says not where its rows are; give file (such as a JSONL file) or hub.")
+    if task.file and not (file := (path.parent / task.file).resolve()).exists():
+        raise InputError(f"{path}: file: {file}: no such file; give one seen from the YAML file's folder.")
     return replace(task, file=str(file)) if task.file else task
 
 
@@ -140,7 +143,7 @@ def groups() -> Mapping[str, tuple[str, ...]]:
 
 
 def _is_path(name: str) -> bool:
-    return name.endswith((".jsonl", ".jsonl.gz", ".yaml", ".yml"))
+    return name.endswith((".yaml", ".yml")) or suffix_of(name) is not None or "/" in name or Path(name).is_dir()
 
 
 def _find(name: str) -> list[Task]:
@@ -158,14 +161,14 @@ def _find(name: str) -> list[Task]:
 
 
 def user_task(path: Path) -> Task:
-    """A user's own JSONL file of problems as a task.
+    """A user's own file or folder of problems as a task.
 
     Raises:
         InputError: no such file.
     """
-    if not path.is_file():
-        raise InputError(f"{path}: no such file; give a JSONL file with the columns question (or problem) and answer.")
-    name = path.name.removesuffix(".gz").removesuffix(".jsonl")
+    if not path.exists():
+        raise InputError(f"{path}: no such file; give a file with the columns question (or problem) and answer.")
+    name = path.name.removesuffix(".gz").removesuffix(suffix_of(path) or "")
     return Task(name=name, source=str(path), file=str(path.resolve()))
 
 

@@ -140,7 +140,7 @@ class DPOModule(PairModule):
         else:
             key = strategy.broadcast(reference_key(self.reference, precision) if self.trainer.is_global_zero else "")
         cache = ReferenceCache(self.reference_cache / key)
-        wanted = dict(zip(keys, sides, strict=True))
+        wanted = {key: number for number, key in enumerate(keys)}
         known: dict[bytes, float] = {}
         if self.trainer.is_global_zero:
             known = {k: v for k, v in cache.read().items() if k in wanted}
@@ -151,7 +151,7 @@ class DPOModule(PairModule):
             f"{len(missing)} to compute"
         )
         if missing:
-            known |= self._compute(missing, [wanted[k] for k in missing], cache)
+            known |= self._compute(missing, [sides[wanted[k]] for k in missing], cache)
         return np.array([known[k] for k in keys])
 
     def _compute(self, keys: Sequence[bytes], sides: Sequence[Side], cache: ReferenceCache) -> dict[bytes, float]:

@@ -178,6 +178,8 @@ TEMPLATES: dict[str, PromptTemplate] = {
         RSTAR_TEACHER,
         PromptTemplate("self_explore", steps=WRITTEN_LINES, answer_protocol="self_explore"),
         PromptTemplate("self_explore_math", steps=MathSteps(), answer_protocol="self_explore_math"),
+        # The question alone, as the user's turn.
+        PromptTemplate("chat", user="{question}", chat=True, steps=PARAGRAPHS),
         PromptTemplate(
             "boxed",
             user="{question}",

@@ -10,9 +10,10 @@ import torch
 
 from harness.datamodules import PreferenceDataModule, SFTDataModule, base, token_table
 from harness.datamodules.token_table import table_key
-from harness.datamodules.tokenize import read_preference_rows, read_sft_rows
+from harness.datamodules.tokenize import preference_row, sft_row
 from harness.errors import InputError
 from harness.prompts.find import find_template
+from harness.sources import find_source
 
 KINDS = {
     "padded": (SFTDataModule, {}),
@@ -74,17 +75,22 @@ def test_the_key_depends_on_rows_reader_template_and_tokenizer_and_not_on_the_pa
     other.add_tokens(["<new>"])
     changed = tmp_path / "changed.jsonl"
     changed.write_text((tmp_path / "a.jsonl").read_text() + "\n")
+
+    def key(files, read, template, tokenizer):
+        return table_key([find_source(file) for file in files], read, template, tokenizer)
+
     keys = [
-        table_key(files, read_sft_rows, template, tiny_tokenizer),
-        table_key(files, read_preference_rows, template, tiny_tokenizer),
-        table_key(files, read_sft_rows, find_template("gsm8k"), tiny_tokenizer),
-        table_key(files, read_sft_rows, template, other),
-        table_key([str(changed), files[1]], read_sft_rows, template, tiny_tokenizer),
-        table_key(files[::-1], read_sft_rows, template, tiny_tokenizer),
+        key(files, sft_row, template, tiny_tokenizer),
+        key(files, preference_row, template, tiny_tokenizer),
+        key(files, sft_row, find_template("gsm8k"), tiny_tokenizer),
+        key(files, sft_row, template, other),
+        key([str(changed), files[1]], sft_row, template, tiny_tokenizer),
+        key(files[::-1], sft_row, template, tiny_tokenizer),
+        key([{"path": files[0], "limit": 5}, files[1]], sft_row, template, tiny_tokenizer),
     ]
     assert len(set(keys)) == len(keys)
     moved = shutil.copy(files[0], tmp_path / "moved.jsonl")
-    assert table_key([str(moved), files[1]], read_sft_rows, template, tiny_tokenizer) == keys[0]
+    assert key([str(moved), files[1]], sft_row, template, tiny_tokenizer) == keys[0]
 
 
 def test_a_long_prompt_in_mapped_files_is_named_by_file_and_line(files, tiny_tokenizer, monkeypatch):
