@@ -31,6 +31,8 @@ class Pair:
     weight: float
     reference: tuple[float, float] | None = None
     """Reference's summed log-probabilities of the chosen and the rejected response."""
+    desirable: bool | None = None
+    """Whether a single response is good; the rejected one is then another prompt's."""
 
     @property
     def sides(self) -> tuple[Tokens, Tokens]:
@@ -145,7 +147,8 @@ def collate_pairs(pairs: Sequence[Pair], placeholder: Pair, pad_token_id: int) -
     Returns:
         `input_ids`, `labels`, `is_token` (S, T), padded on the right, and `lengths` (S,): the sides, chosen ones first,
         each once in however many pairs it stands; `prompts` (S,), a number for each prompt; `pairs` (2, B), the sides
-        of the chosen and of the rejected responses; `weight` (B,); `reference_logps` (S,) if the pairs have them.
+        of the chosen and of the rejected responses; `weight` (B,); `reference_logps` (S,) and `desirable` (B,) if the
+        pairs have them.
     """
     weight = torch.tensor([pair.weight for pair in pairs] or [0.0])
     is_real = bool(pairs)
@@ -169,6 +172,9 @@ def collate_pairs(pairs: Sequence[Pair], placeholder: Pair, pad_token_id: int) -
         "pairs": torch.tensor([number[key] for key in keys]).view(2, -1),
         "weight": weight,
     }
+    desirable = [pair.desirable for pair in pairs if pair.desirable is not None]
+    if desirable:
+        batch["desirable"] = torch.tensor(desirable)
     values = [pair.reference[side] for pair, side in distinct.values() if pair.reference is not None]
     if values:
         batch["reference_logps"] = torch.tensor(values)

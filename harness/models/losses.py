@@ -197,6 +197,32 @@ def _normalised_delta(pairs: PairLogps) -> Tensor:
     return pairs.chosen_ratio / pairs.num_chosen - pairs.rejected_ratio / pairs.num_rejected
 
 
+def kto_loss(
+    log_ratios: Tensor,
+    desirable: Tensor,
+    reference_point: Tensor,
+    beta: float,
+    desirable_weight: float = 1.0,
+    undesirable_weight: float = 1.0,
+) -> Tensor:
+    """KTO (arXiv:2402.01306, eqs. 7 and 8) of single responses that are good or bad.
+
+    Args:
+        log_ratios: (B,) log pi - log ref of each response.
+        desirable: (B,) bool, whether it is good.
+        reference_point: z_0, an estimate of KL(pi || ref), at least 0, through which no gradient flows.
+        beta: how fast the value saturates; the larger, the closer the policy stays to the reference.
+        desirable_weight: lambda_D.
+        undesirable_weight: lambda_U.
+
+    Returns:
+        (B,) lambda - value.
+    """
+    gain = torch.where(desirable, log_ratios - reference_point, reference_point - log_ratios)
+    weight = torch.where(desirable, desirable_weight, undesirable_weight)
+    return weight * (1 - torch.sigmoid(beta * gain))
+
+
 PreferenceLoss = Callable[[PairLogps, PreferenceLossConfig], Tensor]
 """Loss (B,) of the pairs. One that never reads the reference says so by an attribute `needs_reference = False`."""
 
