@@ -142,7 +142,8 @@ def run_ours(kind: str, form: str, folder: Path, steps: int, tokens: int) -> lis
             done = tokens // steps if kind == "groups" else batch["step_tokens"]
             times.append((time.perf_counter(), time.process_time(), done))
 
-    model, rows = str(folder / "model"), [str(folder / f"{kind}.jsonl")]
+    model = str(folder / "model")
+    rows: list[str | dict[str, Any]] = [str(folder / f"{kind}.jsonl")]
     module: Any
     if kind == "sft":
         module = SFTModule(model)
