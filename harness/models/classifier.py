@@ -2,7 +2,8 @@
 
 Such a classifier is made of transformers' own parts: the architecture's base model, and the linear `score` head and the
 pooling of `GenericForSequenceClassification`. Its checkpoint is like every other one's: opened by three lines without
-this project (docs/models.md), and by vLLM's pooling runner, which makes a classifier of any architecture it has.
+this project (docs/models.md), and by vLLM's pooling runner where vLLM has the architecture (tried with Granite, Cohere
+2, OLMoE). A reward with a likelihood (`harness.models.reward_head`) is a language model without a head to both.
 """
 
 from __future__ import annotations
