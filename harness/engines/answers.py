@@ -52,6 +52,11 @@ def models(body: bytes) -> dict[str, Model]:
     return found
 
 
+def token_ids(body: bytes) -> tuple[int, ...]:
+    """The tokens of a text, as vLLM's `/tokenize` gives them. Raises `Malformed`."""
+    return _ids(_field(_object(_parsed(body), "the answer"), "tokens", list))
+
+
 def choices(body: bytes, n: int, max_tokens: int) -> list[Choice]:
     """The `n` samples of a completion, in order, each of at most `max_tokens` tokens. Raises `Malformed`."""
     rows = [_object(entry, "a choice") for entry in _field(_object(_parsed(body), "the answer"), "choices", list)]
@@ -65,12 +70,8 @@ def choices(body: bytes, n: int, max_tokens: int) -> list[Choice]:
 
 def _choice(row: dict[str, Any], max_tokens: int) -> Choice:
     ids = _field(row, "token_ids", list, None)
-    if ids is not None:
-        if len(ids) > max_tokens:
-            raise Malformed(f"{len(ids)} tokens instead of at most {max_tokens}")
-        for token in ids:
-            if type(token) is not int or not 0 <= token < MAX_TOKEN_ID:
-                raise Malformed(f"token id {token!r}"[:100])
+    if ids is not None and len(ids) > max_tokens:
+        raise Malformed(f"{len(ids)} tokens instead of at most {max_tokens}")
     stop = row.get("stop_reason")
     if stop is not None and type(stop) not in (str, int):
         raise Malformed(f"stop_reason is {stop!r}"[:100])
@@ -81,9 +82,16 @@ def _choice(row: dict[str, Any], max_tokens: int) -> Choice:
         _field(row, "finish_reason", str),
         float(sum(given)) if logps else math.nan,
         given if len(given) == len(logps) else (),
-        None if ids is None else tuple(ids),
+        None if ids is None else _ids(ids),
         stop,
     )
+
+
+def _ids(values: list[Any]) -> tuple[int, ...]:
+    for token in values:
+        if type(token) is not int or not 0 <= token < MAX_TOKEN_ID:
+            raise Malformed(f"token id {token!r}"[:100])
+    return tuple(values)
 
 
 def _logps(logprobs: dict[str, Any] | None) -> list[float | None]:

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import concurrent.futures
+import itertools
 import json
+import logging
 import os
 import time
 from collections.abc import Iterable
@@ -14,7 +16,7 @@ from urllib.parse import urlsplit
 
 import httpx
 
-from harness.engines.answers import Choice, Malformed, Model, choices, models, printable
+from harness.engines.answers import Choice, Malformed, Model, choices, models, printable, token_ids
 from harness.engines.completion import Decoder, check_request, sample_seed, stop_strings, token_limit
 from harness.engines.config import EngineConfig, EngineError
 from harness.engines.deadline import DeadlineTransport, deadline
@@ -23,11 +25,17 @@ from harness.models.checkpoints import load_tokenizer, resolve_checkpoint
 from harness.prompts.chats import end_of_turn
 from harness.types import NEUTRAL, Completion, GenerationRequest, GenerationResult
 
+log = logging.getLogger(__name__)
+
 CONNECTIONS = 32
 FIRST_PAUSE, LONGEST_PAUSE = 0.5, 30.0
 """Seconds before the second attempt, and the most before any; each pause is twice the one before."""
 MAX_STOPS = 4
 """The API's own limit."""
+PROBE = (
+    "Question 12: is 3,456 + 7.5e-3 = \\frac{1}{2}?\n\n\tdef f(x):\n    return x  # n\u00e9 \u65e5\u672c \U0001f642\n"
+)
+"""Text of many kinds, in whose tokens two tokenizers would differ."""
 BUSY = (408, 409, 429, 500, 502, 503, 504)
 MAX_ANSWER = 64 << 20
 """Bytes of one answer; a longer one is not read to its end."""
@@ -49,6 +57,8 @@ class ServerEngine:
     `VLLMEngine`. Other servers return text: `token_ids` stays empty, `logp` is NaN where they give no
     log-probabilities, and `step_stop` is refused. Whether they heed seeds is theirs to say.
 
+    A vLLM server is also asked for the tokens of a text, which must be those of the tokenizer at hand.
+
     What a server sends is not trusted: an answer has one deadline (`config.timeout`) and 64 MiB, must be of the API's
     form and hold no more tokens than were asked for; names and messages are shown without control characters.
 
@@ -58,14 +68,15 @@ class ServerEngine:
         checkpoint: directory or hub name of the served model's tokenizer.
 
     Raises:
-        InputError: no server answers there, it does not offer the model, or its context length is unknown.
+        InputError: no server answers there, it does not offer the model, its context length is unknown, or it has
+            another tokenizer.
     """
 
     def __init__(self, checkpoint: str | Path, config: EngineConfig, version: str = "") -> None:
         tokenizer = load_tokenizer(resolve_checkpoint(checkpoint, weights=False))
         self._decoder = Decoder(tokenizer, frozenset([tokenizer.eos_token_id, end_of_turn(tokenizer)]))
         self._vocab_size = len(tokenizer)
-        self._url = config.kind.rstrip("/").removesuffix("/v1") + "/v1"
+        self._url = config.kind.rstrip("/").removesuffix("/v1")
         self._host = urlsplit(self._url).netloc.rpartition("@")[2]
         self._retries = config.max_retries
         connections = config.max_num_seqs or CONNECTIONS
@@ -78,6 +89,8 @@ class ServerEngine:
         )
         model = self._find_model(config)
         self._model, self._is_vllm = model.id, model.is_vllm
+        if self._is_vllm:
+            self._check_tokenizer(tokenizer, str(checkpoint))
         limit = config.max_model_len or model.max_model_len
         if limit is None:
             raise InputError(f"server {self._host} does not say how long its context is; set max_model_len.")
@@ -91,7 +104,7 @@ class ServerEngine:
 
     def _find_model(self, config: EngineConfig) -> Model:
         try:
-            answer = self._exchange("GET", "models", min(config.timeout, 10.0))
+            answer = self._exchange("GET", "v1/models", min(config.timeout, 10.0))
             if answer.status != 200:
                 raise InputError(f"server {self._host} does not list its models: {_complaint(answer)}.")
             offered = models(answer.body)
@@ -106,6 +119,31 @@ class ServerEngine:
             names = printable(", ".join(sorted(offered))[:1000]) or "none"
             raise InputError(f"server {self._host} does not offer model '{name}'; set model_name to one of: {names}.")
         return offered[name]
+
+    def _check_tokenizer(self, tokenizer: Any, checkpoint: str) -> None:
+        """Raise `InputError` if the server turns text into other tokens than the tokenizer at hand."""
+        text = PROBE + "".join(tokenizer.all_special_tokens)
+        body = {"model": self._model, "prompt": text, "add_special_tokens": False}
+        try:
+            answer = self._exchange("POST", "tokenize", min(self._timeout, 10.0), body)
+            if answer.status in (404, 405):  # a gateway may hand on the API's paths alone
+                log.warning("Server %s does not say how it tokenises, so that is not compared.", self._host)
+                return
+            if answer.status != 200:
+                raise InputError(f"server {self._host} does not tokenise: {_complaint(answer)}.")
+            theirs = token_ids(answer.body)
+        except httpx.HTTPError as error:
+            raise InputError(f"server {self._host} does not tokenise ({type(error).__name__}).") from None
+        except Malformed as error:
+            raise InputError(f"server {self._host} tokenises in a form that is not the API's ({error}).") from None
+        ours = tuple(tokenizer(text, add_special_tokens=False)["input_ids"])
+        if theirs != ours:
+            pairs = itertools.zip_longest(theirs, ours)
+            at, (given, expected) = next((at, pair) for at, pair in enumerate(pairs) if pair[0] != pair[1])
+            raise InputError(
+                f"server {self._host} tokenises otherwise than {checkpoint}: token {at} of a text of {len(ours)} is "
+                f"{given}, not {expected}; give the checkpoint that the server has loaded."
+            )
 
     def _exchange(self, method: str, path: str, seconds: float, body: dict[str, Any] | None = None) -> Answer:
         """Ask, and read the whole answer. Raises `httpx.HTTPError`, and `Malformed` for an answer that is too long."""
@@ -212,7 +250,7 @@ class ServerEngine:
         for attempt in range(self._retries + 1):
             last = attempt == self._retries
             try:
-                answer = self._exchange("POST", "completions", self._timeout, body)
+                answer = self._exchange("POST", "v1/completions", self._timeout, body)
             except httpx.HTTPError as error:
                 if last:
                     reason = f"{type(error).__name__} after {attempt + 1} attempts"

@@ -20,7 +20,9 @@ import pytest
 
 from harness.engines import EngineConfig, EngineError, ServerEngine, generate, open_engine
 from harness.errors import InputError
+from harness.models.checkpoints import load_tokenizer
 from harness.types import GenerationRequest, SamplingConfig
+from tests.conftest import build_tiny_tokenizer
 from tests.engines.conftest import CONTEXT, build_tokenizer, drain, need_vllm, prompt, sample
 from tests.engines.test_isolation import free_port
 
@@ -64,13 +66,16 @@ def healthy(port: int) -> bool:
 @pytest.mark.vllm
 @pytest.mark.slow
 def test_a_vllm_server_gives_the_results_of_vllm_in_process(
-    server_url: str, checkpoint: Path, vllm_engine: Any, monkeypatch: pytest.MonkeyPatch
+    server_url: str, checkpoint: Path, vllm_engine: Any, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ):
     with pytest.raises(InputError, match="HTTP 401"):
         open_engine(checkpoint, EngineConfig(kind=server_url))
     monkeypatch.setenv("HARNESS_API_KEY", SECRET)
     server = open_engine(checkpoint, EngineConfig(kind=server_url, dtype="float32"))
     assert isinstance(server, ServerEngine)
+    build_tiny_tokenizer().save_pretrained(tmp_path)
+    with pytest.raises(InputError, match=f"tokenises otherwise than {tmp_path}"):
+        open_engine(tmp_path, EngineConfig(kind=server_url))
     assert server.max_context == CONTEXT
     assert SECRET not in repr(vars(server)) + server.name
     settings = [
@@ -218,13 +223,18 @@ class Hostile(Scripted):
 
     model_list: Any = json.dumps({"data": [{"id": "other", "owned_by": "vllm", "max_model_len": 100}]}).encode()
     completion: Any = b""
+    tokens: Any = None
+    """What `/tokenize` answers; None where there is no such path."""
 
     def do_GET(self) -> None:
         self.send(self.model_list)
 
     def do_POST(self) -> None:
-        self.rfile.read(int(self.headers["Content-Length"]))
-        self.send(self.completion)
+        body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
+        if self.path == "/tokenize" and self.tokens is None:
+            self.send_error(404)
+        else:
+            self.send(self.tokens(body) if self.path == "/tokenize" else self.completion)
 
     def send(self, content: Any) -> None:
         with contextlib.suppress(OSError):
@@ -309,6 +319,31 @@ def test_an_answer_of_another_form_is_an_error_that_says_what_is_wrong(
     with pytest.raises(EngineError, match=f"request '.*': server .* that is not the API's \\({message}"):
         sample(engine, prompt(4), max_tokens=8)
     engine.close()
+
+
+def test_a_server_with_another_tokenizer_is_refused_when_it_is_opened(hostile: Any, checkpoint: Path, caplog: Any):
+    url, handler = hostile
+    tokenizer = load_tokenizer(checkpoint)
+
+    def ids(body: dict[str, Any], change: int = 0) -> bytes:
+        assert (body["model"], body["add_special_tokens"]) == ("other", False)
+        found = tokenizer(body["prompt"], add_special_tokens=False)["input_ids"]
+        return json.dumps({"tokens": [*found[:5], found[5] + change, *found[6:]]}).encode()
+
+    handler.tokens = staticmethod(ids)
+    open_scripted(url, checkpoint).close()
+    assert not caplog.text
+    handler.tokens = staticmethod(lambda body: ids(body, 1))
+    with pytest.raises(
+        InputError, match=rf"tokenises otherwise than {checkpoint}: token 5 of a text of \d+ is \d+, not"
+    ):
+        open_scripted(url, checkpoint)
+    handler.tokens = staticmethod(lambda body: b'{"tokens": [-1]}')
+    with pytest.raises(InputError, match=r"tokenises in a form that is not the API's \(token id -1\)"):
+        open_scripted(url, checkpoint)
+    handler.tokens = None
+    open_scripted(url, checkpoint).close()
+    assert "does not say how it tokenises, so that is not compared" in caplog.text
 
 
 @pytest.mark.parametrize("answer", [slow_body, slow_head])
