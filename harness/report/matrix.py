@@ -15,7 +15,7 @@ from harness.metrics.sequential import holm
 from harness.report.runs import Values, finite
 
 MAX_TESTS = 120
-"""Tests of a page at most, of a fraction of a second each; of more only those against the first model are made."""
+"""Tests of a page at most, of a fraction of a second each; of more only those against the reference are made."""
 
 
 def name_columns(evaluations: Sequence[dict[str, Any]]) -> list[str]:
@@ -78,8 +78,9 @@ def short_names(models: set[str]) -> dict[str, str]:
     return found
 
 
-def tests(evaluations: Sequence[Mapping[str, Any]], values: Sequence[Values]) -> list[dict[str, Any]]:
-    """The paired test of every two evaluations of a task, as `harness compare` makes it.
+def tests(evaluations: Sequence[Mapping[str, Any]], values: Sequence[Values], reference: str) -> list[dict[str, Any]]:
+    """The paired test of every two evaluations of a task, as `harness compare` makes it; of too many only those with
+    the reference, a model.
 
     `p_value_holm` holds the p-value twice, adjusted (Holm 1979) for all tests against the first one's model and for
     all against the second one's: whichever the others are compared with, the matrix shows the tests against it.
@@ -91,7 +92,6 @@ def tests(evaluations: Sequence[Mapping[str, Any]], values: Sequence[Values]) ->
         and evaluations[i]["model"] != evaluations[j]["model"]
     ]
     if len(pairs) > MAX_TESTS:
-        reference = evaluations[0]["model"]
         pairs = [(i, j) for i, j in pairs if reference in (evaluations[i]["model"], evaluations[j]["model"])]
     found = [_test(evaluations, values, i, j) for i, j in pairs]
     for model in dict.fromkeys(each["model"] for each in evaluations):

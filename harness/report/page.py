@@ -55,11 +55,15 @@ def page_data(paths: Sequence[Path], config: PageConfig, writer: BlockWriter) ->
         if is_training(path):
             data["trainings"].append(training(path, name, writer, config.iteration_choice))
     runs = lineage(found, names)
+    depths = {run.path: depth_of(run, runs) for run in runs}
+    models = name_columns(evaluations)
+    oldest = min(evaluations, key=lambda each: depths[each["folder"]])["model"] if evaluations else ""
     return data | {
         "evaluations": evaluations,
-        "models": name_columns(evaluations),
-        "tests": tests(evaluations, values),
-        "runs": [{**asdict(run), "depth": depth_of(run, runs)} for run in runs],
+        "models": models,
+        "reference": oldest,
+        "tests": tests(evaluations, values, oldest),
+        "runs": [{**asdict(run), "depth": depths[run.path]} for run in runs],
         "pick": asdict(config.choice),
         "written": datetime.now(UTC).isoformat(timespec="seconds"),
         "refresh": config.refresh,

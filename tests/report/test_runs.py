@@ -3,6 +3,7 @@ import gzip
 import io
 import json
 import re
+import shutil
 
 import pytest
 
@@ -107,7 +108,7 @@ def test_a_part_of_the_problems_is_random_hard_or_the_first_as_asked(runs):
 
 def test_the_matrix_has_a_column_for_each_model_and_tests_adjusted_for_their_number(models):
     data, _ = page_of(models)
-    assert data["models"] == ["base", "better", "same"]
+    assert (data["models"], data["reference"]) == (["base", "better", "same"], "base")
     assert len(data["tests"]) == 3
     by = {test["models"]: test for test in data["tests"]}
     first, second = by["base", "better"], by["base", "same"]
@@ -115,6 +116,16 @@ def test_the_matrix_has_a_column_for_each_model_and_tests_adjusted_for_their_num
     assert not second["significant"]
     assert first["p_value_holm"][0] == pytest.approx(2 * first["p_value"], abs=2e-6)  # two tests against base
     assert first["sentence"].endswith("better is better.")
+
+
+def test_the_models_are_compared_with_the_one_that_others_were_made_from(models, tmp_path):
+    folder = tmp_path / "runs"
+    shutil.copytree(models / "better", folder / "a_better")  # first by its name, but made from another
+    (folder / "a_better/sums").rename(folder / "a_sums")
+    shutil.copytree(models / "same", folder / "same")
+    (folder / "a_better").rename(folder / "better")
+    data, _ = page_of(folder)
+    assert (data["models"], data["reference"]) == (["better", "same"], "same")
 
 
 def test_names_of_models_are_as_short_as_they_can_be():

@@ -39,7 +39,7 @@ function linkTo(run) {
 function overviewView(state) {
   const found = [];
   if (DATA.evaluations.length) {
-    const reference = DATA.models.includes(state.reference) ? state.reference : DATA.models[0];
+    const reference = DATA.models.includes(state.reference) ? state.reference : DATA.reference;
     found.push(el("h2", {}, "Which model is better?"));
     if (DATA.models.length > 1) {
       found.push(el("div", { class: "controls" }, "compared with ", choice("reference", "reference", DATA.models.map((model) => [model]), reference, (model) => show("Overview", { reference: model }))));

@@ -77,19 +77,20 @@ function policyView() {
   return Object.entries(POLICY).flatMap(([question, groups]) => {
     const charts = groups.flatMap((names) => {
       const known = names.filter((name) => trainings.some((t) => t.curves[name]));
-      // A step and an iteration have no axis in common.
-      return [...new Set(known.map(axisOf))].map((axis) => known.filter((name) => axisOf(name) === axis)).map((same) => curvesChart(same.map((name) => name.replace(/^(train|rollout)\//, "")).join(", "), same, trainings));
+      // Of several runs each column has a chart; of one run those that have an axis, step or iteration, in common.
+      const together = trainings.length > 1 ? known.map((name) => [name]) : [...new Set(known.map(axisOf))].map((axis) => known.filter((name) => axisOf(name) === axis));
+      return together.map((same) => curvesChart(same.map((name) => name.replace(/^(train|rollout)\//, "")).join(", "), same, trainings));
     }).filter(Boolean);
     return charts.length ? [el("h2", {}, question), el("div", { class: "row" }, charts)] : [];
   });
 }
 
-/** Seconds, tokens and tokens per second of each phase of the iterations. */
+/** Tokens per second of training; seconds and tokens per second of each phase of the iterations. */
 function throughput(training) {
   const phases = [...new Set(training.iterations.flatMap((each) => Object.keys(each.seconds || {})))];
   const chart = (title, value) => lineChart(title, phases.map((phase) => ({ name: phase, points: training.iterations.filter((each) => each.seconds?.[phase] !== undefined).map((each) => ({ x: each.iteration, y: value(each, phase) })) })), { xLabel: "iteration" });
-  if (!phases.length) return null;
-  return [chart("seconds by phase", (each, phase) => each.seconds[phase]), chart("tokens per second by phase", (each, phase) => (each.tokens?.[phase] && each.seconds[phase] ? each.tokens[phase] / each.seconds[phase] : null))].filter(Boolean);
+  const trained = training.curves["train/tokens_per_second"] ? curvesChart("train/tokens_per_second", ["train/tokens_per_second"], [training]) : null;
+  return [trained, phases.length ? chart("seconds by phase", (each, phase) => each.seconds[phase]) : null, phases.length ? chart("tokens per second by phase", (each, phase) => (each.tokens?.[phase] && each.seconds[phase] ? each.tokens[phase] / each.seconds[phase] : null)) : null].filter(Boolean);
 }
 
 function trainingView(state) {
@@ -107,7 +108,7 @@ function trainingView(state) {
         kinds.map((kind) => lineChart(`${kind} by iteration`, kIndex(drawn, kind), { xLabel: "iteration" })).filter(Boolean)));
     }
     const speed = throughput(training);
-    if (speed?.length) found.push(el("h2", {}, `Where the time goes: ${training.name}`), el("div", { class: "row" }, speed));
+    if (speed.length) found.push(el("h2", {}, `Where the time goes: ${training.name}`), el("div", { class: "row" }, speed));
   }
   const names = [...new Set(trainings.flatMap((t) => Object.keys(t.curves)))].filter((name) => !/_(low|high)$/.test(name) || /^train\/clip_/.test(name));
   const chart = (name) => curvesChart(name, [name], trainings);
