@@ -97,7 +97,7 @@ def tests(evaluations: Sequence[Mapping[str, Any]], values: Sequence[Values], re
     for model in dict.fromkeys(each["model"] for each in evaluations):
         against = [test for test in found if model in test["models"] and "p_value" in test]
         for test, p_value in zip(against, holm([test["p_value"] for test in against]), strict=True):
-            test["p_value_holm"][test["models"].index(model)] = finite(p_value)
+            test["p_value_holm"][test["models"].index(model)] = p_value
     return found
 
 
@@ -121,4 +121,6 @@ def _test(evaluations: Sequence[Mapping[str, Any]], values: Sequence[Values], i:
 
 
 def _rounded(test: PairedTest, count: int) -> dict[str, Any]:
-    return {name: finite(value) if type(value) is float else value for name, value in as_json(test, count).items()}
+    """As `harness compare` writes it, with fewer digits; p-values, which may be tiny, keep theirs."""
+    values = {name: finite(value) if type(value) is float else value for name, value in as_json(test, count).items()}
+    return {**values, "p_value": test.p_value}

@@ -40,6 +40,7 @@ def test_three_questions_take_at_most_two_clicks(page, models, tmp_path):
         // What changed between these two? One click: on their difference.
         await click(document.querySelector(".difference"));
         found.said = words(document.getElementById("said"));
+        found.adjusted = words(document.getElementById("adjusted"));
         found.chips = [...document.querySelectorAll(".chips button")].map(words);
         found.sides = [...document.querySelectorAll(".beside .reason")].map(words);
         // What went wrong with this sample? A second click: on its problem.
@@ -59,6 +60,8 @@ def test_three_questions_take_at_most_two_clicks(page, models, tmp_path):
     assert seen["cells"][2].startswith("0.833")
     assert "+0.500 [+0.370, +0.630]" in seen["cells"][2]
     assert seen["said"] == seen["verdicts"][0]
+    assert seen["adjusted"].startswith("Beside the other tests against base (Holm): p = ")
+    assert seen["adjusted"].endswith("still below 0.05.")
     assert seen["chips"] == [
         "30 changed",
         "30 only the second is right",

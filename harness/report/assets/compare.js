@@ -32,6 +32,7 @@ async function compareView(given) {
   const shared = mine.id.flatMap((id, i) => (other.place.has(id) ? [[i, other.place.get(id)]] : []));
   const state = { kind: "changed", ...given, task, a: first.name, b: second.name };
   const test = turned(testOf(a.evaluation, b.evaluation), a.evaluation);
+  const adjusted = test?.p_value_holm[test.models.indexOf(first.model)] ?? null;
   const counts = Object.fromEntries(Object.entries(CHANGES).map(([name, keep]) => [name, shared.filter(([i, j]) => keep(mine.share[i], other.share[j])).length]));
   const detail = el("div"), partner = new Map(shared);
   const list = longList((i) => el("button", { "aria-current": mine.id[i] === state.problem, onclick: () => choose(i) }, rightTag(mine, i), "→ ", rightTag(other, partner.get(i)), mine.id[i], el("span", { class: "excerpt" }, mine.question[i])));
@@ -70,8 +71,9 @@ async function compareView(given) {
       choice("a", "first", names, first.name, (value) => go({ a: value })), "→", choice("b", "second", names, second.name, (value) => go({ b: value })),
       el("button", { id: "swap", onclick: () => go({ a: second.name, b: first.name }) }, "swap")),
     el("p", { id: "said" }, test ? test.sentence : "No test was made of these two: the page has too many runs to test every two; name these alone, or use `harness compare`."),
+    adjusted === null || adjusted === test.p_value ? null : el("p", { id: "adjusted", class: "soft" }, `Beside the other tests against ${first.model} (Holm): p = ${digits(adjusted)}, ${adjusted < 0.05 ? "still below 0.05" : "so it may be chance"}.`),
     el("div", { class: "chips" }, Object.entries(counts).map(([name, count]) => el("button", { "aria-pressed": name === state.kind, onclick: () => go({ kind: name }) }, el("b", {}, String(count)), ` ${name}`))),
     el("div", { class: "browser" }, list, detail),
   ];
-  return Object.assign(content, { placed: filter });
+  return Object.assign(content.filter(Boolean), { placed: filter });
 }
