@@ -31,6 +31,8 @@ GZIP_LEVEL = 4
 SEAL = b', "crc32": "'
 """Before the CRC-32 of a line's other bytes, in hexadecimal, at the end of a line that is appended to a log."""
 SEAL_LENGTH = len(SEAL) + len(b'01234567"}')
+BLOCK = 1 << 16
+"""Bytes in which the end of a log is looked through."""
 HASH = "sha256"
 """Key of a JSON document that holds the hash of the rest."""
 PLAIN = frozenset({int, float, str, bool, type(None)})
@@ -415,9 +417,17 @@ class AppendLog:
         if not self.path.exists():
             return
         with open(self.path, "rb+") as file:
-            content = file.read()
-            if content and not content.endswith(b"\n"):
-                file.truncate(content.rfind(b"\n") + 1)
+            end = size = file.seek(0, os.SEEK_END)
+            while end:  # from the end, a log may be long
+                start = max(end - BLOCK, 0)
+                file.seek(start)
+                newline = file.read(end - start).rfind(b"\n")
+                if newline >= 0:
+                    end = start + newline + 1
+                    break
+                end = start
+            if end < size:
+                file.truncate(end)
 
     def extend(self, rows: Iterable[Any]) -> None:
         """Append rows; raises `InputError` when the disk is full, leaving all earlier lines intact."""

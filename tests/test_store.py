@@ -87,6 +87,16 @@ def test_a_torn_last_line_is_cut_off_and_the_log_goes_on(tmp_path):
     assert [row for _, row in read_jsonl(path)] == [{"a": 1}, {"a": 3}]
 
 
+@pytest.mark.parametrize("whole", [b"", b'{"a": 1}\n', b'{"a": 1}\n' * 20_000])
+@pytest.mark.parametrize("torn", [b"", b"{", b'{"a": "' + b"x" * 200_000])
+def test_a_torn_line_is_cut_off_wherever_it_begins(tmp_path, whole, torn):
+    path = tmp_path / "log.jsonl"
+    path.write_bytes(whole + torn)
+    with AppendLog(path):
+        pass
+    assert path.read_bytes() == whole
+
+
 def test_a_full_disk_is_one_sentence_and_earlier_content_stays(tmp_path):
     if not os.path.exists("/dev/full"):
         pytest.skip("this system has no /dev/full")

@@ -189,12 +189,16 @@ def far_apart(
     """Keep each response that is farther than `least` from all kept before."""
     kept: list[ScoredResponse] = []
     for scored in responses:
-        if all(normalized_distance(scored.response.text, other.response.text, compat) > least for other in kept):
+        if all(is_farther(scored.response.text, other.response.text, least, compat) for other in kept):
             kept.append(scored)
     return kept
 
 
-def normalized_distance(a: str, b: str, compat: Literal["none", "official"] = "none") -> float:
-    """Levenshtein distance by the mean length of the texts: 0 for equal ones, at most 2."""
-    size = len(a) + len(b) // 2 if compat == "official" else (len(a) + len(b)) / 2
-    return Levenshtein.distance(a, b) / max(size, 1)
+def is_farther(a: str, b: str, least: float, compat: Literal["none", "official"] = "none") -> bool:
+    """Whether the Levenshtein distance by the mean length of the texts, 0 for equal ones and at most 2, is above it.
+
+    A distance is computed no further than it takes to know, which is a fifth of the time for texts of 1,200 characters.
+    """
+    size = max(len(a) + len(b) // 2 if compat == "official" else (len(a) + len(b)) / 2, 1)
+    enough = max(int(least * size), 0) + 1
+    return Levenshtein.distance(a, b, score_cutoff=enough) / size > least

@@ -1,9 +1,11 @@
 import ast
+import random
 import re
 
 import pytest
+from rapidfuzz.distance import Levenshtein
 
-from harness.selection.distinct import AnswerLine, DistinctEquations, DistinctTexts, holds, normalized_distance
+from harness.selection.distinct import AnswerLine, DistinctEquations, DistinctTexts, holds, is_farther
 from harness.store import read_jsonl
 from harness.types import Problem, Response, Rollout, RolloutConfig, ScoredResponse
 from tests.paths import DATA_DIR
@@ -96,10 +98,23 @@ def test_texts_must_be_farther_apart_than_a_fifth_of_their_mean_length():
 
 def test_the_released_code_divides_by_the_first_length_and_half_the_second():
     # 10 + 10 // 2 = 15 instead of 10.
-    assert normalized_distance("a" * 10, "a" * 7 + "bbb") == pytest.approx(0.3)
-    assert normalized_distance("a" * 10, "a" * 7 + "bbb", "official") == pytest.approx(0.2)
+    one, other = "a" * 10, "a" * 7 + "bbb"  # 3 / 10, and 3 / (10 + 5)
+    assert is_farther(one, other, 0.29) and not is_farther(one, other, 0.3)
+    assert is_farther(one, other, 0.19, "official") and not is_farther(one, other, 0.2, "official")
     rows = [("a" * 10, True), ("a" * 7 + "bbb", True)]
     assert select(DistinctTexts(compat="official"), rollout(*rows))[0] == ["a" * 10]
+
+
+@pytest.mark.parametrize("compat", ["none", "official"])
+def test_a_distance_that_is_computed_in_part_decides_as_the_whole_one(compat):
+    draw = random.Random(0)
+    for _ in range(2000):
+        one = "".join(draw.choice("abc") for _ in range(draw.randrange(30)))
+        other = "".join(c for c in one if draw.random() > 0.2) + "b" * draw.randrange(4)
+        size = len(one) + len(other) // 2 if compat == "official" else (len(one) + len(other)) / 2
+        least = draw.choice([-0.1, 0.0, 0.1, 0.2, 0.25, 0.5, 1.0, 2.0])
+        whole = Levenshtein.distance(one, other) / max(size, 1) > least
+        assert is_farther(one, other, least, compat) == whole, (one, other, least)
 
 
 def test_responses_cut_at_the_token_limit_are_neither_right_nor_wrong_unless_asked_for():
