@@ -9,11 +9,13 @@ import pytest
 
 from harness.errors import InputError
 from harness.store import (
+    NUM_SHARED,
     AppendLog,
     from_dict,
     read_jsonl,
     read_rows,
     remove_leftovers,
+    shared_ints,
     stable_hash,
     to_dict,
     to_json,
@@ -161,3 +163,11 @@ def test_damaged_packed_numbers_name_file_and_line(tmp_path, text):
     path.write_text(json.dumps({"token_logps": text}) + "\n")
     with pytest.raises(InputError, match=r"rows.jsonl:1: damaged"):
         read_rows(path, Response)
+
+
+@pytest.mark.parametrize("ids", [[], [7], [151_000, 3, 0], [-1, 2], [1 << 40, 5], [300] * 1000])
+def test_token_ids_are_shared_and_equal_what_they_were(ids):
+    assert shared_ints(ids) == tuple(ids)
+    one, other = (shared_ints(json.loads(json.dumps([151_000, 300, *ids]))) for _ in range(2))
+    assert one == (151_000, 300, *ids)
+    assert one[0] is other[0] or not all(0 <= number < NUM_SHARED for number in ids)

@@ -11,6 +11,7 @@ from typing import Any
 from harness.engines.config import EngineError
 from harness.errors import InputError
 from harness.prompts.chats import END_OF_THOUGHT, THOUGHT
+from harness.store import shared_ints
 from harness.types import Completion, FinishReason, GenerationRequest, SamplingConfig
 
 SEEDS = 2**62
@@ -174,7 +175,7 @@ class Decoder:
             matched: the stop string the engine saw, needed only if it read the tokens' text differently.
             token_logps: log-probability of each token, where the engine gives them.
         """
-        sampling, ids = request.sampling, tuple(token_ids)
+        sampling, ids = request.sampling, shared_ints(token_ids)
         self._check_held(request, ids)
         at_eos = bool(ids) and ids[-1] in self.eos_ids
         text = self.text(request.prompt_ids, ids[:-1] if at_eos else ids)
