@@ -32,7 +32,9 @@ MARK = re.compile(r"<!-- (parsed|shown): (.+?) -->")
 COMMAND = re.compile(r"(?:[A-Z_]+=\S+ )?(?:harness(?= [a-z-])|python|make|pip|bash|(?:\.venv/bin/)\w+) \S")
 BLOCK = re.compile(
     r"(?P<mark><!--[^\n]*-->\n+)?"
-    r"(?:^```(?:bash|sh)?\n(?P<fenced>.*?)^```$|(?P<indented>(?:^    [^\n]*\n|^\n(?=    ))+))",
+    # A block of another language is passed over whole.
+    r"(?:^```(?!(?:bash|sh)$)\w[^\n]*\n.*?^```$|^```(?:bash|sh)?\n(?P<fenced>.*?)^```$|"
+    r"(?P<indented>(?:^    [^\n]*\n|^\n(?=    ))+))",
     re.MULTILINE | re.DOTALL,
 )
 

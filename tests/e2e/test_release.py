@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import json
 import os
+import re
+import shlex
 import shutil
 import subprocess
 import sys
@@ -15,6 +18,8 @@ import pytest
 from tests.paths import ROOT
 
 MYLAB = Path(__file__).parent / "mylab"
+TUTORIAL = (ROOT / "docs/tutorial.md").read_text()
+BLOCK = re.compile(r'^```(?:(?:python|yaml) title="(?P<file>\S+)"|bash)\n(?P<text>.*?)^```$', re.MULTILINE | re.DOTALL)
 BUILT = ("harness", "configs", "docs", "examples", "requirements", "tools")
 FILES = (
     "pyproject.toml",
@@ -119,3 +124,33 @@ def test_the_demo_runs(python, tmp_path):
     assert "| B-STaR, iteration 1 |" in printed
     assert (tmp_path / "mine/accuracy.png").stat().st_size > 1000
     assert (tmp_path / "mine/22_more_sft/eval/results.json").exists()
+
+
+@pytest.mark.slow
+def test_every_step_of_the_tutorial_runs_in_an_empty_folder(python, tmp_path):
+    places = {"python": python, "harness": python.parent / "harness"}
+    printed: dict[str, str] = {}
+    for block in BLOCK.finditer(TUTORIAL):
+        if block["file"]:
+            (tmp_path / block["file"]).write_text(block["text"])
+            continue
+        for command in block["text"].splitlines():
+            name, *rest = shlex.split(command)
+            printed[command] = run(places[name], *rest, cwd=tmp_path)
+    assert len(printed) == 8
+    for stage in ("sft", "dpo", "bstar"):
+        assert (tmp_path / f"runs/{stage}/hf/model.safetensors").is_file()
+        [fit] = [text for command, text in printed.items() if command.endswith(f"{stage}.yaml")]
+        assert f"runs/{stage}/hf: the model after step" in fit
+    manifest = json.loads((tmp_path / "runs/bstar/rollouts/iter_002.json").read_text())
+    assert manifest["monitors"]["num_rows"] > 0
+    for model in ("sft", "bstar"):
+        for task in ("seen", "unseen"):
+            results = json.loads((tmp_path / f"runs/eval/{model}/{task}/results.json").read_text())
+            assert results["counts"]["samples"] >= 20
+            assert results["protocol"]["system"] == "You add."
+    # What was taught is known, so that there is something to compare.
+    assert json.loads((tmp_path / "runs/eval/sft/seen/results.json").read_text())["metrics"]["accuracy"]["value"] > 0.2
+    [compared] = [text for command, text in printed.items() if " compare " in command]
+    assert "p-values adjusted for 2 tasks" in compared
+    assert (tmp_path / "report.html").stat().st_size > 50_000
