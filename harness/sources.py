@@ -78,6 +78,8 @@ class Part:
     """Hash of the content."""
     size: int
     """Bytes."""
+    lines: Path | None = None
+    """The file, if each of its lines is a row and can be read alone."""
 
 
 def find_source(given: Given, split: str = "", columns: Mapping[str, str | None] | None = None) -> Source:
@@ -189,9 +191,13 @@ def _file(path: Path) -> Part:
     suffix = suffix_of(path)
     if suffix is None:
         raise InputError(f"{path}: of an unknown kind; name it by what it holds ({', '.join(FORMATS)}).")
-    separator = ":" if suffix in (".jsonl", ".ndjson") else ": row "
+    of_lines = suffix in (".jsonl", ".ndjson")
     return Part(
-        f"{path}{separator}", lambda: _guarded(path, FORMATS[suffix]), lambda: file_hash(path), path.stat().st_size
+        f"{path}:" if of_lines else f"{path}: row ",
+        lambda: _guarded(path, FORMATS[suffix]),
+        lambda: file_hash(path),
+        path.stat().st_size,
+        path if of_lines and path.suffix != ".gz" else None,
     )
 
 

@@ -37,6 +37,8 @@ class Rows:
     items: Items
     collate: Callable[[Sequence[int]], dict[str, Any]]
     """Indices of items -> tensors; no index gives a batch without any supervised token."""
+    step: Callable[[tuple[int, ...]], tuple[float, int]] | None = None
+    """Items of a step -> its denominator and tokens, where the items themselves have only an estimate of theirs."""
 
 
 @dataclass(frozen=True)
@@ -339,10 +341,13 @@ class JSONLDataModule(L.LightningDataModule):
         return min(num_batches, limit if isinstance(limit, int) else int(num_batches * limit))
 
     def _collate(self, rows: Rows, batch: Batch) -> dict[str, Any]:
+        denominator, tokens = batch.step_denominator, batch.step_tokens
+        if rows.step is not None:
+            denominator, tokens = rows.step(batch.step_items)
         return {
             **rows.collate(batch.items),
-            "step_denominator": batch.step_denominator,
-            "step_tokens": batch.step_tokens,
+            "step_denominator": denominator,
+            "step_tokens": tokens,
             "ends_step": batch.ends_step,
         }
 

@@ -98,6 +98,8 @@ class Batch:
     """Tokens, without padding, of the whole optimizer step."""
     ends_step: bool
     """Whether the optimizer steps after it."""
+    step_items: tuple[int, ...] = ()
+    """Indices of the items of the whole optimizer step."""
 
 
 @dataclass(frozen=True)
@@ -153,7 +155,8 @@ class Plan(Sequence[Batch]):
         _, cells, denominator, tokens = self._step
         world_size, rank = self._layout.world_size, self._layout.rank
         items = tuple(cells[micro * world_size + rank].tolist())
-        return Batch(items, denominator, tokens, ends_step=(micro + 1) * world_size == len(cells))
+        members = tuple(np.concatenate(cells).tolist())
+        return Batch(items, denominator, tokens, (micro + 1) * world_size == len(cells), members)
 
     def _dealt(self, number: int) -> tuple[list[np.ndarray], float, int]:
         """A step's items dealt to micro-batches and, within them, ranks; the step's denominator and tokens."""

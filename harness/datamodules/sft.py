@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import Any
+from collections.abc import Callable, Sequence
+from typing import Any, Literal
 
 import numpy as np
 import torch
@@ -11,9 +11,11 @@ from torch import Tensor
 
 from harness.datamodules.base import Counts, JSONLDataModule, Rows, check_prompt_length, filled, pad
 from harness.datamodules.batches import Items, pack
+from harness.datamodules.lazy import LazyCounts, Lines, StepRows
 from harness.datamodules.solutions import check_solutions
-from harness.datamodules.token_table import TokenTable
+from harness.datamodules.token_table import PIECE, TokenTable, table_of
 from harness.datamodules.tokenize import Tokens, sft_row
+from harness.errors import InputError
 from harness.models.losses import IGNORED
 from harness.sources import Given
 
@@ -34,6 +36,7 @@ class SFTDataModule(JSONLDataModule):
         val_files: list[str | dict[str, Any]] | None = None,
         *,
         packing: bool = False,
+        tokenize: Literal["ahead", "lazily"] = "ahead",
         append_eos: bool = True,
         check_solutions: bool = True,
         **options: Any,
@@ -43,13 +46,19 @@ class SFTDataModule(JSONLDataModule):
             train_files: files, folders, data sets of the hub, or mappings; see `JSONLDataModule`.
             val_files: the same for validation.
             packing: put several rows into one sequence of at most `max_length` tokens.
+            tokenize: "ahead" tokenises and checks all rows before training, once for all runs; "lazily" the rows of a
+                step when it comes, so that a JSONL file of any size starts at once.
             append_eos: end every response that was not cut with EOS.
             check_solutions: refuse files of problems whose worked solutions do not yield their answers as the template
                 reads them, by the first 100 rows.
             options: those of `JSONLDataModule`.
         """
         super().__init__(train_files, val_files, **options)
-        self.packing, self.append_eos = packing, append_eos
+        if packing and tokenize == "lazily":
+            raise InputError(
+                "packing needs the lengths of all rows, which tokenize: lazily does not know; leave one out."
+            )
+        self.packing, self.append_eos, self.tokenize = packing, append_eos, tokenize
         self.check_solutions = check_solutions
 
     text_row = staticmethod(sft_row)
@@ -60,10 +69,20 @@ class SFTDataModule(JSONLDataModule):
             check_solutions(self.sources([*self.train_files, *self.val_files]), self.template)
 
     def read(self, files: Sequence[Given]) -> tuple[Rows, Counts]:
+        if self.tokenize == "lazily":
+            return self._read_lazily(files)
         table = self.table(files)
+        rows, kept, counts = self._laid_out(table, table.where)
+        sources = table.sources[kept] if table.sources is not None else None
+        groups = self._packs(rows.lengths, sources, files) if self.packing else None
+        lengths, denominators = rows.sizes(groups)
+        return rows.rows(self.mixed(sources, files, lengths, denominators, groups)), counts
+
+    def _laid_out(self, table: TokenTable, where: Callable[[int], str]) -> tuple[SFTRows, np.ndarray, Counts]:
+        """The rows of a table that are trained on, their numbers in it, and what became of the others."""
         prompts, responses = table.lengths.T if len(table) else np.zeros((2, 0), np.int64)
         for row in np.flatnonzero(prompts >= self.max_length).tolist():
-            check_prompt_length(table.where(row), int(prompts[row]), self.max_length, self.long_prompts)
+            check_prompt_length(where(row), int(prompts[row]), self.max_length, self.long_prompts)
         fits = prompts < self.max_length
         tokens = np.array([self.end_token_id(chat) for chat in (False, True)], np.int32)[table.chat.astype(int)]
         eos = self.append_eos & (table.last[:, -1] != tokens)
@@ -87,10 +106,27 @@ class SFTDataModule(JSONLDataModule):
             int((lengths[kept] > self.max_length).sum()),
             {"nothing to learn from": int((fits & ~learned).sum()), "prompt too long": int((~fits).sum())},
         )
-        sources = table.sources[kept] if table.sources is not None else None
-        groups = self._packs(rows.lengths, sources, files) if self.packing else None
-        lengths, denominators = rows.sizes(groups)
-        return rows.rows(self.mixed(sources, files, lengths, denominators, groups)), counts
+        return rows, kept, counts
+
+    def _read_lazily(self, files: Sequence[Given]) -> tuple[Rows, Counts]:
+        sources = self.sources(files)
+        lines = Lines(sources)
+
+        def load(members: Sequence[int]) -> tuple[SFTRows, np.ndarray]:
+            texts = [
+                sft_row(where, row, self.template, self.tokenizer) for where, row in map(lines.__getitem__, members)
+            ]
+            table = table_of(texts, self.tokenizer)
+            self.check_ids(sources, table.ids)
+            rows, kept, _ = self._laid_out(table, lambda row: texts[row].where)
+            return rows, kept
+
+        if len(lines):
+            load(range(min(PIECE, len(lines))))  # mistakes are found before the model is loaded
+        pad = self.pad_token_id
+        rows = StepRows(load, SFTRows([np.full(2, pad, np.int32)], np.ones(1, np.int64), np.zeros(1), pad))
+        items = self.mixed(lines.sources, files, lines.lengths, lines.lengths)
+        return Rows(items, rows.collate, rows.step), LazyCounts(len(lines), len(lines), 0, 0, 0, {})
 
     def _packs(
         self, lengths: np.ndarray, sources: np.ndarray | None, files: Sequence[Given]

@@ -87,6 +87,13 @@ def build_table(sources: Sequence[Source], read: ReadRow, template: PromptTempla
     return placed(table, sources)
 
 
+def table_of(rows: Sequence[TextRow], tokenizer: Any) -> TokenTable:
+    """Some rows tokenised, each the only one of a part of its own."""
+    encoded = encode_rows(rows, tokenizer)
+    columns = _column(rows, [(i, 0) for i in range(len(rows))], encoded, 0)
+    return TokenTable(np.concatenate([ids for row in encoded for ids in row]), **columns)
+
+
 def placed(table: TokenTable, sources: Sequence[Source]) -> TokenTable:
     """The table with the names of what its rows were read from, which may have moved since."""
     parts = [(part.prefix, number) for number, source in enumerate(sources) for part in find_parts(source)]
