@@ -44,6 +44,7 @@ MAY_IMPORT: dict[str, tuple[str, ...]] = {
     "rollouts": (*WORDS, *TEXT, *TENSORS, *POWERS, "ranks", "search", "arithmetic", "metrics"),
     "selection": (*WORDS, *TEXT, "objectives", "search", "metrics", "rollouts"),
     "modules": (*WORDS, *TEXT, *TENSORS),
+    "ledger": (*WORDS, *TEXT, *TENSORS, "engines", "modules"),
     "datamodules": (*WORDS, *TEXT, *TENSORS),
     "evals": (*WORDS, *TEXT, *TENSORS, *POWERS, "search", "arithmetic", "metrics", "rollouts"),
     "report": (*WORDS, *TEXT, "metrics", "rollouts", "evals"),

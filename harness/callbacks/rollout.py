@@ -21,8 +21,10 @@ from harness.callbacks.gather import gathered_weights, whole_copy
 from harness.callbacks.heartbeat import ranks_of
 from harness.callbacks.held_out import check_held_out
 from harness.callbacks.held_out_accuracy import HeldOutAccuracy
+from harness.callbacks.ledger import held_beside
 from harness.datamodules.solutions import check_solutions
 from harness.engines import EngineConfig, SyncProof, open_engine, verify_sync
+from harness.engines.memory import share_beside
 from harness.errors import InputError
 from harness.models.weights import model_version, named_weights
 from harness.modules.base import epoch_is_whole
@@ -299,6 +301,8 @@ class RolloutCallback(Callback):
         No collective operation is open meanwhile, however long it takes: the others wait in the store of the ranks.
         """
         everyone = self._team is self._crew
+        for optimizer in trainer.optimizers:
+            optimizer.zero_grad(set_to_none=True)  # as the next step does: memory for the engine
         with self._synced(trainer, everyone) as dispatcher:
             if self._ranks.first:
                 assert dispatcher is not None
@@ -343,11 +347,16 @@ class RolloutCallback(Callback):
         put_to_sleep(self.reward)
 
     def _config(self, trainer: Trainer) -> EngineConfig:
-        """The engine's configuration, on the device on which this rank trains."""
-        device = trainer.strategy.root_device
-        if device.type == "cpu" or self.engine_config.tensor_parallel_size > 1:
-            return self.engine_config
-        return replace(self.engine_config, device=device.index)
+        """The engine's configuration, on the device on which this rank trains, with what the trainer leaves of it."""
+        device, config = trainer.strategy.root_device, self.engine_config
+        if device.type == "cpu":
+            return config
+        if config.gpu_memory_utilization is None:
+            total = torch.cuda.get_device_properties(device).total_memory
+            share = share_beside(total, *held_beside(trainer.lightning_module, config, self.reward))
+            rank_zero_info(f"the engine takes {share:.2f} of {total / 1e9:.0f} GB beside the trainer at its fullest")
+            config = replace(config, gpu_memory_utilization=share)
+        return config if config.tensor_parallel_size > 1 else replace(config, device=device.index)
 
     def _meet(self, place: str) -> None:
         self._num_met += 1

@@ -32,6 +32,11 @@ COMMANDS: dict[str, Command] = {
     "validate": Command("Measure a model on a datamodule's validation data."),
     "test": Command("Measure a model on a datamodule's test data."),
     "predict": Command("Run a model over a datamodule's prediction data."),
+    "plan": Command(
+        "Say what of a training run fits on which devices, and about how long it takes.",
+        "harness.commands.plan:plan",
+        ("files",),
+    ),
     "eval": Command("Measure a model on benchmarks, with intervals.", "harness.commands.evaluate:eval_tasks"),
     "tasks": Command("List the benchmarks and where their rows come from.", "harness.commands.evaluate:list_tasks"),
     "compare": Command(

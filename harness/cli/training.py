@@ -26,6 +26,7 @@ from lightning.pytorch.trainer.states import TrainerStatus
 from lightning.pytorch.utilities.rank_zero import rank_zero_only
 
 from harness.callbacks.heartbeat import Heartbeat
+from harness.callbacks.ledger import MemoryLedger
 from harness.callbacks.progress_bar import TrainingProgress
 from harness.callbacks.run_record import RunRecord, note
 from harness.cli.parser import SentenceErrors, check_config_files
@@ -110,7 +111,7 @@ class TrainingCLI(LightningCLI):
             verb=str(self.subcommand),
             seed=parsed.seed_everything,
         )
-        added: list[Callback] = [Heartbeat(), record]
+        added: list[Callback] = [Heartbeat(), record, MemoryLedger()]
         if config["enable_progress_bar"] is not False and not any(isinstance(c, ProgressBar) for c in given):
             added.append(TrainingProgress())
         if config["logger"] in (None, True):

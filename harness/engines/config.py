@@ -31,8 +31,9 @@ class EngineConfig:
     kv_cache_bytes: int | None = None
     """vLLM's cache of keys and values; None is what `gpu_memory_utilization` leaves on an accelerator, and on a CPU
     what `max_num_seqs` samples of full length need, at least 64 MiB and at most 4 GiB."""
-    gpu_memory_utilization: float = 0.9
-    """Share of an accelerator's memory that vLLM may take (training needs the rest, unless the engine sleeps)."""
+    gpu_memory_utilization: float | None = None
+    """Share of an accelerator's memory that vLLM may take; None is 0.9, and in training what the trainer at its fullest
+    and the reward model leave (`harness plan` shows it)."""
     tensor_parallel_size: int = 1
     """Devices over which vLLM splits the model."""
     distributed_executor_backend: Literal["mp", "ray"] | None = None
@@ -66,7 +67,7 @@ class EngineConfig:
             raise InputError(
                 f"engine option dtype is fp8, which vLLM alone samples in; with the engine {self.kind} choose bfloat16."
             )
-        if not 0 < self.gpu_memory_utilization <= 1:
+        if self.gpu_memory_utilization is not None and not 0 < self.gpu_memory_utilization <= 1:
             raise InputError(
                 f"engine option gpu_memory_utilization is {self.gpu_memory_utilization}; it must be above 0, at most 1."
             )

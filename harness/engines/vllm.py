@@ -27,6 +27,7 @@ from harness.engines.isolation import (
     keep_torch_threads,
     quiet,
 )
+from harness.engines.memory import DEFAULT_SHARE, cached_values
 from harness.engines.vllm_model import (
     after_reload,
     before_reload,
@@ -130,7 +131,7 @@ class VLLMEngine:
             max_model_len=context,  # type: ignore[arg-type]
             max_num_seqs=max_num_seqs,
             kv_cache_memory_bytes=cache,
-            gpu_memory_utilization=config.gpu_memory_utilization,
+            gpu_memory_utilization=config.gpu_memory_utilization or DEFAULT_SHARE,
             tensor_parallel_size=config.tensor_parallel_size,
             distributed_executor_backend=config.distributed_executor_backend,
             device_ids=None if config.device is None else [config.device],
@@ -376,8 +377,6 @@ def _check_fp8(has_experts: bool) -> None:
 
 
 def _cpu_cache_bytes(model: Any, max_num_seqs: int, max_model_len: int) -> int:
-    heads = getattr(model, "num_key_value_heads", None) or model.num_attention_heads
-    width = getattr(model, "head_dim", None) or model.hidden_size // model.num_attention_heads
-    token = 2 * model.num_hidden_layers * heads * width * 4
+    token = cached_values(model) * 4
     smallest, largest = CPU_CACHE_RANGE
     return min(max(token * max_num_seqs * max_model_len, smallest), max(largest, token * max_model_len))

@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor, nn
+from torch._guards import detect_fake_mode
 
 from harness.errors import InputError, first_line
 from harness.models.checkpoints import (
@@ -119,7 +120,9 @@ def load_reward_model(
             head.weight.copy_(mean + deviation * torch.randn(size, generator=generator))
     elif missing:
         raise InputError(f"{checkpoint}: the checkpoint lacks weights of a reward model ({missing[0]}, ...).")
-    model.config.get_text_config().pad_token_id = load_tokenizer(checkpoint, distinct_pad=True).pad_token_id
+    # Without weights the tokens are of no account either.
+    pad = 0 if detect_fake_mode() else load_tokenizer(checkpoint, distinct_pad=True).pad_token_id
+    model.config.get_text_config().pad_token_id = pad
     return _ready(model, gradient_checkpointing)
 
 
@@ -136,13 +139,15 @@ def reward_head(model: nn.Module) -> nn.Linear:
 def _open(
     auto_class: Any, checkpoint: str | Path, dtype: str, attn_implementation: str | None, **options: Any
 ) -> tuple[Any, list[str]]:
-    """The model, and the names of weights that the checkpoint lacks."""
+    """The model, and the names of weights that the checkpoint lacks; under torch's fake tensors its shapes alone."""
     from safetensors import SafetensorError
     from transformers.utils import logging
 
     if dtype not in DTYPES:
         raise InputError(f"unknown dtype '{dtype}'; known: {', '.join(DTYPES)}.")
     name = weights_directory(checkpoint)
+    if detect_fake_mode() is not None:
+        return _of_config(auto_class, name, DTYPES[dtype], attn_implementation, **options), []
     options |= {"dtype": DTYPES[dtype], "attn_implementation": attn_implementation, "output_loading_info": True}
     logging.disable_progress_bar()
     verbosity = logging.get_verbosity()
@@ -155,6 +160,15 @@ def _open(
     finally:
         logging.set_verbosity(verbosity)
     return model, sorted(info["missing_keys"])
+
+
+def _of_config(auto_class: Any, name: str, dtype: torch.dtype, attn_implementation: str | None, **options: Any) -> Any:
+    """A model of the class with the shapes that the checkpoint's configuration says."""
+    from transformers import AutoConfig
+
+    build = auto_class.from_config if hasattr(auto_class, "from_config") else auto_class._from_config
+    config = AutoConfig.from_pretrained(name, **options)
+    return build(config, dtype=dtype, attn_implementation=attn_implementation)
 
 
 def _ready(model: Any, gradient_checkpointing: bool) -> Any:
