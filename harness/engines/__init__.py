@@ -74,8 +74,9 @@ def open_engine(checkpoint: str | Path, config: EngineConfig = DEFAULT_CONFIG, v
         return _open_adapted(checkpoint, base, config, version)
     if config.is_url:
         from harness.engines.http import ServerEngine
+        from harness.engines.servers import Servers
 
-        return ServerEngine(checkpoint, config, version)
+        return (ServerEngine if isinstance(config.kind, str) else Servers)(checkpoint, config, version)
     if config.kind == "transformers":
         from harness.engines.hf import HFEngine
 

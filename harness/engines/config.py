@@ -16,9 +16,9 @@ class EngineError(RuntimeError):
 class EngineConfig:
     """Which engine draws the samples, and how much memory it may use."""
 
-    kind: str = "auto"
+    kind: str | list[str] = "auto"
     """"auto" (vLLM where it is installed and runs on the device, else transformers), "vllm", "transformers", or the
-    http(s) URL of a server that speaks the OpenAI completions API."""
+    http(s) URL of a server that speaks the OpenAI completions API, or a list of such URLs."""
     dtype: Literal["auto", "float32", "bfloat16", "float16", "fp8"] = "auto"
     """Number format of the engine's weights; "auto" is the one the checkpoint is stored in. "fp8", of vLLM alone, has
     eight bits (E4M3) in all linear layers but the head, weights with a scale per output and inputs with one per token,
@@ -58,7 +58,7 @@ class EngineConfig:
 
     def __post_init__(self) -> None:
         if self.kind not in ("auto", "vllm", "transformers") and not self.is_url:
-            raise InputError(f"unknown engine '{self.kind}'; give auto, vllm, transformers or an http(s) URL.")
+            raise InputError(f"unknown engine '{self.kind}'; give auto, vllm, transformers or http(s) URLs.")
         for name in ("max_model_len", "max_num_seqs", "kv_cache_bytes", "tensor_parallel_size"):
             value = getattr(self, name)
             if value is not None and value < 1:
@@ -74,7 +74,12 @@ class EngineConfig:
 
     @property
     def is_url(self) -> bool:
-        return self.kind.startswith(("http://", "https://"))
+        return bool(self.urls) and all(url.startswith(("http://", "https://")) for url in self.urls)
+
+    @property
+    def urls(self) -> list[str]:
+        """What `kind` names, as a list."""
+        return [self.kind] if isinstance(self.kind, str) else self.kind
 
 
 DEFAULT_CONFIG = EngineConfig()

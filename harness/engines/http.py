@@ -50,6 +50,10 @@ class Answer:
     retry_after: str
 
 
+class NoAnswer(EngineError):
+    """A server does not answer, however often it is asked."""
+
+
 class ServerEngine:
     """Samples from a server. Its weights are its own: `sync` is refused, `sleep` and `wake` do nothing.
 
@@ -76,8 +80,8 @@ class ServerEngine:
         tokenizer = load_tokenizer(resolve_checkpoint(checkpoint, weights=False))
         self._decoder = Decoder(tokenizer, frozenset([tokenizer.eos_token_id, end_of_turn(tokenizer)]))
         self._vocab_size = len(tokenizer)
-        self._url = config.kind.rstrip("/").removesuffix("/v1")
-        self._host = urlsplit(self._url).netloc.rpartition("@")[2]
+        self._url = config.urls[0].rstrip("/").removesuffix("/v1")
+        self.host = urlsplit(self._url).netloc.rpartition("@")[2]
         self._retries = config.max_retries
         connections = config.max_num_seqs or CONNECTIONS
         key = os.environ.get(config.api_key_env, "")
@@ -93,10 +97,10 @@ class ServerEngine:
             self._check_tokenizer(tokenizer, str(checkpoint))
         limit = config.max_model_len or model.max_model_len
         if limit is None:
-            raise InputError(f"server {self._host} does not say how long its context is; set max_model_len.")
+            raise InputError(f"server {self.host} does not say how long its context is; set max_model_len.")
         self.max_context: int = limit
         self.dtype = ""
-        self.name = f"server {self._host} ({printable(self._model)})"
+        self.name = f"server {self.host} ({printable(self._model)})"
         self.version = version or f"server:{printable(self._model)}"
         self._pool = concurrent.futures.ThreadPoolExecutor(connections, thread_name_prefix="server-engine")
         self._futures: dict[concurrent.futures.Future[tuple[Completion, ...]], str] = {}
@@ -106,18 +110,18 @@ class ServerEngine:
         try:
             answer = self._exchange("GET", "v1/models", min(config.timeout, 10.0))
             if answer.status != 200:
-                raise InputError(f"server {self._host} does not list its models: {_complaint(answer)}.")
+                raise InputError(f"server {self.host} does not list its models: {_complaint(answer)}.")
             offered = models(answer.body)
         except httpx.HTTPError as error:
-            raise InputError(f"no server answers at {self._host} ({type(error).__name__}); is it running?") from None
+            raise InputError(f"no server answers at {self.host} ({type(error).__name__}); is it running?") from None
         except Malformed as error:
             raise InputError(
-                f"server {self._host} lists its models in a form that is not the API's ({error}); is it one?"
+                f"server {self.host} lists its models in a form that is not the API's ({error}); is it one?"
             ) from None
         name = config.model_name or (next(iter(offered)) if len(offered) == 1 else "")
         if name not in offered:
             names = printable(", ".join(sorted(offered))[:1000]) or "none"
-            raise InputError(f"server {self._host} does not offer model '{name}'; set model_name to one of: {names}.")
+            raise InputError(f"server {self.host} does not offer model '{name}'; set model_name to one of: {names}.")
         return offered[name]
 
     def _check_tokenizer(self, tokenizer: Any, checkpoint: str) -> None:
@@ -127,21 +131,21 @@ class ServerEngine:
         try:
             answer = self._exchange("POST", "tokenize", min(self._timeout, 10.0), body)
             if answer.status in (404, 405):  # a gateway may hand on the API's paths alone
-                log.warning("Server %s does not say how it tokenises, so that is not compared.", self._host)
+                log.warning("Server %s does not say how it tokenises, so that is not compared.", self.host)
                 return
             if answer.status != 200:
-                raise InputError(f"server {self._host} does not tokenise: {_complaint(answer)}.")
+                raise InputError(f"server {self.host} does not tokenise: {_complaint(answer)}.")
             theirs = token_ids(answer.body)
         except httpx.HTTPError as error:
-            raise InputError(f"server {self._host} does not tokenise ({type(error).__name__}).") from None
+            raise InputError(f"server {self.host} does not tokenise ({type(error).__name__}).") from None
         except Malformed as error:
-            raise InputError(f"server {self._host} tokenises in a form that is not the API's ({error}).") from None
+            raise InputError(f"server {self.host} tokenises in a form that is not the API's ({error}).") from None
         ours = tuple(tokenizer(text, add_special_tokens=False)["input_ids"])
         if theirs != ours:
             pairs = itertools.zip_longest(theirs, ours)
             at, (given, expected) = next((at, pair) for at, pair in enumerate(pairs) if pair[0] != pair[1])
             raise InputError(
-                f"server {self._host} tokenises otherwise than {checkpoint}: token {at} of a text of {len(ours)} is "
+                f"server {self.host} tokenises otherwise than {checkpoint}: token {at} of a text of {len(ours)} is "
                 f"{given}, not {expected}; give the checkpoint that the server has loaded."
             )
 
@@ -165,23 +169,31 @@ class ServerEngine:
         self._decoder.check_budget(request)
         if (shaped := request.sampling.identity().keys() & NEUTRAL) and not self._is_vllm:
             raise InputError(
-                f"request '{request.key}': server {self._host} is not known to take {', '.join(sorted(shaped))}; use "
+                f"request '{request.key}': server {self.host} is not known to take {', '.join(sorted(shaped))}; use "
                 "a vLLM server."
             )
         if request.sampling.step_stop and not self._is_vllm:
             raise InputError(
-                f"request '{request.key}': server {self._host} does not say which stop string it met, so it cannot "
+                f"request '{request.key}': server {self.host} does not say which stop string it met, so it cannot "
                 "sample step by step; use a vLLM server."
             )
         self._futures[self._pool.submit(self._sample, request)] = request.key
 
     def poll(self) -> list[GenerationResult]:
-        if not self._futures:
-            return []
-        done, _ = concurrent.futures.wait(self._futures, return_when=concurrent.futures.FIRST_COMPLETED)
+        concurrent.futures.wait(self.futures, return_when=concurrent.futures.FIRST_COMPLETED)
+        return self.answered()
+
+    @property
+    def futures(self) -> list[concurrent.futures.Future[Any]]:
+        """What there is to wait for."""
+        return list(self._futures)
+
+    def answered(self) -> list[GenerationResult]:
+        """As `poll`, without waiting."""
+        done = [future for future in self._futures if future.done()]
         answered = [future for future in done if future.exception() is None]
-        if not answered:
-            failed = done.pop()
+        if done and not answered:
+            failed = done[0]
             del self._futures[failed]
             failed.result()
         return [GenerationResult(self._futures.pop(future), future.result()) for future in answered]
@@ -228,7 +240,7 @@ class ServerEngine:
             found = choices(self._post(request.key, body), n, body["max_tokens"])
         except Malformed as error:
             raise EngineError(
-                f"request '{request.key}': server {self._host} answered in a form that is not the API's ({error})."
+                f"request '{request.key}': server {self.host} answered in a form that is not the API's ({error})."
             ) from None
         return tuple(self._completion(request, choice) for choice in found)
 
@@ -254,12 +266,12 @@ class ServerEngine:
             except httpx.HTTPError as error:
                 if last:
                     reason = f"{type(error).__name__} after {attempt + 1} attempts"
-                    raise EngineError(f"request '{key}': server {self._host} gave no answer ({reason}).") from None
+                    raise NoAnswer(f"request '{key}': server {self.host} gave no answer ({reason}).") from None
             else:
                 if answer.status == 200:
                     return answer.body
                 if answer.status not in BUSY or last:
-                    raise EngineError(f"request '{key}': server {self._host} refused it: {_complaint(answer)}.")
+                    raise EngineError(f"request '{key}': server {self.host} refused it: {_complaint(answer)}.")
                 pause = max(pause, _retry_after(answer))
             time.sleep(min(pause, LONGEST_PAUSE))
             pause *= 2
@@ -271,7 +283,7 @@ class ServerEngine:
 
     def sync(self, weights: Iterable[tuple[str, Any]], version: str) -> None:
         raise EngineError(
-            f"the weights of server {self._host} cannot be replaced from here; train with vllm in process."
+            f"the weights of server {self.host} cannot be replaced from here; train with vllm in process."
         )
 
     def sleep(self) -> None:

@@ -109,11 +109,15 @@ class Scripted(http.server.BaseHTTPRequestHandler):
 
     answers: list[tuple[int, dict[str, Any]]]
     received: list[dict[str, Any]]
+    model = "other"
+    down = False
 
     def do_GET(self) -> None:
-        self.reply(200, {"data": [{"id": "other", "owned_by": "somebody"}]})
+        self.reply(200, {"data": [{"id": self.model, "owned_by": "somebody"}]})
 
     def do_POST(self) -> None:
+        if self.down:
+            return
         self.received.append(json.loads(self.rfile.read(int(self.headers["Content-Length"]))))
         self.reply(*self.answers.pop(0))
 
@@ -136,6 +140,10 @@ def text_answer(text: str, reason: str = "stop") -> dict[str, Any]:
 
 @pytest.fixture
 def scripted() -> Iterator[tuple[str, type[Scripted]]]:
+    yield from serve()
+
+
+def serve() -> Iterator[tuple[str, type[Scripted]]]:
     handler = type("Handler", (Scripted,), {"answers": [], "received": []})
     server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler)
     threading.Thread(target=server.serve_forever, daemon=True).start()
@@ -158,6 +166,47 @@ def test_a_busy_server_is_asked_again(scripted: Any, checkpoint: Path):
     assert handler.received[-1]["max_tokens"] == 96
     assert handler.received[-1]["prompt"] == list(prompt(4))
     engine.close()
+
+
+@pytest.fixture
+def second() -> Iterator[tuple[str, type[Scripted]]]:
+    yield from serve()
+
+
+def test_the_least_loaded_of_several_servers_is_asked_and_a_lost_ones_requests_go_to_the_others(
+    scripted: Any, second: Any, checkpoint: Path, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setattr("harness.engines.http.FIRST_PAUSE", 0.01)
+    urls = [scripted[0], second[0]]
+    servers = open_engine(checkpoint, EngineConfig(kind=urls, max_model_len=100, max_retries=1, max_num_seqs=8))
+    assert servers.name == f"server {urls[0][7:-3]} (other), {urls[1][7:-3]}"
+    for _, handler in (scripted, second):
+        handler.answers += [(200, text_answer("a"))] * 3
+    requests = [GenerationRequest(str(i), prompt(4), SamplingConfig(temperature=0.0, max_tokens=5)) for i in range(6)]
+    assert {result.key for result in generate(servers, requests)} == set("012345")
+    assert [len(handler.received) for _, handler in (scripted, second)] == [3, 3]
+    second[1].down = True
+    scripted[1].answers += [(200, text_answer("b"))] * 6
+    assert {result.completions[0].text for result in generate(servers, requests)} == {"b"}
+    assert len(scripted[1].received) == 9
+    assert caplog.text.count("The other servers draw its samples.") == 1
+    scripted[1].down = True
+    with pytest.raises(EngineError, match=r"gave no answer \(RemoteProtocolError after 2 attempts\)"):
+        list(generate(servers, requests[:1]))
+    with pytest.raises(EngineError, match="weights of servers cannot be replaced"):
+        servers.sync([], "new")
+    servers.close()
+
+
+def test_servers_of_different_models_and_lists_of_other_things_are_refused(
+    scripted: Any, second: Any, checkpoint: Path
+):
+    second[1].model = "another"
+    with pytest.raises(InputError, match="serve different models; give servers of one"):
+        open_engine(checkpoint, EngineConfig(kind=[scripted[0], second[0]], max_model_len=100))
+    for kind in ([], ["vllm"], [scripted[0], "vllm"]):
+        with pytest.raises(InputError, match=r"unknown engine .*give auto, vllm, transformers or http\(s\) URLs"):
+            EngineConfig(kind=kind)
 
 
 def test_samples_of_a_server_that_is_not_vllm_are_asked_for_one_by_one(scripted: Any, checkpoint: Path):
