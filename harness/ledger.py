@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from harness.engines.config import EngineConfig
-from harness.engines.memory import BESIDE_WEIGHTS, CONTEXT, USABLE, cached_values
+from harness.engines.memory import BESIDE_WEIGHTS, CONTEXT, USABLE, cached_values, weight_bytes
 from harness.models.checkpoints import stored_dtype, weights_directory
 from harness.models.weights import DTYPES
 from harness.modules.footprint import Footprint, count_parameters, footprint
@@ -197,10 +197,10 @@ class Run:
             return None
         folder = Path(weights_directory(self.module.checkpoint))
         kind = stored_dtype(folder) if self.engine.dtype == "auto" else self.engine.dtype
-        size = DTYPES[kind].itemsize
+        size = weight_bytes(kind)
         config = AutoConfig.from_pretrained(folder).get_text_config()
         context = self.engine.max_model_len or config.max_position_embeddings
-        cache = cached_values(config) * size
+        cache = cached_values(config) * max(size, 2)
         return EngineSize(count_parameters(folder) * size, cache, context, self.engine.max_num_seqs or 256)
 
     @cached_property
@@ -233,4 +233,4 @@ class Run:
         for name, value in seconds.items():
             yield f"{name + ':':10} about {value / 3600:.2f} h an iteration"
         if self.engine is not None and not self.samples:
-            yield "sampling:  its time is not known, as the files of problems are not there"
+            yield "sampling:  its time is not known, as its problems cannot be read here"

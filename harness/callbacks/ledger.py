@@ -13,6 +13,7 @@ from lightning.pytorch.utilities.rank_zero import rank_zero_info
 from torch import Tensor
 
 from harness.engines.config import EngineConfig
+from harness.engines.memory import weight_bytes
 from harness.errors import InputError
 from harness.ledger import Run, describe
 from harness.models.checkpoints import stored_dtype, weights_directory
@@ -86,7 +87,7 @@ def held_beside(module: Any, config: EngineConfig, reward: object) -> tuple[int,
     for model in reward_models(reward):
         held += count_parameters(model.checkpoint, scores=True) * DTYPES[model.dtype].itemsize
     kind = stored_dtype(Path(weights_directory(module.checkpoint))) if config.dtype == "auto" else config.dtype
-    size = sum(weight.numel() for weight in weights) * DTYPES[kind].itemsize
+    size = sum(weight.numel() for weight in weights) * weight_bytes(kind)
     return held, size // config.tensor_parallel_size
 
 

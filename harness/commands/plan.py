@@ -5,11 +5,11 @@ from __future__ import annotations
 import copy
 from collections.abc import Callable, Iterator
 from dataclasses import replace
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from harness.engines.config import EngineConfig
 from harness.errors import InputError
+from harness.problems import read_all_problems
 
 if TYPE_CHECKING:
     from harness.ledger import Run
@@ -97,7 +97,7 @@ def read_run(files: list[str], devices: int | None, nodes: int | None, checkpoin
     from jsonargparse import Namespace
 
     from harness.cli.parser import check_config_files
-    from harness.commands.fit import training_parsers
+    from harness.cli.training import training_parsers
     from harness.ledger import Run
 
     if not files:
@@ -116,9 +116,8 @@ def read_run(files: list[str], devices: int | None, nodes: int | None, checkpoin
             engine = EngineConfig(**vars(given.engine)) if given.engine else EngineConfig()
             reward = next(_reward_models(given.reward), None)
             sampling = given.scheduler.init_args.sampling
-            problems = [path for path in map(Path, given.problems) if path.is_file()]
-            count = sum(path.read_bytes().count(b"\n") for path in problems) if problems else 0
-            samples, response = count * sampling.n or None, sampling.max_tokens
+            count = count_problems(given.problems)
+            samples, response = count and count * sampling.n, sampling.max_tokens
     if reward and reward_checkpoint:
         reward = (reward_checkpoint, reward[1])
     here = trainer.devices if isinstance(trainer.devices, int) and trainer.devices > 0 else 1
@@ -138,6 +137,14 @@ def read_run(files: list[str], devices: int | None, nodes: int | None, checkpoin
         samples=samples,
         response=response,
     )
+
+
+def count_problems(given: list[Any]) -> int | None:
+    """How many problems the sources of a configuration hold; None where they cannot be read here."""
+    try:
+        return len(read_all_problems([each if isinstance(each, str) else each.as_dict() for each in given]))
+    except InputError:
+        return None
 
 
 def _reward_models(given: Any) -> Iterator[tuple[str, str]]:

@@ -16,6 +16,11 @@ BESIDE_WEIGHTS = 2 << 30
 """Bytes of an engine's activations and graphs, which vLLM measures when it starts."""
 
 
+def weight_bytes(dtype: str) -> int:
+    """Of one weight in an engine's number format; of fp8 those outside of its layers have twice as many."""
+    return {"float32": 4, "fp8": 1}.get(dtype, 2)
+
+
 def cached_values(config: Any) -> int:
     """Keys and values that a token has in the cache of a decoder with that (text) configuration."""
     heads = getattr(config, "num_key_value_heads", None) or config.num_attention_heads
