@@ -82,7 +82,8 @@ class RolloutCallback(Callback):
         sync_tolerance: largest difference of log-probabilities, in nats, between the engine and the training model that
             counts as agreement; None is what `harness.engines.verify_sync` takes for the number formats at hand.
         sampling_ranks: "all" ranks sample, each with an engine on its own device, or the "first" alone while the others
-            wait, as an engine that takes several devices needs it (`engine.tensor_parallel_size`).
+            wait, as an engine that takes several devices needs it (`engine.tensor_parallel_size`). Replicas on a Ray
+            cluster (`engine.kind: ray`) get their requests from the first.
     """
 
     def __init__(
@@ -120,7 +121,7 @@ class RolloutCallback(Callback):
         if self.engine_config.is_url:
             raise InputError(
                 f"engine.kind is {self.engine_config.kind}: a server does not take the weights that are trained; give "
-                "vllm or transformers, which sample on the devices of the training."
+                "vllm or transformers, which sample on the devices of the training, or ray."
             )
         if chunk_size is not None:
             sentence = "chunk_size has no effect any more: rows are saved as problems finish."
@@ -159,7 +160,7 @@ class RolloutCallback(Callback):
         self._check_evaluations()
         self._ranks = ranks_of(trainer)
         self._ranks.check_shared(self.folder)
-        everyone = self.sampling_ranks == "all"
+        everyone = self.sampling_ranks == "all" and self.engine_config.kind != "ray"
         if everyone and self._ranks.size > 1 and self.engine_config.tensor_parallel_size > 1:
             raise InputError(
                 f"engine.tensor_parallel_size is {self.engine_config.tensor_parallel_size} while each of "
@@ -349,7 +350,7 @@ class RolloutCallback(Callback):
     def _config(self, trainer: Trainer) -> EngineConfig:
         """The engine's configuration, on the device on which this rank trains, with what the trainer leaves of it."""
         device, config = trainer.strategy.root_device, self.engine_config
-        if device.type == "cpu":
+        if device.type == "cpu" or config.kind == "ray":
             return config
         if config.gpu_memory_utilization is None:
             total = torch.cuda.get_device_properties(device).total_memory

@@ -1,4 +1,4 @@
-"""Engines draw samples from a causal language model: vLLM, transformers or a server. Importing this loads none."""
+"""Engines draw samples from a causal model: vLLM, transformers, a server or a Ray cluster. Importing loads none."""
 
 from __future__ import annotations
 
@@ -19,6 +19,7 @@ from harness.types import GenerationRequest, GenerationResult
 if TYPE_CHECKING:
     from harness.engines.hf import HFEngine
     from harness.engines.http import ServerEngine
+    from harness.engines.ray import RayEngine
     from harness.engines.verify import StaleEngineError, SyncProof, verify_sync
     from harness.engines.vllm import VLLMEngine
 
@@ -26,6 +27,7 @@ __all__ = [
     "EngineConfig",
     "EngineError",
     "HFEngine",
+    "RayEngine",
     "ServerEngine",
     "StaleEngineError",
     "SyncProof",
@@ -37,6 +39,7 @@ __all__ = [
 
 _HOMES = {
     "HFEngine": "hf",
+    "RayEngine": "ray",
     "ServerEngine": "http",
     "StaleEngineError": "verify",
     "SyncProof": "verify",
@@ -77,6 +80,10 @@ def open_engine(checkpoint: str | Path, config: EngineConfig = DEFAULT_CONFIG, v
         from harness.engines.servers import Servers
 
         return (ServerEngine if isinstance(config.kind, str) else Servers)(checkpoint, config, version)
+    if config.kind == "ray":
+        from harness.engines.ray import RayEngine
+
+        return RayEngine(checkpoint, config, version)
     if config.kind == "transformers":
         from harness.engines.hf import HFEngine
 

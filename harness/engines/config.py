@@ -17,8 +17,9 @@ class EngineConfig:
     """Which engine draws the samples, and how much memory it may use."""
 
     kind: str | list[str] = "auto"
-    """"auto" (vLLM where it is installed and runs on the device, else transformers), "vllm", "transformers", or the
-    http(s) URL of a server that speaks the OpenAI completions API, or a list of such URLs."""
+    """"auto" (vLLM where it is installed and runs on the device, else transformers), "vllm", "transformers", "ray" (as
+    many of these as `replicas` says, on the machines of a Ray cluster), or the http(s) URL of a server that speaks the
+    OpenAI completions API, or a list of such URLs."""
     dtype: Literal["auto", "float32", "bfloat16", "float16", "fp8"] = "auto"
     """Number format of the engine's weights; "auto" is the one the checkpoint is stored in. "fp8", of vLLM alone, has
     eight bits (E4M3) in all linear layers but the head, weights with a scale per output and inputs with one per token,
@@ -47,19 +48,26 @@ class EngineConfig:
     """Whether `sleep` frees vLLM's memory on CUDA; costs nothing else."""
     seed: int = 0
     """vLLM's own seed; samples depend on their request's seed alone."""
+    replicas: int | None = None
+    """Engines of the kind ray; None is one for each accelerator of the cluster (for each `tensor_parallel_size` of
+    them), and in a cluster without any one for each machine."""
+    replica: Literal["auto", "vllm", "transformers"] = "auto"
+    """What each engine of the kind ray is."""
     model_name: str = ""
     """Model that a server is asked for; "" is the only one it offers."""
     api_key_env: str = "HARNESS_API_KEY"
     """Environment variable that holds a server's bearer token, if it wants one."""
     timeout: float = 600.0
-    """Seconds to wait for one answer of a server."""
+    """Seconds to wait for one answer of a server, and for the opening of replicas while none is open."""
     max_retries: int = 5
     """Further attempts after a server's time-out, refusal or overload, with growing pauses."""
 
     def __post_init__(self) -> None:
-        if self.kind not in ("auto", "vllm", "transformers") and not self.is_url:
-            raise InputError(f"unknown engine '{self.kind}'; give auto, vllm, transformers or http(s) URLs.")
-        for name in ("max_model_len", "max_num_seqs", "kv_cache_bytes", "tensor_parallel_size"):
+        if self.kind not in ("auto", "vllm", "transformers", "ray") and not self.is_url:
+            raise InputError(f"unknown engine '{self.kind}'; give auto, vllm, transformers, ray or http(s) URLs.")
+        if self.kind != "ray" and (self.replicas is not None or self.replica != "auto"):
+            raise InputError(f"engine options replicas and replica are for the kind ray; this is {self.kind}.")
+        for name in ("max_model_len", "max_num_seqs", "kv_cache_bytes", "tensor_parallel_size", "replicas"):
             value = getattr(self, name)
             if value is not None and value < 1:
                 raise InputError(f"engine option {name} is {value}; it must be at least 1.")
