@@ -15,8 +15,9 @@ from harness.errors import InputError
 from harness.evals.contamination import overlaps, training_texts
 from harness.evals.evaluation import Evaluation, TooLong
 from harness.evals.presets import AUTO, REASONING, check_preset, find_preset
+from harness.evals.rows import fetch as fetch_rows
 from harness.evals.rows import load_task
-from harness.evals.task import data_folder, find_tasks, groups, shipped_tasks
+from harness.evals.task import DATA_DIR, Task, data_folder, find_tasks, groups, shipped_tasks
 from harness.metrics.summary import MetricConfig
 from harness.prompts.find import find_template
 from harness.prompts.templates import PromptTemplate
@@ -414,12 +415,15 @@ def shown(value: float | None) -> str:
     return "-" if value is None else f"{value:.4f}" if abs(value) < 10 else f"{value:.1f}"
 
 
-def list_tasks(data_dir: Path | None = None) -> int:
+def list_tasks(data_dir: Path | None = None, fetch: str = "") -> int:
     """List the tasks: rows, protocol, licence, source, and whether the data folder holds them.
 
     Args:
         data_dir: folder of task files; default is the environment variable HARNESS_DATA_DIR.
+        fetch: tasks or groups, separated by commas, whose rows are taken from the hub into the data folder instead.
     """
+    if fetch:
+        return fetch_tasks(find_tasks(fetch), data_dir)
     folder = data_folder(data_dir)
     rows = [("task", "rows", "kind", "protocol", "data", "licence", "source")]
     for task in shipped_tasks().values():
@@ -434,6 +438,19 @@ def list_tasks(data_dir: Path | None = None) -> int:
     for group, names in groups().items():
         print(f"{group}: {', '.join(names)}" if group.partition("-")[0] != "all" else f"{group}: {len(names)} tasks")
     print("the path of a JSONL file (question, answer), or of a YAML file that describes a task, is a task as well.")
+    print("`harness tasks --fetch NAME --data_dir FOLDER` takes rows from the hub; `eval` does by itself where it can.")
+    return 0
+
+
+def fetch_tasks(tasks: Sequence[Task], data_dir: Path | None) -> int:
+    """Take the rows of tasks from the hub into the data folder; one that is on no hub is an error."""
+    if data_dir is not None:
+        data_dir.mkdir(parents=True, exist_ok=True)
+    if (folder := data_folder(data_dir)) is None:
+        raise InputError(f"--fetch needs a folder for the rows; give --data_dir, or set {DATA_DIR}.")
+    for task in tasks:
+        path, count = fetch_rows(task, folder)
+        print(f"{path}: {count} rows of {task.source} ({task.licence})")
     return 0
 
 

@@ -15,7 +15,7 @@ from harness.evals.unit_tests import unit_tests
 from harness.grading.instructions import check_instruction
 from harness.metrics.sequential import random_order
 from harness.sources import Source, content_hash, load_hub, read_source, splits_of
-from harness.store import file_hash, stable_hash
+from harness.store import file_hash, stable_hash, write_rows
 from harness.types import Instruction, Problem
 
 LETTERS = "ABCDEFGHIJ"
@@ -111,8 +111,9 @@ def _read(task: Task, data_dir: str | Path | None) -> TaskData:
         origin, sha256 = str(source), file_hash(path) if path.is_file() else content_hash([source])
         problems = [to_problem(row, place, i, task, task.columns) for i, (place, row) in enumerate(rows)]
     elif task.hub is not None:
-        problems = _from_hub(task)
         origin = f"{task.hub.dataset}@{task.hub.revision}"
+        found = enumerate(_hub_rows(task))
+        problems = [to_problem(row, f"{task.hub.dataset} row {i}", i, task, task.columns) for i, row in found]
         sha256 = f"{stable_hash([problem.question for problem in problems]):016x}"
         rows = [(f"{origin} row {i}", {}) for i in range(len(problems))]
     else:
@@ -256,7 +257,28 @@ def _options(choices: Any) -> tuple[list[str], list[str]]:
     return list(LETTERS[: len(choices)]), list(map(str, choices))
 
 
-def _from_hub(task: Task) -> list[Problem]:
+def fetch(task: Task, folder: Path) -> tuple[Path, int]:
+    """Write the rows of a task from the hub into a folder of task files; returns the file and how many they are.
+
+    Raises:
+        InputError: the task names no data set of the hub, it cannot be fetched, or its rows are not the published ones.
+    """
+    if task.hub is None:
+        raise InputError(
+            f"task '{task.name}' names no data set of the hub; take its rows from {task.source or 'its source'}, and "
+            f"put them into {folder / task.file}.jsonl."
+        )
+    origin = f"{task.hub.dataset}@{task.hub.revision}"
+    rows = _hub_rows(task)
+    problems = [to_problem(row, f"{origin} row {i}", i, task, task.columns) for i, row in enumerate(rows)]
+    check_rows(task, problems, [f"{origin} row {i}" for i in range(len(rows))], origin)
+    path = folder / f"{task.file}.jsonl"
+    write_rows(path, rows)
+    return path, len(rows)
+
+
+def _hub_rows(task: Task) -> list[dict[str, Any]]:
+    """The rows of a task on the hub, in the columns that its file has."""
     hub = task.hub
     assert hub is not None
     try:
@@ -267,14 +289,14 @@ def _from_hub(task: Task) -> list[Problem]:
             f"task '{task.name}': {hub.dataset} cannot be fetched from the hub ({reason}); point --data_dir or "
             f"{DATA_DIR} at a folder that holds {task.file}.jsonl or {task.file}.jsonl.gz."
         ) from None
-    return [_hub_problem(dict(row), f"{hub.dataset} row {i}", i, task) for i, row in enumerate(rows)]
+    return [_in_file_columns(dict(row), task) for row in rows]
 
 
-def _hub_problem(row: dict[str, Any], place: str, index: int, task: Task) -> Problem:
+def _in_file_columns(row: dict[str, Any], task: Task) -> dict[str, Any]:
     hub = task.hub
     assert hub is not None
-    columns = dict(hub.columns)
+    named = {name: hub.columns.get(name, name) for name in {**hub.columns, **task.columns}}
+    moved = {task.columns.get(name, name): row[column] for name, column in named.items() if column in row}
     if hub.answer_marker:
-        row["answer "] = str(row[columns["solution"]]).rpartition(hub.answer_marker)[2]
-        columns["answer"] = "answer "
-    return to_problem(row, place, index, task, columns)
+        moved[task.columns.get("answer", "answer")] = str(row[hub.columns["solution"]]).rpartition(hub.answer_marker)[2]
+    return {name: value for name, value in row.items() if name not in named.values()} | moved

@@ -9,6 +9,7 @@ import sys
 
 import pytest
 
+from harness.evals.rows import load_task
 from harness.evals.task import shipped_tasks
 from tests.evals.hub import serve
 from tests.paths import ROOT
@@ -28,14 +29,18 @@ else:
 """
 
 
-def load(name, address, home):
+def run(arguments, address, home):
     """In a process of its own: the client reads the hub's address when it is imported."""
     environment = {key: value for key, value in os.environ.items() if not key.startswith("HF_")}
     environment |= {"HF_ENDPOINT": address, "HF_HOME": str(home), "HF_HUB_DISABLE_XET": "1"}
     environment.pop("HARNESS_DATA_DIR", None)
-    done = subprocess.run(
-        [sys.executable, "-c", LOAD, name], cwd=ROOT, env=environment, capture_output=True, text=True, timeout=300
+    return subprocess.run(
+        [sys.executable, *arguments], cwd=ROOT, env=environment, capture_output=True, text=True, timeout=300
     )
+
+
+def load(name, address, home):
+    done = run(["-c", LOAD, name], address, home)
     assert done.returncode == 0, done.stderr[-3000:]
     return json.loads(done.stdout.splitlines()[-1])
 
@@ -99,6 +104,22 @@ def test_a_configuration_and_the_answer_behind_a_marker_are_found(tmp_path):
     with serve({hub.dataset: (hub.revision, files)}) as (url, seen):
         found = load("gsm8k", url, tmp_path)
         assert (found.get("count"), found.get("answer")) == (1319, "7"), (found, seen)
+
+
+@pytest.mark.slow
+def test_rows_are_fetched_into_the_data_folder_by_a_command(tmp_path):
+    hub, rows = shipped_tasks()["math500"].hub, tmp_path / "rows"
+    command = ["-m", "harness", "tasks", "--fetch", "math500", "--data_dir", str(rows)]
+    with serve({hub.dataset: (hub.revision, {"README.md": b"# MATH-500\n", "test.jsonl": math_rows(500)})}) as (url, _):
+        done = run(command, url, tmp_path)
+        assert done.stdout == f"{rows / 'math500.jsonl'}: 500 rows of microsoft/rStar, openreasoner/openr (MIT)\n"
+        from_hub = load("math500", url, tmp_path)
+    from_file = load_task(shipped_tasks()["math500"], rows)
+    problem = from_file.problems[0]
+    assert (len(from_file.problems), problem.answer, problem.level) == (500, from_hub["answer"], from_hub["level"])
+    refused = run([*command[:4], "amc23", *command[5:]], url, tmp_path)
+    assert refused.returncode == 2
+    assert refused.stderr.startswith("error: task 'amc23' names no data set of the hub; take its rows from ")
 
 
 @pytest.mark.slow

@@ -173,12 +173,14 @@ def test_a_task_without_data_says_where_to_put_it(monkeypatch, tmp_path):
 
 
 def test_rows_of_the_hub_get_the_columns_that_the_task_names():
-    from harness.evals.rows import _hub_problem
+    from harness.evals.rows import _in_file_columns, to_problem
 
     hub = Hub("owner/data", "0" * 40, columns={"solution": "answer"}, answer_marker="####")
     row = {"question": "How many?", "answer": "2 + 3 = 5\n#### 1,005"}
-    problem = _hub_problem(row, "row 0", 0, Task("toy", hub=hub))
-    assert (problem.id, problem.answer, problem.solution) == ("toy/0", "1,005", "2 + 3 = 5\n#### 1,005")
+    for columns in ({}, {"question": "asked", "solution": "worked"}):
+        task = Task("toy", hub=hub, columns=columns)
+        problem = to_problem(_in_file_columns(row, task), "row 0", 0, task, task.columns)
+        assert (problem.id, problem.answer, problem.solution) == ("toy/0", "1,005", "2 + 3 = 5\n#### 1,005")
 
 
 @pytest.mark.parametrize(
