@@ -7,7 +7,7 @@ LANES ?= 2
 # Threads that spin while they wait are ruinous on shared cores.
 export OMP_WAIT_POLICY ?= PASSIVE
 
-.PHONY: help setup test test-families test-gpu demo docs check lint format types doctor clean
+.PHONY: help setup test test-slow test-families test-gpu demo docs check lint format types doctor clean
 
 help:  ## list the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*##/\t/' | expand -t 12
@@ -18,8 +18,11 @@ setup:  ## make or update the environment in $(VENV); quick when nothing changed
 test: setup  ## run the tests, real vLLM among them where it is installed
 	$(PY) -m pytest -n $(LANES) --dist loadfile --no-loadscope-reorder
 
+test-slow: setup  ## run the tests that take longer: other processes, whole recipes, kills, an installed wheel
+	$(PY) -m pytest -n $(LANES) --dist loadfile --no-loadscope-reorder -m 'slow and not families'
+
 test-families: setup  ## run the small models of all families in vLLM
-	$(PY) -m pytest -m families tests/families
+	$(PY) -m pytest -m families
 
 test-gpu: setup  ## run the tests that need a CUDA device
 	$(PY) -m pytest -m gpu
@@ -27,7 +30,7 @@ test-gpu: setup  ## run the tests that need a CUDA device
 demo: setup  ## the whole loop: SFT, reward model, B-STaR iterations, evaluation
 	$(PY) configs/recipes/bstar/arithmetic/demo.py
 
-check: format lint types test  ## all that must pass before a commit
+check: format lint types test test-slow  ## all that must pass before a commit
 
 format: setup  ## format the code
 	$(PY) -m ruff format

@@ -129,7 +129,7 @@ class ServerEngine:
         text = PROBE + "".join(tokenizer.all_special_tokens)
         body = {"model": self._model, "prompt": text, "add_special_tokens": False}
         try:
-            answer = self._exchange("POST", "tokenize", min(self._timeout, 10.0), body)
+            answer = self._insist("tokenize", min(self._timeout, 10.0), body)
             if answer.status in (404, 405):  # a gateway may hand on the API's paths alone
                 log.warning("Server %s does not say how it tokenises, so that is not compared.", self.host)
                 return
@@ -258,20 +258,28 @@ class ServerEngine:
         return self._decoder.completion(request, ids, choice.logp, stop, token_logps=logps)
 
     def _post(self, key: str, body: dict[str, Any]) -> bytes:
+        try:
+            answer = self._insist("v1/completions", self._timeout, body)
+        except httpx.HTTPError as error:
+            reason = f"{type(error).__name__} after {self._retries + 1} attempts"
+            raise NoAnswer(f"request '{key}': server {self.host} gave no answer ({reason}).") from None
+        if answer.status != 200:
+            raise EngineError(f"request '{key}': server {self.host} refused it: {_complaint(answer)}.")
+        return answer.body
+
+    def _insist(self, path: str, seconds: float, body: dict[str, Any]) -> Answer:
+        """As `_exchange`, again and again while the server is busy or gives no answer."""
         pause = FIRST_PAUSE
         for attempt in range(self._retries + 1):
             last = attempt == self._retries
             try:
-                answer = self._exchange("POST", "v1/completions", self._timeout, body)
-            except httpx.HTTPError as error:
+                answer = self._exchange("POST", path, seconds, body)
+            except httpx.HTTPError:
                 if last:
-                    reason = f"{type(error).__name__} after {attempt + 1} attempts"
-                    raise NoAnswer(f"request '{key}': server {self.host} gave no answer ({reason}).") from None
+                    raise
             else:
-                if answer.status == 200:
-                    return answer.body
-                if answer.status not in BUSY or last:
-                    raise EngineError(f"request '{key}': server {self.host} refused it: {_complaint(answer)}.")
+                if last or answer.status not in BUSY:
+                    return answer
                 pause = max(pause, _retry_after(answer))
             time.sleep(min(pause, LONGEST_PAUSE))
             pause *= 2

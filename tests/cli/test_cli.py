@@ -117,6 +117,7 @@ def test_every_function_command_describes_all_its_options(name, capsys):
     assert " ".join(described.split())[:40] in " ".join(text.split())
 
 
+@pytest.mark.slow
 def test_completion_scripts_know_commands_and_options(capsys, tmp_path):
     script = printed(capsys, "--print_completion", "bash")
     (tmp_path / "completion.sh").write_text(script)

@@ -27,6 +27,7 @@ from tests.engines.conftest import build_model, build_tokenizer
 os.environ.setdefault("RAY_AUTH_MODE", "token")
 os.environ.setdefault("RAY_AUTH_TOKEN", secrets.token_hex(16))
 ray = pytest.importorskip("ray")
+pytestmark = pytest.mark.slow
 
 ALONE = EngineConfig(kind="transformers", dtype="float32", max_num_seqs=8)
 TWO = EngineConfig(kind="ray", replica="transformers", replicas=2, dtype="float32", max_num_seqs=8)

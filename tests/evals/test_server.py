@@ -35,7 +35,7 @@ def relay(target: str, status: Callable[[int], int]) -> Iterator[tuple[str, list
         def pass_on(self) -> None:
             body = self.rfile.read(int(self.headers.get("Content-Length") or 0))
             code = 200
-            if self.command == "POST":
+            if self.path.endswith("/completions"):
                 with lock:
                     code = status(len(answered))
                     answered.append(code)

@@ -110,6 +110,7 @@ def test_iterations_of_b_star_sample_from_what_was_trained_and_prove_it_in_float
     assert max(errors) < 1e-4
 
 
+@pytest.mark.slow
 def test_in_bfloat16_a_stale_engine_is_refused_ten_times_of_ten(family, tmp_path, note):
     """After one step at a learning rate of 1e-5 each, of a training model in float32 and of one in bfloat16."""
     model = build(family)

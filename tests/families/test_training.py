@@ -90,9 +90,9 @@ def test_shared_prefixes_give_the_plain_values_and_gradients_or_are_left_alone(f
 def test_lora_trains_and_is_exported_merged(family, saved, tmp_path):
     if family == "falcon_h1":
         with pytest.raises(InputError, match=r"FalconH1ForCausalLM cannot be adapted so .* name layers"):
-            _with_lora(load_causal_lm(saved), LoRAConfig(rank=2))
+            _with_lora(load_causal_lm(saved), LoRAConfig(rank=2), str(saved))
     layers = ["q_proj", "v_proj"] if family == "falcon_h1" else "all-linear"
-    model = _with_lora(load_causal_lm(saved), LoRAConfig(rank=2, target_modules=layers))
+    model = _with_lora(load_causal_lm(saved), LoRAConfig(rank=2, target_modules=layers), str(saved))
     before = model_version(model)
     optimizer = torch.optim.AdamW([p for p in model.parameters() if p.requires_grad], lr=1e-2)
     [row] = rows(20)

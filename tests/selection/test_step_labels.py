@@ -22,6 +22,9 @@ class Pieces:
 
     words = ("a", "\n", "b\nc", "d")
 
+    def get_added_vocab(self):
+        return {}
+
     def decode(self, ids, skip_special_tokens=True):
         return "".join(self.words[i] for i in ids)
 
