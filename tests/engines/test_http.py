@@ -205,7 +205,7 @@ def test_servers_of_different_models_and_lists_of_other_things_are_refused(
     with pytest.raises(InputError, match="serve different models; give servers of one"):
         open_engine(checkpoint, EngineConfig(kind=[scripted[0], second[0]], max_model_len=100))
     for kind in ([], ["vllm"], [scripted[0], "vllm"]):
-        with pytest.raises(InputError, match=r"unknown engine .*give auto, vllm, transformers or http\(s\) URLs"):
+        with pytest.raises(InputError, match=r"unknown engine .*give auto, vllm, transformers, ray or http\(s\) URLs"):
             EngineConfig(kind=kind)
 
 
