@@ -132,6 +132,8 @@ SAME_ROWS = {
     ),
     **dict.fromkeys(("distributed_executor_backend", "enable_sleep", "seed"), "vLLM's own; samples have seeds"),
     **dict.fromkeys(("model_name", "api_key_env", "timeout", "max_retries"), "of a server"),
+    "replicas": "how many engines there are",
+    "replica": "of Ray; what the engines are stands in the name that rows are known by, as that of one engine",
 }
 """Fields of the engine that decide no row, and why."""
 
