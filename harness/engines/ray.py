@@ -178,7 +178,7 @@ class RayEngine:
             self._opened_with = str(path.resolve()), own, self.version
             self._places = [_Place(*self._new()) for _ in range(count)]
             while any(place.opening is not None for place in self._places):
-                self._wait([place.opening for place in self._places if place.opening is not None])
+                self._wait()
         except BaseException:
             self.close()
             raise
@@ -198,8 +198,7 @@ class RayEngine:
         self._check_usable()
         while self.num_pending:
             self._deal()
-            refs = [ref for place in self._places for ref in (*place.calls, place.opening) if ref is not None]
-            if results := self._wait(refs):
+            if results := self._wait():
                 self._queued -= {result.key for result in results}
                 return results
         return []
@@ -274,11 +273,12 @@ class RayEngine:
                 sent, place.waiting = place.waiting, []
                 place.calls.add(place.actor.exchange.remote(sent))
 
-    def _wait(self, refs: list[Any]) -> list[GenerationResult]:
-        """Wait until one of the calls has ended, and return the results of all that have."""
+    def _wait(self) -> list[GenerationResult]:
+        """Wait until one of the calls under way has ended, and return the results of all that have."""
         import ray
 
         owners = {ref: place for place in self._places for ref in (*place.calls, place.opening) if ref is not None}
+        refs = list(owners)
         idle = all(place.opening is not None for place in self._places)
         ended, _ = ray.wait(refs, num_returns=1, timeout=self._timeout if idle else None)
         if not ended:
