@@ -72,16 +72,22 @@ def error_of(capsys, *arguments: str) -> str:
 # ---- the door
 
 
-def test_help_and_version_import_nothing_heavy():
+def printed_without_heavy_imports(calls: str) -> str:
+    """What calls of `main` print, which must not import any of the large packages."""
     script = (
-        "import sys; from harness.cli.main import main; main(['--help']); main(['--version']);"
+        f"import sys; from harness.cli.main import main; {calls};"
         "heavy = {'torch', 'lightning', 'transformers', 'jsonargparse', 'numpy', 'yaml'} & set(sys.modules);"
         "sys.exit(f'imported {heavy}' if heavy else 0)"
     )
     done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
-    assert f"harness {__version__}" in done.stdout
-    assert all(name in done.stdout and command.summary in done.stdout for name, command in COMMANDS.items())
+    return done.stdout
+
+
+def test_help_and_version_import_nothing_heavy():
+    text = printed_without_heavy_imports("main(['--help']); main(['--version'])")
+    assert f"harness {__version__}" in text
+    assert all(name in text and command.summary in text for name, command in COMMANDS.items())
 
 
 def test_no_command_shows_the_help_and_fails(capsys):
@@ -94,14 +100,8 @@ def test_an_unknown_command_names_the_nearest(capsys):
 
 
 def test_the_help_of_fit_names_our_classes_with_one_line_each_and_imports_nothing_heavy():
-    script = (
-        "import sys; from harness.cli.main import main; main(['fit', '--help']);"
-        "heavy = {'torch', 'lightning', 'transformers', 'jsonargparse', 'numpy', 'yaml'} & set(sys.modules);"
-        "sys.exit(f'imported {heavy}' if heavy else 0)"
-    )
-    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=False)
-    assert done.returncode == 0, done.stderr
-    shown = {words[0]: words[1:] for line in done.stdout.splitlines() if (words := line.split())}
+    text = printed_without_heavy_imports("main(['fit', '--help'])")
+    shown = {words[0]: words[1:] for line in text.splitlines() if (words := line.split())}
     for kind in ("modules", "datamodules", "callbacks"):
         names = set(KINDS[kind].names())
         assert names, kind
