@@ -281,7 +281,7 @@ def difference(one: Mapping[int, dict], other: Mapping[int, dict], metric: str) 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2, 3, 4])
+    parser.add_argument("--seeds", type=int, nargs="*", default=[0, 1, 2, 3, 4], help="none: only tune")
     parser.add_argument("--arms", nargs="+", choices=list(ARMS), default=list(ARMS), help="default: all")
     parser.add_argument("--output", type=Path, default=Path("runs/rlvr_arithmetic"))
     parser.add_argument("--docs", type=Path, default=Path("docs"))
