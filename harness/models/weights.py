@@ -29,6 +29,7 @@ from harness.models.checkpoints import (
     load_tokenizer,
     weights_directory,
 )
+from harness.models.four_bits import packed_layers, whole_weight
 from harness.store import write_sums
 
 if TYPE_CHECKING:
@@ -238,10 +239,14 @@ def rewards_at(model: nn.Module, input_ids: Tensor, positions: Tensor, **inputs:
 def named_weights(model: nn.Module) -> Iterator[tuple[str, Tensor]]:
     """Yield (name, full tensor) for every weight, under the names of the plain transformers model.
 
-    LoRA updates are merged into their base weights (the model itself is left as it is); sharded tensors are gathered
-    one at a time, a collective that all ranks must take part in; a tied `lm_head.weight` is always given.
+    LoRA updates are merged into their base weights (the model itself is left as it is), and weights of four bits are
+    given whole; sharded tensors are gathered one at a time, a collective that all ranks must take part in; a tied
+    `lm_head.weight` is always given.
     """
     base = plain_model(model)
+    packed = packed_layers(base)
+    unpacked = {f"{name}.weight": layer for name, layer in packed.items()}
+    further = tuple(f"{name}.weight." for name in packed)  # what it takes to unpack them
     # PEFT wraps a layer, or one parameter of a module that holds several, such as experts.
     lora = {
         f"{_without_wrappers(name)}.{getattr(module, 'parameter_name', 'weight')}": module
@@ -250,9 +255,9 @@ def named_weights(model: nn.Module) -> Iterator[tuple[str, Tensor]]:
     }
     seen = set()
     for key, tensor in base.state_dict().items():
-        if ".lora_" in key:
+        if ".lora_" in key or key.startswith(further):
             continue
-        tensor = tensor.detach()
+        tensor = whole_weight(unpacked[key]) if key in unpacked else tensor.detach()
         name = _without_wrappers(key)
         layer = lora.get(name)
         if layer is not None:
@@ -268,9 +273,12 @@ def named_weights(model: nn.Module) -> Iterator[tuple[str, Tensor]]:
 def adapter_weights(model: nn.Module) -> Iterator[tuple[str, Tensor]]:
     """Yield (name, full tensor) of the low-rank updates of a PEFT model, under the names of PEFT's files.
 
-    Of a model with a trained head there are none, as they are not all that was trained.
+    Of a model with a trained head there are none, as they are not all that was trained; and of one in four bits none,
+    as beside the base's whole weights they would be another model than was trained.
     """
     if not hasattr(model, "peft_config") or getattr(plain_model(model), "score", None) is not None:
+        return
+    if packed_layers(model):
         return
     if getattr(plain_model(model), "reward_head", None) is not None:
         return

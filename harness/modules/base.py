@@ -17,11 +17,13 @@ import torch
 from lightning.pytorch.callbacks import GradientAccumulationScheduler
 from lightning.pytorch.utilities import rank_zero_info
 from torch import Tensor
+from torch._guards import detect_fake_mode
 from torch.distributed.device_mesh import DeviceMesh
 
 from harness.errors import InputError, first_line
 from harness.models.checkpoints import adapter_base, check_checkpoint, check_vocabulary, load_tokenizer
 from harness.models.dropout import dropout_rates, switch_off_dropout
+from harness.models.four_bits import in_four_bits, packed_prefixes
 from harness.models.routers import Routers, Routing, balance_loss, load_metrics, router_entropy
 from harness.models.weights import load_causal_lm, plain_model, save_checkpoint, transformer_blocks, with_adapter
 from harness.modules.optimizer import OptimizerConfig, build_optimizer, build_schedule, freeze_others
@@ -39,6 +41,8 @@ class LoRAConfig:
     dropout: float = 0.0
     target_modules: str | list[str] = "all-linear"
     """Names of the layers to adapt; "all-linear" takes every linear layer but the head."""
+    four_bits: bool = False
+    """Keep the weights that are not trained in four bits (QLoRA, arXiv:2305.14314), by bitsandbytes."""
     adapter: str | None = None
     """Directory of updates to go on from, such as `RUN/hf/adapter`; rank and all else are then its own."""
 
@@ -169,12 +173,34 @@ class TrainingModule(L.LightningModule):
                 f"training with dropout, as the model's configuration says ({found}); `dropout: false` without"
             )
         if self.lora is not None:
+            if self.lora.four_bits:
+                self._pack(model)
             model = _with_lora(model, self.lora, self.checkpoint)
         if self.optimizer_config.trainable is not None:
             freeze_others(model, self.optimizer_config.trainable)
         self._routers = self._find_routers(model)
         self._prepare_blocks(model, self.compile_blocks)
         self.model = model
+
+    def _pack(self, model: Any) -> None:
+        if self.device_mesh is not None:
+            raise InputError("lora.four_bits: weights of four bits cannot be sharded; train with one device or ddp.")
+        if detect_fake_mode() is None:  # a plan counts them as they are loaded
+            in_four_bits(model).to(self.trainer.strategy.root_device)
+
+    def state_dict(self, *args: Any, **kwargs: Any) -> dict[str, Any]:
+        """Without weights of four bits, which are the checkpoint's and cannot be loaded alone."""
+        found = super().state_dict(*args, **kwargs)
+        packed = packed_prefixes(self)
+        return {name: value for name, value in found.items() if not name.startswith(packed)} if packed else found
+
+    def load_state_dict(self, state_dict: Mapping[str, Any], strict: bool = True, assign: bool = False) -> Any:
+        packed = packed_prefixes(self)
+        result = super().load_state_dict(state_dict, strict=strict and not packed, assign=assign)
+        lacking = [name for name in result.missing_keys if not packed or not name.startswith(packed)]
+        if strict and (wrong := [*lacking, *result.unexpected_keys]):
+            raise InputError(f"the checkpoint is of another model: it lacks weights or has too many ({wrong[0]}, ...).")
+        return result
 
     def _find_routers(self, model: Any) -> Routers | None:
         routers = Routers(model)
