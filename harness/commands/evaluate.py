@@ -62,6 +62,8 @@ def eval_tasks(
     thinking_budget: int | None = None,
     samples: str = "",
     too_long: TooLong = "error",
+    budgets: str = "",
+    force_answer: str = "",
 ) -> int:
     """Evaluate a model on tasks; a run that was interrupted continues, a larger n adds only what is missing.
 
@@ -109,6 +111,11 @@ def eval_tasks(
         samples: ids of problems, separated by commas, to ask those alone.
         too_long: what a prompt is that does not fit into the model's context: an error, or with "skip" left out and
             counted.
+        budgets: numbers of tokens, separated by commas, such as 1024,2048,4096: what the accuracy would be with so many
+            tokens, from this run's responses, each cut there.
+        force_answer: what is put behind a response that a budget cut before its answer (and behind the end of its
+            thought), so that it gives one in up to 32 tokens, such as 'The answer is \\boxed{'; default is to count
+            such responses as wrong. The numbers without it are there as well.
     """
     from harness.engines import open_engine
     from harness.engines.completion import check_sampling
@@ -129,6 +136,8 @@ def eval_tasks(
 
     check_preset(preset)
     part = parse_shard(shard)
+    if part == MERGE and force_answer:
+        raise InputError("--shard merge opens no engine, which --force_answer needs; run without one of them.")
     if part is not None and output is None:
         raise InputError(f"--shard {shard} needs --output: the folder of the evaluation, the same for all shards.")
     options = {name: plain(value) for name, value in locals().items() if name in OPTIONS}
@@ -171,6 +180,8 @@ def eval_tasks(
             metrics=replace(plan.evaluation.metrics, searched=search is not None),
             reward=reward,
             grader=grader or each.grader,
+            budgets=numbers(budgets, "budgets"),
+            force_answer=force_answer,
         )
         check_sampling(sampling)
         check(evaluation, plan.template)
@@ -386,6 +397,7 @@ def table(results: Mapping[str, Any], folder: Path) -> str:
         if metric["value"] is not None:
             interval = f"[{shown(metric['low'])}, {shown(metric['high'])}]"
             lines.append(f"  {name:<{width}}  {shown(metric['value']):>8}  {interval}")
+    lines += budget_lines(results.get("budgets") or ())
     for field in ("level", "subject"):
         lines += by_lines(field, results["by"].get(field) or {})
     split = results["variance"] or {}
@@ -396,6 +408,23 @@ def table(results: Mapping[str, Any], folder: Path) -> str:
             f"n = {split['enough']} on more samples hardly narrow it"
         )
     return "\n".join([*lines, f"  {folder / 'results.json'}"])
+
+
+def budget_lines(points: Sequence[Mapping[str, Any]]) -> list[str]:
+    """The accuracy at each budget of tokens for the terminal, with answers forced where that was asked for."""
+    if not points:
+        return []
+    lines = ["  accuracy by budget of tokens" + ", and with forced answers" * bool(points[0]["forced"])]
+    width = len(str(points[-1]["tokens"]))
+    for point in points:
+        cells = [
+            f"{shown(each['value']):>8}  [{shown(each['low'])}, {shown(each['high'])}]"
+            for metrics in (point["metrics"], point["forced"])
+            if metrics and (each := metrics["accuracy"])
+        ]
+        cut = f"{point['metrics']['truncated']['value']:.1%} cut off"
+        lines.append("  ".join([f"    {point['tokens']:>{width}}", *cells, cut]))
+    return lines
 
 
 def by_lines(field: str, by: Mapping[str, Any]) -> list[str]:

@@ -29,5 +29,9 @@ class Evaluation:
     reward: Reward | None = None
     """Ranks the responses; None is the verdict alone, and leaves the metrics of rewards out."""
     grader: str = "strict"
+    budgets: tuple[int, ...] = ()
+    """Numbers of tokens at which responses are cut as well (`harness.evals.budgets`)."""
+    force_answer: str = ""
+    """What is put behind a response that a budget cut before its answer, so that it gives one; "" is nothing."""
     contamination: Overlap | None = None
     """What the training rows share with the problems; None if none were given."""

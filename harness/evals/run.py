@@ -17,6 +17,7 @@ from typing import Any
 
 import harness
 from harness.errors import InputError
+from harness.evals.budgets import budget_curve
 from harness.evals.evaluation import Evaluation, TooLong
 from harness.evals.samples import RESULTS, SAMPLES, SampleStore, read_results
 from harness.grading.graders import named as find_grader
@@ -24,7 +25,7 @@ from harness.metrics.intervals import Estimate, mean_interval, variance_split
 from harness.metrics.summary import clusters_of, evaluate, rankings_of
 from harness.problems import normalized_question
 from harness.progress import track
-from harness.prompts.chats import END_OF_THOUGHT, THOUGHT
+from harness.prompts.chats import is_thinking
 from harness.prompts.templates import PromptTemplate
 from harness.protocols import answer_weight
 from harness.provenance import Provenance, describe_differences, differences, identity
@@ -74,6 +75,15 @@ def run(
         rollouts = sampled(evaluation, dispatcher, store)
         store.finish(rollouts)
         results = summarize_run(evaluation, rollouts, dispatcher, config, store)
+        if evaluation.budgets:
+            results["budgets"] = [
+                {
+                    "tokens": point.tokens,
+                    "metrics": as_json_each(point.metrics),
+                    "forced": None if point.forced is None else as_json_each(point.forced),
+                }
+                for point in budget_curve(rollouts, evaluation, dispatcher, output)
+            ]
         results["hashes"]["samples"] = file_hash(output / SAMPLES)
         results = sealed(results)
         write_json(output / RESULTS, results)
@@ -127,6 +137,10 @@ def check(evaluation: Evaluation, template: PromptTemplate) -> None:
     find_grader(evaluation.grader)
     if n < 1:
         raise InputError(f"n is {n}; draw at least one sample.")
+    if evaluation.search is not None and evaluation.budgets:
+        raise InputError("budgets cut independent samples, and this is a search; leave out --budgets or --search.")
+    if evaluation.force_answer and not evaluation.budgets:
+        raise InputError("answers are forced of responses that a budget cuts; give --budgets as well.")
     if evaluation.search is None:
         if too_many := [k for k in evaluation.metrics.k if not 1 <= k <= n]:
             raise InputError(f"k = {too_many[0]} needs 1 <= k <= n, and n is {n}; raise --n or lower --k.")
@@ -272,8 +286,8 @@ def truncated_thoughts(rollout: Rollout, dispatcher: Dispatcher) -> int:
     cut = [row.response.text for row in rollout.responses if row.response.finish_reason == "length"]
     if not cut:
         return 0
-    opened = dispatcher.template.render(rollout.problem, dispatcher.tokenizer).rstrip().endswith(THOUGHT)
-    return sum(END_OF_THOUGHT not in text and (opened or THOUGHT in text) for text in cut)
+    prompt = dispatcher.template.render(rollout.problem, dispatcher.tokenizer)
+    return sum(is_thinking(text, prompt) for text in cut)
 
 
 def summary_of(
@@ -290,7 +304,7 @@ def summary_of(
     """
     responses = [scored for rollout in rollouts for scored in rollout.responses]
     return {
-        "metrics": {name: as_json(value) for name, value in metrics.items()},
+        "metrics": as_json_each(metrics),
         "variance": variance(rollouts) if independent else None,
         "by": {field: by for field in GROUPS if (by := breakdown(rollouts, field))},
         "counts": {
@@ -327,6 +341,10 @@ def breakdown(rollouts: Sequence[Rollout], field: str) -> dict[str, Any]:
         clusters = clusters_of([rollout.problem for rollout in groups[name]])
         found[name] = as_json(mean_interval(accuracies, clusters=clusters))
     return found
+
+
+def as_json_each(metrics: Mapping[str, Estimate]) -> dict[str, Any]:
+    return {name: as_json(value) for name, value in metrics.items()}
 
 
 def as_json(estimate: Estimate) -> dict[str, Any]:

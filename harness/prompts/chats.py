@@ -61,6 +61,11 @@ def thinks(tokenizer: Any, options: Mapping[str, Any] | None = None) -> bool:
     return not asked.rstrip().endswith(END_OF_THOUGHT)
 
 
+def is_thinking(response: str, prompt: str) -> bool:
+    """Whether a response ends within a thought, which it has begun itself or which its prompt has opened."""
+    return END_OF_THOUGHT not in response and (THOUGHT in response or prompt.rstrip().endswith(THOUGHT))
+
+
 def written_answer(prompt: str, messages: Messages, tokenizer: Any, options: Mapping[str, Any] | None = None) -> str:
     """The last message as the template writes it behind the prompt, without the token that ends the turn.
 

@@ -31,7 +31,8 @@ def runs(tmp_path_factory):
         Problem(f"sum/{i}", f"{i} + 1", str(i + 1), solution=f"so {i + 1}", level=str(i % 3)) for i in range(12)
     )
     engine = ScriptedEngine(tokenizer, answer)
-    run(evaluation(problems, n=4, k=(1, 4), reward=ArithmeticSteps()), served(engine, tokenizer), folder / "eval", {})
+    asked = evaluation(problems, n=4, k=(1, 4), reward=ArithmeticSteps(), budgets=(8, 30, 64))
+    run(asked, served(engine, tokenizer), folder / "eval", {})
     write_training(folder / "train")
     write_trees(folder / "trees.jsonl")
     return folder

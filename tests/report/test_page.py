@@ -178,12 +178,14 @@ def test_every_tab_opens_without_an_error(page, tmp_path):
             const view = document.getElementById("view");
             sizes[tab] = [view.textContent.length > 40, view.querySelectorAll("svg").length];
         }
-        return {tabs, sizes, title: document.title, heading: document.querySelector("h1").textContent};
+        await show("Results");
+        const charts = [...document.querySelectorAll("#view svg")].map((chart) => chart.getAttribute("aria-label"));
+        return {tabs, sizes, charts, title: document.title, heading: document.querySelector("h1").textContent};
         """,
     )
     assert seen["tabs"] == ["Overview", "Results", "Breakdown", "Compare", "Training", "Samples"]
     assert all(full for full, _ in seen["sizes"].values())
-    assert seen["sizes"]["Results"][1] == 1
+    assert seen["charts"] == ["pass@k", "accuracy by budget of tokens"]
     assert seen["sizes"]["Training"][1] >= 4
     assert seen["title"] == seen["heading"] == "Two <runs>"
 

@@ -10,9 +10,18 @@ function resultsView() {
     });
     const curve = lineChart("pass@k", runs.filter((run) => run.pass_curve.length > 1).map((run) => ({ name: run.name, points: run.pass_curve })), { log: true, xLabel: "k" });
     const rows = names.map((name) => [name, ...runs.map((run) => metricCell(run.results.metrics[name]))]);
-    found.push(...facts, el("div", { class: "row" }, table(["metric", ...runs.map((run) => run.name)], rows, `${task}_metrics`), curve));
+    found.push(...facts, el("div", { class: "row" }, table(["metric", ...runs.map((run) => run.name)], rows, `${task}_metrics`), curve, budgetChart(runs)));
   }
   return found;
+}
+
+/** Accuracy against the tokens that a response may have, of the responses as they stand and with forced answers. */
+function budgetChart(runs) {
+  const series = runs.filter((run) => run.results.budgets).flatMap((run) => [["metrics", ""], ["forced", ", forced"]].map(([kind, word]) => ({
+    name: `${run.name}${word}`,
+    points: run.results.budgets.filter((point) => point[kind]).map((point) => ({ x: point.tokens, y: point[kind].accuracy.value, low: point[kind].accuracy.low, high: point[kind].accuracy.high })),
+  })));
+  return lineChart("accuracy by budget of tokens", series, { log: true, xLabel: "tokens" });
 }
 
 function breakdownView() {
