@@ -188,7 +188,7 @@ class TrainingModule(L.LightningModule):
         if detect_fake_mode() is None:  # a plan counts them as they are loaded
             in_four_bits(model).to(self.trainer.strategy.root_device)
 
-    def state_dict(self, *args: Any, **kwargs: Any) -> dict[str, Any]:
+    def state_dict(self, *args: Any, **kwargs: Any) -> dict[str, Any]:  # type: ignore[override]
         """Without weights of four bits, which are the checkpoint's and cannot be loaded alone."""
         found = super().state_dict(*args, **kwargs)
         packed = packed_prefixes(self)
