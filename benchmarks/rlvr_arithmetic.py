@@ -3,12 +3,12 @@
     python benchmarks/rlvr_arithmetic.py [--seeds 0 1 2 3 4] [--arms ...] [--output runs/rlvr_arithmetic]
     python benchmarks/rlvr_arithmetic.py --report [--docs docs]       only the tables, from what is there
 
-Every run draws 8 responses to each of 4,500 problems and takes 900 steps of 40 responses (of 16 rows or pairs for
-Online RFT and the preference losses, as in their recipes). First every objective is tuned with the policy of one
-further seed: three learning rates at 15 iterations, and the best of them at 3 iterations, judged by greedy accuracy
-and pass@8 on 300 validation problems. Then the chosen setting is run for each seed and measured on 500 test problems,
-which have chosen nothing. Run it again after an interruption: finished runs are skipped, the others go on; with
-different --arms, several can run side by side. Writes `rlvr_arithmetic.md` to --docs.
+Every run draws 8 responses to each of 4,500 problems in three iterations and takes 900 steps of 40 responses (of 16
+rows or pairs for Online RFT and the preference losses, as in their recipes). First every objective is tuned with the
+policy of one further seed: three learning rates in runs of a third of the problems and steps, judged by greedy accuracy
+and pass@8 on 300 validation problems. Then the best is run for each seed and measured on 500 test problems, which have
+chosen nothing. Run it again after an interruption: finished runs are skipped, the others go on; with different --arms,
+several can run side by side. With --report and --docs, writes `rlvr_arithmetic.md` there.
 """
 
 from __future__ import annotations
@@ -17,7 +17,6 @@ import argparse
 import json
 import statistics
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 
@@ -33,7 +32,6 @@ RECIPE_OUTPUT = "runs/arithmetic"
 CONTROL = "online_rft"
 ARMS = {
     CONTROL: "Online RFT",
-    "base": "RFT as an objective, no replay",
     "raft_pp": "RAFT++",
     "reinforce": "REINFORCE",
     "w_reinforce": "W-REINFORCE",
@@ -48,21 +46,10 @@ ARMS = {
     "iterative_rpo": "iterative RPO",
 }
 PAIRS = ("online_dpo", "iterative_rpo")
-NUM_PROBLEMS, NUM_STEPS = 4500, 900  # of a whole run; an iteration has its share
-TUNING_SEED = 100
+ITERATIONS = 3
+NUM_PROBLEMS, NUM_STEPS = 1500, 300  # an iteration
+TUNING_SEED, TUNING_SHARE = 100, 3  # tuning runs have a third of the problems and steps
 NUM_RESAMPLES = 4000
-
-
-@dataclass(frozen=True)
-class Setting:
-    """What is tuned."""
-
-    lr: float
-    iterations: int
-
-    @property
-    def name(self) -> str:
-        return f"lr{self.lr:g}_iterations{self.iterations}"
 
 
 def learning_rates(arm: str) -> tuple[float, ...]:
@@ -72,20 +59,19 @@ def learning_rates(arm: str) -> tuple[float, ...]:
     return (3e-5, 1e-4, 3e-4) if arm in PAIRS else (1e-4, 3e-4, 1e-3)
 
 
-def write_config(arm: str, setting: Setting, seed_folder: Path, problems: Path, samples: int, run_dir: Path) -> Path:
-    """One configuration of one run: the recipe's, with its paths, learning rate and length of iterations changed."""
+def write_config(arm: str, lr: float, seed_folder: Path, run_dir: Path) -> Path:
+    """One configuration of one run: the recipe's, with its paths, learning rate and, to tune, its length changed."""
     sources = {
         CONTROL: ["bstar/arithmetic/21_online_rft.yaml"],
-        "base": ["rlvr/arithmetic/base.yaml"],
         **{name: [f"rlvr/arithmetic/{name}.yaml"] for name in PAIRS},
     }.get(arm, ["rlvr/arithmetic/base.yaml", f"rlvr/arithmetic/{arm}.yaml"])
     texts = [(RECIPES / source).read_text() for source in sources]
-    steps = NUM_STEPS // setting.iterations
+    tuning = seed_folder.name == f"seed{TUNING_SEED}"
+    share = TUNING_SHARE if tuning else 1
     changes = {
-        "problems_per_iteration: 1500": f"problems_per_iteration: {NUM_PROBLEMS // setting.iterations}",
-        "batches_per_epoch: 300": f"batches_per_epoch: {steps}",
-        "cycle_steps: 300": f"cycle_steps: {steps}",
-        "max_epochs: 3 ": f"max_epochs: {setting.iterations} ",
+        "problems_per_iteration: 1500": f"problems_per_iteration: {NUM_PROBLEMS // share}",
+        "batches_per_epoch: 300": f"batches_per_epoch: {NUM_STEPS // share}",
+        "cycle_steps: 300": f"cycle_steps: {NUM_STEPS // share}",
         "least: {train/entropy: 0.005}": "least: {train/entropy: 0.0}",  # a run that collapses is a result here
         "refill: 2": "refill: 0",  # equal samples
     }
@@ -94,7 +80,9 @@ def write_config(arm: str, setting: Setting, seed_folder: Path, problems: Path, 
     [index] = [i for i, text in enumerate(texts) if "evaluation: {" in text]
     before, rest = texts[index].split("evaluation: {", 1)
     after = rest.split("}", 1)[1]
-    measured = f"problems: [{problems}], max_tokens: 48, num_samples: {samples}, every: {setting.iterations}"
+    problems, samples = ("probe", 8) if tuning else ("test", 16)
+    measured = f"problems: [{seed_folder}/data/{problems}.jsonl], max_tokens: 48, num_samples: {samples}"
+    measured += f", every: {ITERATIONS}"
     texts[index] = f"{before}evaluation: {{{measured}}}{after}"
     texts = [text.replace(RECIPE_OUTPUT, str(seed_folder)) for text in texts]
     merged: dict = {}
@@ -102,7 +90,7 @@ def write_config(arm: str, setting: Setting, seed_folder: Path, problems: Path, 
         merged = _merge(merged, yaml.safe_load(text))
     merged["run_dir"] = str(run_dir)
     merged["seed_everything"] = int(seed_folder.name[4:])
-    merged["model"]["init_args"]["optimizer"]["lr"] = setting.lr
+    merged["model"]["init_args"]["optimizer"]["lr"] = lr
     path = run_dir.with_name(f"{run_dir.name}.yaml")
     write_bytes(path, yaml.safe_dump(merged, sort_keys=False).encode())
     return path
@@ -131,54 +119,30 @@ def first_stages(output: Path, seed: int) -> list[Stage]:
     ]
 
 
-def run_stage(output: Path, seed: int, arm: str, setting: Setting) -> Stage:
+def run_stage(output: Path, seed: int, arm: str, lr: float) -> Stage:
     """One run of an objective, measured on validation problems for the tuning seed, on test problems for the others."""
     folder = output / f"seed{seed}"
-    run_dir = run_folder(output, seed, arm, setting)
-    problems, samples = ("probe", 8) if seed == TUNING_SEED else ("test", 16)
-    config = write_config(arm, setting, folder, folder / f"data/{problems}.jsonl", samples, run_dir)
+    config = write_config(arm, lr, folder, run_folder(output, seed, arm, lr))
     arguments = ("fit", "--config", str(config), "--ckpt_path", "last")
-    return Stage(f"seed {seed}: {arm} {setting.name}", arguments, folder / "done" / f"{arm}_{setting.name}")
+    return Stage(f"seed {seed}: {arm} {lr:g}", arguments, folder / f"done/{arm}_{lr:g}")
 
 
-def run_folder(output: Path, seed: int, arm: str, setting: Setting) -> Path:
-    return output / f"seed{seed}" / f"{arm}_{setting.name}"
+def run_folder(output: Path, seed: int, arm: str, lr: float) -> Path:
+    return output / f"seed{seed}" / f"{arm}_{lr:g}"
 
 
-def is_done(output: Path, seed: int, arm: str, setting: Setting) -> bool:
-    return (output / f"seed{seed}/done/{arm}_{setting.name}").exists()
+def is_done(output: Path, seed: int, arm: str, lr: float) -> bool:
+    return (output / f"seed{seed}/done/{arm}_{lr:g}").exists()
 
 
-def grid(arm: str) -> list[Setting]:
-    return [Setting(lr, 15) for lr in learning_rates(arm)]
+def failure(output: Path, arm: str, lr: float) -> Path:
+    return output / f"seed{TUNING_SEED}/failed/{arm}_{lr:g}"
 
 
-def validation(output: Path, arm: str, setting: Setting) -> float:
-    """What tuning maximises: the mean of greedy accuracy and pass@8 on the validation problems, in %; 0 if failed."""
-    if failure(output, arm, setting).exists():
-        return 0.0
-    found = read_json(result_file(run_folder(output, TUNING_SEED, arm, setting), setting))
-    return 50 * (found["accuracy"] + found["pass@8"])
-
-
-def result_file(folder: Path, setting: Setting) -> Path:
-    return folder / f"rollouts/eval_{setting.iterations:03d}.json"
-
-
-def tried(output: Path, arm: str) -> list[Setting]:
-    """The settings whose tuning runs have ended."""
-    settings = [*grid(arm), *(Setting(lr, 3) for lr in learning_rates(arm))]
-    return [s for s in settings if is_done(output, TUNING_SEED, arm, s) or failure(output, arm, s).exists()]
-
-
-def best(output: Path, arm: str, among: Sequence[Setting]) -> Setting:
-    return max(among, key=lambda setting: validation(output, arm, setting))
-
-
-def tune(output: Path, arm: str, setting: Setting) -> None:
+def tune(output: Path, arm: str, lr: float) -> None:
     """A tuning run; one that fails, such as for want of any right response, is marked and done."""
-    stage = run_stage(output, TUNING_SEED, arm, setting)
-    mark = failure(output, arm, setting)
+    stage = run_stage(output, TUNING_SEED, arm, lr)
+    mark = failure(output, arm, lr)
     if mark.exists():
         return
     try:
@@ -188,21 +152,38 @@ def tune(output: Path, arm: str, setting: Setting) -> None:
         print(error)
 
 
-def failure(output: Path, arm: str, setting: Setting) -> Path:
-    return output / f"seed{TUNING_SEED}/failed/{arm}_{setting.name}"
+def validation(output: Path, arm: str, lr: float) -> float:
+    """What tuning maximises: the mean of greedy accuracy and pass@8 on the validation problems, in %; 0 if failed."""
+    if failure(output, arm, lr).exists():
+        return 0.0
+    found = read_json(result_file(run_folder(output, TUNING_SEED, arm, lr)))
+    return 50 * (found["accuracy"] + found["pass@8"])
+
+
+def result_file(folder: Path) -> Path:
+    return folder / f"rollouts/eval_{ITERATIONS:03d}.json"
+
+
+def tried(output: Path, arm: str) -> list[float]:
+    """The learning rates whose tuning runs have ended."""
+    ends = {
+        lr: (is_done(output, TUNING_SEED, arm, lr), failure(output, arm, lr).exists()) for lr in learning_rates(arm)
+    }
+    return [lr for lr, marks in ends.items() if any(marks)]
+
+
+def best(output: Path, arm: str) -> float:
+    return max(tried(output, arm), key=lambda lr: validation(output, arm, lr))
 
 
 def experiment(output: Path, arms: Sequence[str], seeds: Sequence[int]) -> None:
     """Tune, then run every seed."""
-    run([first_stages(output, TUNING_SEED)], output)
+    run([[stage for seed in (TUNING_SEED, *seeds) for stage in first_stages(output, seed)]], output)
     for arm in arms:
-        for setting in grid(arm):
-            tune(output, arm, setting)
-        tune(output, arm, Setting(best(output, arm, grid(arm)).lr, 3))
-    chosen = {arm: best(output, arm, tried(output, arm)) for arm in arms}
+        for lr in learning_rates(arm):
+            tune(output, arm, lr)
     for seed in seeds:
-        run([first_stages(output, seed)], output)
-        run([[run_stage(output, seed, arm, setting) for arm, setting in chosen.items()]], output)
+        run([[run_stage(output, seed, arm, best(output, arm)) for arm in arms]], output)
 
 
 # What comes out.
@@ -242,17 +223,13 @@ def interval(table: np.ndarray, seed: int = 0) -> tuple[float, float]:
 
 def report(output: Path, arms: Sequence[str], seeds: Sequence[int]) -> str:
     """Tables in Markdown of what is there."""
-    chosen = {arm: best(output, arm, tried(output, arm)) for arm in arms if tried(output, arm)}
-    lines = ["| objective | " + " | ".join(f"learning rate {i}" for i in ("low", "middle", "high"))]
-    lines[-1] += " | best, 3 iterations | chosen |"
-    lines.append("|---" * 6 + "|")
-    for arm, setting in chosen.items():
+    chosen = {arm: best(output, arm) for arm in arms if tried(output, arm)}
+    lines = ["| objective | learning rate: validation | | | chosen |", "|---" * 5 + "|"]
+    for arm, lr in chosen.items():
         done = tried(output, arm)
-        cells = [f"{s.lr:g}: {validation(output, arm, s):.1f}" if s in done else "" for s in grid(arm)]
-        threes = [f"{s.lr:g}: {validation(output, arm, s):.1f}" for s in done if s.iterations == 3]
-        chosen_cell = f"{setting.lr:g}, {setting.iterations} iterations"
-        lines.append(f"| {ARMS[arm]} | {' | '.join([*cells, *(threes or ['']), chosen_cell])} |")
-    tables = {arm: scores(output, arm, setting, seeds) for arm, setting in chosen.items()}
+        cells = [f"{one:g}: {validation(output, arm, one):.1f}" if one in done else "" for one in learning_rates(arm)]
+        lines.append(f"| {ARMS[arm]} | {' | '.join([*cells, f'{lr:g}'])} |")
+    tables = {arm: scores(output, arm, lr, seeds) for arm, lr in chosen.items()}
     tables = {arm: found for arm, found in tables.items() if found}
     metrics = ("greedy", "pass@1", "pass@8", "pass@16")
     lines += ["", "| objective | seeds | " + " | ".join(metrics) + " | greedy, beside Online RFT | pass@16, beside |"]
@@ -264,9 +241,9 @@ def report(output: Path, arms: Sequence[str], seeds: Sequence[int]) -> str:
     return "\n".join(lines)
 
 
-def scores(output: Path, arm: str, setting: Setting, seeds: Sequence[int]) -> dict[int, dict[str, np.ndarray]]:
-    files = {seed: result_file(run_folder(output, seed, arm, setting), setting) for seed in seeds}
-    return {seed: by_problem(file) for seed, file in files.items() if is_done(output, seed, arm, setting)}
+def scores(output: Path, arm: str, lr: float, seeds: Sequence[int]) -> dict[int, dict[str, np.ndarray]]:
+    files = {seed: result_file(run_folder(output, seed, arm, lr)) for seed in seeds}
+    return {seed: by_problem(file) for seed, file in files.items() if is_done(output, seed, arm, lr)}
 
 
 def difference(one: Mapping[int, dict], other: Mapping[int, dict], metric: str) -> str:
