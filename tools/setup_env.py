@@ -206,7 +206,8 @@ def attempt(python: Path, env: Mapping[str, str], extras: str, *more: str, cpu: 
     if cpu:
         files += ["--constraints", str(REQUIREMENTS / "cpu-constraints.txt")]
         files += ["--overrides", str(REQUIREMENTS / "cpu-overrides.txt")]
-    command = [str(uv_of(python)), "pip", "install", "--quiet", "--python", str(python), *files]
+    # Where Python may not write bytecode (PYTHONDONTWRITEBYTECODE), each start would compile torch and vLLM anew: 20 s.
+    command = [str(uv_of(python)), "pip", "install", "--quiet", "--compile-bytecode", "--python", str(python), *files]
     print(f"installing harness-reason[{extras}]{' and '.join(['', *more])}", flush=True)
     done = subprocess.run(
         [*command, "--editable", f"{ROOT}[{extras}]", *more], env=dict(env), check=False, capture_output=True, text=True
