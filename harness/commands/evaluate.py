@@ -396,7 +396,7 @@ def table(results: Mapping[str, Any], folder: Path) -> str:
     for name, metric in results["metrics"].items():
         if metric["value"] is not None:
             interval = f"[{shown(metric['low'])}, {shown(metric['high'])}]"
-            lines.append(f"  {name:<{width}}  {shown(metric['value']):>8}  {interval}")
+            lines.append(f"  {name:<{width}}  {shown(metric['value']):>8}  {interval}{average(name, results)}")
     lines += budget_lines(results.get("budgets") or ())
     for field in ("level", "subject"):
         lines += by_lines(field, results["by"].get(field) or {})
@@ -408,6 +408,14 @@ def table(results: Mapping[str, Any], folder: Path) -> str:
             f"n = {split['enough']} on more samples hardly narrow it"
         )
     return "\n".join([*lines, f"  {folder / 'results.json'}"])
+
+
+def average(name: str, results: Mapping[str, Any]) -> str:
+    """Behind the accuracy of several independent samples: what others call it, with its standard error."""
+    counts, error = results["counts"], results["metrics"][name].get("error")
+    if name != "accuracy" or error is None or not results["variance"]:
+        return ""
+    return f"  (avg@{counts['samples'] // counts['problems']}, standard error {shown(error)})"
 
 
 def budget_lines(points: Sequence[Mapping[str, Any]]) -> list[str]:
@@ -500,7 +508,7 @@ def compare(
     Args:
         first: output folder of an evaluation, or a folder of several.
         second: the other one; its values minus the first one's are tested.
-        metric: any metric of results.json that has a value for each problem.
+        metric: any metric of results.json that has a value for each problem; avg@k and cons@k mean accuracy and maj@k.
         sequential: look at a comparison before all problems were asked, with guaranteed error: obrien_fleming or pocock
             (a plan of --looks looks, the estimate adjusted for having stopped), or e_process (at any time, finds less).
         looks: looks of the plan, at equal shares of the problems.
@@ -517,8 +525,10 @@ def compare(
         sequential_sentence,
     )
     from harness.metrics.sequential import holm
+    from harness.metrics.summary import own_name
     from harness.store import write_json
 
+    metric = own_name(metric)
     folders = evaluation_folders(first), evaluation_folders(second)
     if not (shared := [task for task in folders[0] if task in folders[1]]):
         raise InputError(f"{first} ({', '.join(folders[0])}) and {second} ({', '.join(folders[1])}) share no task.")

@@ -24,6 +24,7 @@ COLUMNS = (
     "value",
     "low",
     "high",
+    "error",
     "problems",
     "limit",
 )

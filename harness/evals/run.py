@@ -357,6 +357,7 @@ def as_json(estimate: Estimate) -> dict[str, Any]:
         "value": rounded(estimate.value),
         "low": rounded(estimate.low),
         "high": rounded(estimate.high),
+        "error": None if estimate.error is None else rounded(estimate.error),
         "problems": estimate.count,
     }
 

@@ -31,6 +31,8 @@ class Estimate:
     high: float
     count: int
     """Problems it is a mean over."""
+    error: float | None = None
+    """Standard error of a mean over problems, by clusters where they share some; None where it is not known."""
 
     def __str__(self) -> str:
         return f"{self.value:.4g} [{self.low:.4g}, {self.high:.4g}]"
@@ -79,9 +81,10 @@ def mean_interval(
     mean = float(values.mean())
     units = count if clusters is None else len(set(clusters))  # what is independent of each other
     variance = clustered_variance(values, clusters) if units > 1 else math.inf
+    error = math.sqrt(variance) if units > 1 else None
     if not bounded:
         half = 0.0 if variance == 0 else _student(units) * math.sqrt(variance)
-        return Estimate(mean, mean - half, mean + half, count)
+        return Estimate(mean, mean - half, mean + half, count, error)
     mean = min(max(mean, 0.0), 1.0)
     binary = units == count and bool(np.isin(values, (0.0, 1.0)).all())
     if binary or units == 1 or variance < NO_SPREAD:
@@ -90,7 +93,7 @@ def mean_interval(
         correction = normal_quantile((1 + CONFIDENCE) / 2) / _student(units)
         trials = mean * (1 - mean) / variance * correction**2
     low, high = (clopper_pearson if units <= SMALL else wilson)(mean * trials, trials)
-    return Estimate(mean, low, high, count)
+    return Estimate(mean, low, high, count, error)
 
 
 def clustered_variance(values: np.ndarray, clusters: Sequence[str] | None = None) -> float:
@@ -266,7 +269,7 @@ def control_variate(new: Sequence[float], old: Sequence[float], known: Sequence[
     variance = float(corrected.var(ddof=1)) / len(a) + float(np.mean(slopes)) ** 2 * clustered_variance(everything)
     half = _student(len(a)) * math.sqrt(variance)
     mean = float(corrected.mean())
-    return Estimate(mean, mean - half, mean + half, len(a))
+    return Estimate(mean, mean - half, mean + half, len(a), math.sqrt(variance))
 
 
 def normal_quantile(probability: float) -> float:

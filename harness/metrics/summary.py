@@ -98,6 +98,18 @@ def evaluate(
     return summarize(rows, clusters_of([rollout.problem for rollout in rollouts]))
 
 
+OTHER_NAMES = {"avg": "accuracy", "cons": "maj"}
+"""What other programs write before @k, and our name: the mean over samples, which needs no k, and the vote."""
+
+
+def own_name(metric: str) -> str:
+    """Our name of a metric: `accuracy` of avg@8, `maj@8` of cons@8; any other is its own."""
+    kind, at, k = metric.partition("@")
+    if not at or kind not in OTHER_NAMES:
+        return metric
+    return OTHER_NAMES[kind] if kind == "avg" else f"{OTHER_NAMES[kind]}@{k}"
+
+
 def clusters_of(problems: Sequence[Problem]) -> list[str] | None:
     """Of each problem the cluster whose problems are not independent of it; None where each is one of its own."""
     clusters = [problem.cluster or problem.id for problem in problems]

@@ -109,10 +109,13 @@ def evaluation_table(measured: Sequence[Mapping[str, Any]]) -> str:
         limit = describe_limit(results)
         for name, metric in results["metrics"].items():
             if name.startswith(SHOWN) and metric["value"] is not None:
+                error = metric.get("error") if name == "accuracy" and each > 1 else None
                 cells = [
                     f"{results['task']} ({limit})" if limit else results["task"],
-                    name,
-                    f"{metric['value']:.4f}",
+                    name if error is None else f"{name} (avg@{each})",
+                    f"{metric['value']:.4f}"
+                    if error is None
+                    else f"{metric['value']:.4f} (standard error {error:.4f})",
                     f"{metric['low']:.4f} to {metric['high']:.4f}",
                     f"{metric['problems']} × {each}",
                     str(results["protocol"]["name"]),

@@ -26,7 +26,7 @@ from harness.evals.run import run
 from harness.evals.samples import LOG, RESULTS, SAMPLES, SampleStore, read_rollouts, read_samples
 from harness.evals.task import Task
 from harness.metrics.intervals import mean_interval
-from harness.metrics.summary import MetricConfig, evaluate, rankings_of
+from harness.metrics.summary import MetricConfig, evaluate, own_name, rankings_of
 from harness.prompts.find import find_template
 from harness.prompts.templates import PromptTemplate
 from harness.provenance import identity
@@ -279,6 +279,20 @@ def test_a_limited_run_is_marked_wherever_its_number_appears(byte_tokenizer, tmp
     assert f"({folders[0]} is of {said})" in capsys.readouterr().out
     assert page_of(folders[0], "some", BlockWriter(BytesIO()), Choice())[0]["name"] == f"some ({said})"
     assert to_inspect_log(folders[0], tmp_path)["eval"]["config"]["limit"] == 4
+
+
+def test_other_programs_names_of_metrics_are_understood_and_the_mean_has_its_standard_error(byte_tokenizer, tmp_path):
+    folder = tmp_path / "a"
+    results = run(evaluation(n=4, k=(1, 4)), served(half_right(byte_tokenizer), byte_tokenizer), folder, {})
+    values = list(problem_values(folder, "accuracy").values())
+    error = np.std(values, ddof=1) / len(values) ** 0.5
+    assert results["metrics"]["accuracy"]["error"] == pytest.approx(error, abs=1e-6)
+    assert f"(avg@4, standard error {error:.4f})" in table(results, folder)
+    assert own_name("avg@64") == "accuracy"
+    assert own_name("cons@4") == "maj@4"
+    assert own_name("pass@4") == "pass@4"
+    assert compare(folder, folder, "cons@4", output=tmp_path / "test.json") == 0
+    assert json.loads((tmp_path / "test.json").read_text())["metric"] == "maj@4"
 
 
 def test_no_cell_of_the_table_is_a_formula(byte_tokenizer, tmp_path):

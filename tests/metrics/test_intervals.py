@@ -195,3 +195,15 @@ def test_an_earlier_models_values_sharpen_a_part_of_the_new_ones():
     assert covered / 300 >= 0.93
     with pytest.raises(ValueError, match="four pairs"):
         intervals.control_variate([1, 0], [1, 0], [1, 0])
+
+
+def test_the_standard_error_is_that_of_the_mean_over_problems_or_clusters():
+    # avg@4 of five problems: sd over problems of c / n, over the root of their number.
+    shares = [0.0, 0.25, 0.5, 1.0, 1.0]
+    assert intervals.mean_interval(shares).error == pytest.approx(np.std(shares, ddof=1) / math.sqrt(5), abs=1e-12)
+    clusters = ["a", "a", "b", "c", "c"]
+    mean, names = np.mean(shares), sorted(set(clusters))
+    totals = [sum(x - mean for x, c in zip(shares, clusters, strict=True) if c == name) for name in names]
+    by_hand = math.sqrt(sum(total**2 for total in totals) * 3 / 2) / 5
+    assert intervals.mean_interval(shares, clusters=clusters).error == pytest.approx(by_hand, abs=1e-12)
+    assert intervals.mean_interval([0.5]).error is None

@@ -70,7 +70,7 @@ function marked(text, find) {
 
 function interval(metric) {
   if (!metric || metric.value === null) return "–";
-  return [el("b", {}, digits(metric.value)), el("span", { class: "soft" }, ` [${digits(metric.low)}, ${digits(metric.high)}]`)];
+  return [el("b", {}, digits(metric.value)), el("span", { class: "soft", title: metric.error ? `standard error ${digits(metric.error)}` : "" }, ` [${digits(metric.low)}, ${digits(metric.high)}]`)];
 }
 
 /** A table's cell of a number with its interval: sorted by the number, in three columns of a CSV file. */
