@@ -64,6 +64,7 @@ def eval_tasks(
     too_long: TooLong = "error",
     budgets: str = "",
     force_answer: str = "",
+    released: str = "",
 ) -> int:
     """Evaluate a model on tasks; a run that was interrupted continues, a larger n adds only what is missing.
 
@@ -116,10 +117,13 @@ def eval_tasks(
         force_answer: what is put behind a response that a budget cut before its answer (and behind the end of its
             thought), so that it gives one in up to 32 tokens, such as 'The answer is \\boxed{'; default is to count
             such responses as wrong. The numbers without it are there as well.
+        released: month of the model's release, such as 2025-06: the last lines then say its accuracy on competitions
+            from before and from after.
     """
     from harness.engines import open_engine
     from harness.engines.completion import check_sampling
     from harness.evals.closing import closing_words
+    from harness.evals.dates import check_released, date_lines
     from harness.evals.record import record
     from harness.evals.run import check, run
     from harness.evals.shards import (
@@ -131,6 +135,7 @@ def eval_tasks(
         parse_shard,
         shards_to_merge,
     )
+    from harness.evals.variants import gap_lines
     from harness.models.checkpoints import load_tokenizer
     from harness.rollouts.dispatcher import Dispatcher
 
@@ -145,6 +150,7 @@ def eval_tasks(
     metrics = MetricConfig(numbers(k, "k") or tuple(sorted({1, n})), numbers(s, "s"), shares(tau))
     ids = [name.strip() for name in samples.split(",") if name.strip()]
     plans = make_plans(task, protocol, metrics, limit, order, data_dir, ids)
+    check_released(released, [plan.evaluation.task for plan in plans])
     plans = with_contamination(plans, training_files or [])
     several, merged = len(plans) > 1, {}
     if output is not None and part == MERGE:
@@ -217,6 +223,9 @@ def eval_tasks(
     finally:
         opened.close()
     if done:
+        tasks = {plan.evaluation.task.name: plan.evaluation.task for plan in plans}
+        for line in (*gap_lines(tasks, done), *date_lines(released, tasks, done)):
+            print(line)
         print(closing_words(done))
     return 0
 
@@ -452,6 +461,32 @@ def shown(value: float | None) -> str:
     return "-" if value is None else f"{value:.4f}" if abs(value) < 10 else f"{value:.1f}"
 
 
+def compare_variants(
+    firsts: Mapping[str, Path],
+    seconds: Mapping[str, Path],
+    pairs: Sequence[tuple[str, str]],
+    metric: str,
+    output: Path | None,
+) -> int:
+    """Say the gap of each set of variants to its originals; `pairs` names the tasks."""
+    from harness.evals.variants import gap_between, gap_sentence
+    from harness.store import write_json
+
+    gaps = {}
+    for first, second in pairs:
+        folders = firsts[first], seconds[second]
+        if (gap := gap_between(*folders, metric)) is None:
+            raise InputError(
+                f"{folders[0]} ({first}) and {folders[1]} ({second}) share no task, and no problem of the second names "
+                "one of the first as the one it was made from (cluster)."
+            )
+        print(gap_sentence(gap, metric, (first, second), folders))
+        gaps[second] = {"originals_of": first, **gap.as_json()}
+    if output is not None:
+        write_json(output, {"metric": metric, "gaps": gaps})
+    return 0
+
+
 def list_tasks(data_dir: Path | None = None, fetch: str = "") -> int:
     """List the tasks: rows, protocol, licence, source, and whether the data folder holds them.
 
@@ -503,7 +538,8 @@ def compare(
 ) -> int:
     """Compare two evaluations problem by problem: McNemar's test for one sample each, a paired bootstrap otherwise.
 
-    Problems that share a cluster count together; of several tasks each p-value is adjusted for their number (Holm).
+    Problems that share a cluster count together; of several tasks each p-value is adjusted for their number (Holm). Of
+    a set and one of variants made from it (math and math_perturb_hard) it says the gap, original by original.
 
     Args:
         first: output folder of an evaluation, or a folder of several.
@@ -524,6 +560,7 @@ def compare(
         sentence,
         sequential_sentence,
     )
+    from harness.evals.variants import variant_pairs
     from harness.metrics.sequential import holm
     from harness.metrics.summary import own_name
     from harness.store import write_json
@@ -531,6 +568,8 @@ def compare(
     metric = own_name(metric)
     folders = evaluation_folders(first), evaluation_folders(second)
     if not (shared := [task for task in folders[0] if task in folders[1]]):
+        if not sequential and (pairs := variant_pairs(*folders)):
+            return compare_variants(*folders, pairs, metric, output)
         raise InputError(f"{first} ({', '.join(folders[0])}) and {second} ({', '.join(folders[1])}) share no task.")
     tests: dict[str, dict[str, Any]] = {}
     for task in shared:

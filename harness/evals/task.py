@@ -68,6 +68,10 @@ class Task:
     kind: Kind = "math"
     groups: tuple[str, ...] = ()
     """Further names under which it is found together with others, such as competition and robustness."""
+    held: str = ""
+    """Month in which the problems became public, such as 2025-02; "" where that is not one moment."""
+    variants_of: str = ""
+    """The task whose problems these were made from; their `cluster` is the id there."""
     protocol: str | Mapping[str, Any] = "boxed"
     """The default prompt template, by name or by its fields; it names the answer protocol too."""
     grader: str = "strict"
