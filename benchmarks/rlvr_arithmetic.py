@@ -87,7 +87,7 @@ def write_config(arm: str, lr: float, seed_folder: Path, run_dir: Path) -> Path:
     texts = [text.replace(RECIPE_OUTPUT, str(seed_folder)) for text in texts]
     merged: dict = {}
     for text in texts:
-        merged = _merge(merged, yaml.safe_load(text))
+        merged = merge(merged, yaml.safe_load(text))
     merged["run_dir"] = str(run_dir)
     merged["seed_everything"] = int(seed_folder.name[4:])
     merged["model"]["init_args"]["optimizer"]["lr"] = lr
@@ -96,13 +96,13 @@ def write_config(arm: str, lr: float, seed_folder: Path, run_dir: Path) -> Path:
     return path
 
 
-def _merge(one: dict, other: dict) -> dict:
+def merge(one: dict, other: dict) -> dict:
     """As two `--config` in a row: keys of the second over those of the first, mappings within mappings."""
     merged = dict(one)
     for key, value in other.items():
         inner = merged.get(key)
         same_class = isinstance(value, dict) and value.get("class_path") in (None, (inner or {}).get("class_path"))
-        merged[key] = _merge(inner, value) if isinstance(inner, dict) and same_class else value
+        merged[key] = merge(inner, value) if isinstance(inner, dict) and same_class else value
     return merged
 
 

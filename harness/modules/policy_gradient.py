@@ -31,7 +31,7 @@ class PolicyGradientModule(SharedPrefixModule):
     Logs under `train/`, averaged over the sampled tokens of a step: `loss`; `entropy`; `advantage`; `logp/right` and
     `logp/wrong` (of tokens with a positive and with a negative advantage); with old log-probabilities `ratio`,
     `ratio_max`, `clip_low` and `clip_high` (shares of tokens whose ratio is beyond a bound and whose advantage would
-    push it on) and `kl_old` (k3 estimate of the divergence from the policy that drew them); with the engine's
+    push it on) and `kl_old` (k3 estimate of KL(old || current), whose samples these are); with the engine's
     `engine_gap`, `engine_gap_max` and `engine_k3` (of trainer against engine, for the same weights where old
     log-probabilities are known); with a reference `kl`; and `entropy_coefficient` where it adapts.
     """
@@ -258,7 +258,7 @@ class PolicyGradientModule(SharedPrefixModule):
                 "ratio": ratio.sum(),
                 "clip_low": (negative & (beyond < 1 - self.objective.clip_low)).sum().float(),
                 "clip_high": (positive & (beyond > 1 + self.objective.clip_high)).sum().float(),
-                "kl_old": ((-log_ratio).exp() + log_ratio - 1).sum(),
+                "kl_old": (ratio - log_ratio - 1).sum(),
             }
             self._raise_maximum("ratio_max", ratio)
         if tokens.engine is not None:

@@ -288,7 +288,7 @@ def kept_gradient(tokens: PolicyTokens, config: SurrogateConfig) -> dict[str, fl
     taught = advantage > 0
     return {
         "ratio_max": log_ratio.max().exp().item(),
-        "kl_old": ((-log_ratio).exp() + log_ratio - 1).mean().item(),
+        "kl_old": (log_ratio.exp() - log_ratio - 1).mean().item(),
         "kept_share": (slope[taught] != 0).float().mean().item(),
         "gradient_share": (slope.abs().sum() / advantage.sum()).item(),
     }
