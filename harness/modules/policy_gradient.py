@@ -251,20 +251,20 @@ class PolicyGradientModule(SharedPrefixModule):
             "logp/wrong": (policy * negative).sum(),
         }
         if tokens.old is not None:
-            log_ratio = policy - tokens.old
-            ratio = log_ratio.exp()
+            ratio = (policy - tokens.old).exp()
             beyond = ratios(tokens, self.objective.ratio).detach() if self.objective.ratio != "none" else ratio
             found |= {
                 "ratio": ratio.sum(),
                 "clip_low": (negative & (beyond < 1 - self.objective.clip_low)).sum().float(),
                 "clip_high": (positive & (beyond > 1 + self.objective.clip_high)).sum().float(),
-                "kl_old": (ratio - log_ratio - 1).sum(),
+                "kl_old": kl_loss(tokens.old, policy, "k3").sum(),
             }
             self._raise_maximum("ratio_max", ratio)
         if tokens.engine is not None:
-            gap = (policy if tokens.old is None else tokens.old) - tokens.engine
-            found |= {"engine_gap": gap.abs().sum(), "engine_k3": (gap.exp() - gap - 1).sum()}
-            self._raise_maximum("engine_gap_max", gap.abs())
+            drawn = policy if tokens.old is None else tokens.old
+            gap = (drawn - tokens.engine).abs()
+            found |= {"engine_gap": gap.sum(), "engine_k3": kl_loss(tokens.engine, drawn, "k3").sum()}
+            self._raise_maximum("engine_gap_max", gap)
         if "reference_logps" in batch:
             found["kl"] = kl_loss(policy, batch["reference_logps"], "k3").sum()
         return found

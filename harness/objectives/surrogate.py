@@ -15,6 +15,7 @@ import torch
 from torch import Tensor
 
 from harness.models.losses import sum_by_row
+from harness.objectives.penalties import kl_loss
 
 RatioName = Literal["none", "token", "sequence", "sequence_token"]
 """Which ratio of policy to old policy a loss is made of: none (the log-probability instead), each token's, the
@@ -277,7 +278,7 @@ def kept_gradient(tokens: PolicyTokens, config: SurrogateConfig) -> dict[str, fl
     """What a trust region leaves of the gradient of tokens that a policy has moved away from.
 
     Returns:
-        `ratio_max` and `kl_old` (k3, mean over tokens) of the policy to the old one; `kept_share`, the share of the
+        `ratio_max` and `kl_old` (k3 estimate of KL(old || policy), mean over tokens); `kept_share`, the share of the
         tokens with an advantage that have a gradient; `gradient_share`, the sum of the gradients' sizes over that of
         the advantages', which it is where the ratio is 1.
     """
@@ -288,7 +289,7 @@ def kept_gradient(tokens: PolicyTokens, config: SurrogateConfig) -> dict[str, fl
     taught = advantage > 0
     return {
         "ratio_max": log_ratio.max().exp().item(),
-        "kl_old": (log_ratio.exp() - log_ratio - 1).mean().item(),
+        "kl_old": kl_loss(-log_ratio, torch.zeros_like(log_ratio), "k3").mean().item(),
         "kept_share": (slope[taught] != 0).float().mean().item(),
         "gradient_share": (slope.abs().sum() / advantage.sum()).item(),
     }

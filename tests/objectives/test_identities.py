@@ -25,7 +25,7 @@ from harness.objectives import (
 from harness.objectives.aggregation import aggregation_weights
 from harness.objectives.credit import BY_GROUP, CREDITS, CreditConfig, Samples, advantages, overlong_penalty
 from harness.objectives.penalties import adapted, kl_loss, kl_to_go
-from harness.objectives.surrogate import PolicyTokens, engine_weights, surrogate_loss
+from harness.objectives.surrogate import PolicyTokens, engine_weights, kept_gradient, surrogate_loss
 from tests.objectives.batch import (
     ENGINE,
     LENGTHS,
@@ -276,6 +276,16 @@ def test_divergences_are_0_at_the_reference_and_k2_has_the_gradient_of_the_kl():
     ratio = (policy - policy.detach()).exp()
     (found,) = torch.autograd.grad((weights * kl_loss(policy, reference, "k3_ratio", ratio)).sum(), logits)
     torch.testing.assert_close(found, expected, atol=1e-14, rtol=0)
+
+
+def test_the_monitored_divergence_is_that_of_the_policy_that_drew_the_tokens():
+    """Four tokens drawn as often as their probabilities say, (1/2, 1/4, 1/4) then and (1/4, 1/4, 1/2) now."""
+    old = torch.tensor([0.5, 0.5, 0.25, 0.25], dtype=torch.float64).log()
+    new = torch.tensor([0.25, 0.25, 0.25, 0.5], dtype=torch.float64).log()
+    tokens = PolicyTokens(new, torch.ones(4, dtype=torch.float64), torch.arange(4), old)
+    found = kept_gradient(tokens, GRPO())
+    assert found["kl_old"] == pytest.approx(math.log(2) / 4, abs=1e-15)
+    assert found["ratio_max"] == pytest.approx(2)
 
 
 def test_a_divergence_in_the_reward_has_the_gradient_of_the_kl():
