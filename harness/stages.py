@@ -22,12 +22,17 @@ from pathlib import Path
 from typing import NoReturn, cast
 
 from harness.environment import prepare_environment
+from harness.interrupts import INTERRUPTED
 from harness.store import write_bytes
 
 IMPORTED = ("harness.cli.training", "harness.commands.evaluate", "harness.engines.hf", "vllm.v1.engine.llm_engine")
 """What every stage would import; what is not installed is left out."""
 THREADS = {"OMP_NUM_THREADS": "1"}
 """Lanes share the machine; and with more, libraries start threads when they are imported, which a fork would lose."""
+
+
+TERMINATION = 1.5
+"""Seconds for stages to end when the recipe does; what they have finished is on disk whether they do or not."""
 
 
 @dataclass(frozen=True)
@@ -76,9 +81,12 @@ def start(
     before = dict(os.environ)
     os.environ.update(THREADS)
     prepare_environment()
+    # Ctrl-C reaches every process of a terminal, and this one has nothing to end.
+    handler = signal.signal(signal.SIGINT, signal.SIG_IGN)
     try:
         forkserver.ensure_running()
     finally:
+        signal.signal(signal.SIGINT, handler)
         os.environ.clear()
         os.environ.update(before)
     log.parent.mkdir(parents=True, exist_ok=True)
@@ -89,6 +97,7 @@ def start(
 
 def _run(program: tuple[str, ...], arguments: tuple[str, ...], log: str, environment: dict[str, str]) -> NoReturn:
     """In the new process: be the command."""
+    signal.signal(signal.SIGINT, signal.default_int_handler)
     threading.Thread(target=_end_with_recipe, daemon=True).start()
     file = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_APPEND)
     for stream in (sys.stdout, sys.stderr):
@@ -122,7 +131,8 @@ def interruptible() -> Iterator[None]:
     try:
         yield
     except KeyboardInterrupt:
-        raise SystemExit("interrupted; run it again to continue.") from None
+        print("interrupted; run it again to continue.", file=sys.stderr, flush=True)
+        raise SystemExit(INTERRUPTED) from None
 
 
 def run(lanes: Sequence[Sequence[Stage]], output: Path) -> None:
@@ -151,7 +161,10 @@ def run(lanes: Sequence[Sequence[Stage]], output: Path) -> None:
     finally:
         for _, process, _ in running.values():
             process.terminate()
+        end = time.monotonic() + TERMINATION
         for _, process, _ in running.values():
+            process.join(max(end - time.monotonic(), 0))
+            process.kill()
             process.join()
 
 

@@ -11,7 +11,7 @@ import pytest
 
 ROOT = Path(__file__).parent.parent / "harness"
 
-WORDS = ("types", "protocols", "errors", "environment")
+WORDS = ("types", "protocols", "errors", "environment", "interrupts")
 TEXT = (
     "store",
     "provenance",
@@ -164,6 +164,7 @@ def test_the_door_imports_nothing_heavy_at_the_top(module):
         "harness.cli.command",
         "harness.environment",
         "harness.errors",
+        "harness.interrupts",
         "harness.moved",
     }
     assert all(name in light or name.split(".")[0] in sys.stdlib_module_names for name in names)

@@ -20,6 +20,7 @@ from lightning.pytorch.loggers import WandbLogger
 
 import harness
 from harness.callbacks.checkpoint_io import use_local
+from harness.interrupts import listen_on
 from harness.store import file_hash, numbered, read_json, read_yaml, sealed, write_bytes, write_json
 
 PACKAGES = (
@@ -67,6 +68,10 @@ class RunRecord(Callback):
         # Lightning's handler waits for the end of the batch, which a phase of rollouts does not reach.
         if self._sigterm not in (None, signal.SIG_DFL):
             signal.signal(signal.SIGTERM, self._sigterm)
+
+    def on_exception(self, trainer: Trainer, pl_module: LightningModule, exception: BaseException) -> None:
+        if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:  # Lightning ignores it while it shuts down
+            listen_on()
 
     def _write_config(self) -> tuple[str, list[str]]:
         """Name of the file that holds this configuration, and how it differs from the first one."""

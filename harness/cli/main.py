@@ -18,9 +18,9 @@ from harness import __version__
 from harness.cli.command import Command
 from harness.environment import prepare_environment
 from harness.errors import InputError
+from harness.interrupts import INTERRUPTED, end_by_interrupts, leave
 
 TERMINATED = 143
-INTERRUPTED = 130
 NOT_READ = 141
 """As a program has it that SIGPIPE ends."""
 DISK_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
@@ -120,6 +120,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         os.getcwd()
     except FileNotFoundError:
         return say("the current directory does not exist any more; change into one that does.", 2)
+    if argv is None:
+        end_by_interrupts()
     prepare_environment()
     if os.getcwd() not in sys.path:
         sys.path.insert(0, os.getcwd())  # as `python -m harness` has it: classes of the user's are found by their names
@@ -130,7 +132,10 @@ def main(argv: Sequence[str] | None = None) -> int:
     if arguments[0] not in COMMANDS:
         print(f"error: {unknown(arguments[0])}", file=sys.stderr)
         return 2
-    return guarded(lambda: dispatch(arguments, from_shell=argv is None))
+    status = guarded(lambda: dispatch(arguments, from_shell=argv is None))
+    if argv is None and status == INTERRUPTED:
+        leave()
+    return status
 
 
 def dispatch(arguments: list[str], from_shell: bool) -> int | None:

@@ -64,7 +64,8 @@ def collect(
 
     finished: list[Rollout] = []
     graded: deque[tuple[list[Rollout], Future[list[Verdict]]]] = deque()
-    with ThreadPoolExecutor(1, thread_name_prefix="grading") as pool:
+    pool = ThreadPoolExecutor(1, thread_name_prefix="grading")
+    try:
         for key, responses in drive(searches(), dispatcher, max_in_flight):
             # What a search has valued has the steps that it valued.
             whole = [len(r.steps) == 1 and not r.step_values for r in responses]
@@ -79,6 +80,8 @@ def collect(
                 yield from with_verdicts(group, future.result(), reward)
         for group, future in graded:
             yield from with_verdicts(group, future.result(), reward)
+    finally:
+        pool.shutdown(cancel_futures=True)  # only what was stopped, such as by Ctrl-C, has any left
     yield from score(finished, dispatcher, reward, grader)
 
 

@@ -1,4 +1,5 @@
-"""Pieces of a run that end their own process with SIGKILL at a named moment, which `KILL_AT` holds. Moments are
+"""Pieces of a run that end their own process at a named moment, which `KILL_AT` holds, with SIGKILL or the signal whose
+number `KILL_WITH` holds. Moments are
 "search probe 16", the 16th search of the process for a problem of that split that is about to hand in its responses,
 "score train 30" and "select 2", counted likewise, "step 5", the end of an optimizer step, and "open PATTERN 1",
 "os.rename PATTERN 2", ...: before a file operation of which Python tells its audit hooks, on a path that fits.
@@ -28,7 +29,7 @@ def moment(name):
     """End the process if its moment has come."""
     seen[name] += 1
     if os.environ.get("KILL_AT") == f"{name} {seen[name]}":
-        os.kill(os.getpid(), signal.SIGKILL)
+        os.kill(os.getpid(), int(os.environ.get("KILL_WITH", signal.SIGKILL)))
 
 
 def split_of(problem):

@@ -53,12 +53,13 @@ def small_config(folder, data):
     return path
 
 
-def fit(config, at=""):
-    """Run `harness fit` with the moment of its death; exit status and output."""
+def fit(config, at="", number=signal.SIGKILL):
+    """Run `harness fit` with the moment of its death and the signal; exit status and output."""
     log = config.with_suffix(".log")
     log.unlink(missing_ok=True)
     arguments = ("fit", "--config", str(config), "--ckpt_path", "last")
-    process = start(("-m", "harness"), arguments, log, {"KILL_AT": at, "WANDB_MODE": "disabled"})
+    environment = {"KILL_AT": at, "KILL_WITH": str(int(number)), "WANDB_MODE": "disabled"}
+    process = start(("-m", "harness"), arguments, log, environment)
     process.join()
     return process.exitcode, log.read_text()
 
@@ -130,6 +131,24 @@ def test_a_run_killed_again_and_again_ends_as_the_unbroken_one(tmp_path, data, u
     assert status == 0, output
     assert_same_end(tmp_path / "run", unbroken)
     assert ("nothing was left to train" in output) == ("all trained" in phase)
+
+
+def test_a_run_interrupted_in_every_phase_says_so_in_one_sentence_and_ends_as_the_unbroken_one(
+    tmp_path, data, unbroken
+):
+    config = small_config(tmp_path, data)
+    moments = ROLLING_OUT | {
+        "saving a checkpoint": r"os.rename last\.ckpt$ 1",
+        "measuring the policy": r"os.rename eval_002\.json$ 1",
+    }
+    for phase, at in moments.items():
+        status, output = fit(config, at, signal.SIGINT)
+        assert status == 130, f"not interrupted while {phase}: {output}"
+        assert output.splitlines()[-1] == "error: interrupted.", phase
+        assert "Traceback" not in output, phase
+    status, output = fit(config)
+    assert status == 0, output
+    assert_same_end(tmp_path / "run", unbroken)
 
 
 def test_a_finished_run_started_again_says_so_and_changes_nothing(data, unbroken):

@@ -1,8 +1,9 @@
-"""The real command, killed at random moments: run again it ends where an unbroken run ends."""
+"""The real command, killed or interrupted at random moments: run again it ends where an unbroken run ends."""
 
 from __future__ import annotations
 
 import json
+import os
 import random
 import signal
 import subprocess
@@ -40,17 +41,18 @@ def test_ten_kills_of_the_command_leave_the_results_of_an_unbroken_run(byte_mode
     assert whole.exitcode == 0
 
     killed, rng, counts = tmp_path / "killed", random.Random(0), [0]
-    for _ in range(KILLS):
+    for number in [signal.SIGKILL, signal.SIGINT] * (KILLS // 2):
         process = start(HARNESS, command(byte_model_dir, task, killed), tmp_path / "log", QUIET)
-        wanted, deadline = counts[-1] + rng.randint(0, 12), time.monotonic() + 60
+        wanted, deadline = counts[-1] + rng.randint(number == signal.SIGINT, 12), time.monotonic() + 60
         while lines(killed) < wanted and time.monotonic() < deadline:
             time.sleep(0.005)
         time.sleep(rng.uniform(0, 0.15))
-        process.kill()
+        os.kill(process.pid, number)
         process.join()
-        assert process.exitcode == -signal.SIGKILL
+        assert process.exitcode == (130 if number == signal.SIGINT else -signal.SIGKILL)
         assert not (killed / "results.json").exists()
         counts.append(lines(killed))
+    assert "Traceback" not in (tmp_path / "log").read_text()
     # No kill took back what was on disk, and some came while samples were being drawn.
     assert counts == sorted(counts)
     assert len(set(counts)) > 3
