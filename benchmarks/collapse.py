@@ -1,11 +1,11 @@
 """A deliberate collapse on the built-in task: ten passes over an iteration's rows with a trust region and without.
 
-    python benchmarks/collapse.py [--output runs/collapse] [--seed 0] [--bound 0.3]
+    python benchmarks/collapse.py [--output runs/collapse] [--seed 0] [--lr 1e-4] [--bound 0.5]
 
-GRPO learns from 8 responses to each of 100 problems, ten passes of 20 steps an iteration. The first iteration has the
-clip. The second is run from there with the clip, without it, and without it but with `StopOnDivergence`; the last run,
-stopped, is then continued from its last good checkpoint with the clip. Prints what was logged and the greedy accuracy
-on 500 test problems, as Markdown.
+GRPO learns from 8 responses to each of 100 problems. The first iteration is one pass of 20 steps with the clip. The
+second, of twenty passes, is run from there with the clip, without it, and without it but with `StopOnDivergence`; the
+last run, stopped, is then continued from its last good checkpoint with the clip. Prints what was logged and the greedy
+accuracy on 500 test problems, as Markdown.
 """
 
 from __future__ import annotations
@@ -32,13 +32,12 @@ from harness.rollouts.dispatcher import Dispatcher
 from harness.stages import interruptible, run
 from harness.store import write_bytes
 
-PASSES, STEPS_A_PASS = 10, 20
-ITERATION = PASSES * STEPS_A_PASS
-SEEN = (10, 20, 40, 60, 100, 200)  # steps of the second iteration
+PASS, PASSES = 20, 20  # steps of a pass, passes of the second iteration
+SEEN = (20, 60, 100, 140, 180, 220, 260, 300, 340, 400)  # steps of the second iteration
 COLUMNS = ("ratio_max", "kl_old", "clip_low", "entropy")
 
 
-def config(start: Path, run_dir: Path, iterations: int, clip: bool, bound: float | None) -> Path:
+def config(start: Path, run_dir: Path, iterations: int, lr: float, clip: bool, bound: float | None) -> Path:
     """GRPO's recipe with many passes over few problems, checkpoints along the way, with or without its clip."""
     sources = [RECIPES / f"rlvr/arithmetic/{name}.yaml" for name in ("base", "grpo")]
     merged: dict = {}
@@ -46,7 +45,8 @@ def config(start: Path, run_dir: Path, iterations: int, clip: bool, bound: float
         merged = merge(merged, yaml.safe_load(source.read_text().replace(RECIPE_OUTPUT, str(start))))
     merged["run_dir"] = str(run_dir)
     merged["model"]["init_args"]["objective"]["init_args"]["trust_region"] = "clip" if clip else "none"
-    merged["data"]["init_args"]["batches_per_epoch"] = ITERATION
+    merged["data"]["init_args"]["batches_per_epoch"] = PASS if iterations == 1 else PASS * PASSES
+    merged["model"]["init_args"]["optimizer"]["lr"] = lr
     merged["trainer"] |= {"max_epochs": iterations, "log_every_n_steps": 10}
     [rollouts] = [c["init_args"] for c in merged["trainer"]["callbacks"] if c["class_path"].endswith("RolloutCallback")]
     rollouts["problems_per_iteration"] = 100
@@ -83,7 +83,7 @@ def logged(run_dir: Path) -> dict[int, dict[str, str]]:
     """Step of the second iteration -> what training logged there."""
     with open(run_dir / "metrics.csv") as lines:
         rows = [row for row in csv.DictReader(lines) if row["train/loss"]]
-    return {int(row["step"]) + 1 - ITERATION: row for row in rows if int(row["step"]) + 1 > ITERATION}
+    return {int(row["step"]) + 1 - PASS: row for row in rows if int(row["step"]) + 1 > PASS}
 
 
 def accuracy(engine: Engine, model: Path, measured: HeldOutAccuracy, folder: Path) -> float:
@@ -99,7 +99,7 @@ def table(run_dir: Path, engine: Engine, measured: HeldOutAccuracy) -> list[str]
     for step, row in logged(run_dir).items():
         if step not in SEEN:
             continue
-        [model] = (path for path in run_dir.glob(f"checkpoints/*step={ITERATION + step}") if path.is_dir())
+        [model] = (path for path in run_dir.glob(f"checkpoints/*step={PASS + step}") if path.is_dir())
         values = [f"{float(row[f'train/{name}']):.3g}" for name in COLUMNS]
         lines.append(f"| {step} | {' | '.join(values)} | {accuracy(engine, model, measured, run_dir / 'eval'):.1%} |")
     return lines
@@ -109,17 +109,18 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--output", type=Path, default=Path("runs/collapse"))
     parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--bound", type=float, default=0.3, help="largest train/kl_old of the run that is stopped")
+    parser.add_argument("--lr", type=float, default=1e-4)
+    parser.add_argument("--bound", type=float, default=0.5, help="largest train/kl_old of the run that is stopped")
     options = parser.parse_args()
     start = options.output / f"seed{options.seed}"
     with interruptible():
         run([first_stages(options.output, options.seed)], options.output)
     first = options.output / "first"
-    print("first iteration:", fit(config(start, first, 1, True, None)))
+    print("first iteration:", fit(config(start, first, 1, options.lr, True, None)))
     clipped, free, guarded = (branch(first, name) for name in ("clipped", "free", "guarded"))
-    print("with the clip:", fit(config(start, clipped, 2, True, None)))
-    print("without:", fit(config(start, free, 2, False, None)))
-    print("without, bounded:", fit(config(start, guarded, 2, False, options.bound)))
+    print("with the clip:", fit(config(start, clipped, 2, options.lr, True, None)))
+    print("without:", fit(config(start, free, 2, options.lr, False, None)))
+    print("without, bounded:", fit(config(start, guarded, 2, options.lr, False, options.bound)))
     measured = HeldOutAccuracy([str(start / "data/test.jsonl")], max_tokens=48)
     engine = open_engine(start / "10_sft/hf", EngineConfig(kind="transformers", dtype="float32"))
     with contextlib.closing(engine):
@@ -127,7 +128,7 @@ def main() -> None:
             name: accuracy(engine, path / "hf", measured, path / "eval")
             for name, path in (("start", start / "10_sft"), ("after the first iteration", first), ("stopped", guarded))
         }
-        print("continued:", fit(config(start, guarded, 2, True, options.bound)))
+        print("continued:", fit(config(start, guarded, 2, options.lr, True, options.bound)))
         found["continued"] = accuracy(engine, guarded / "hf", measured, guarded / "eval")
         print("\n".join(f"{name}: {value:.1%}" for name, value in found.items()))
         for name, run_dir in (("With the clip", clipped), ("Without", free)):
