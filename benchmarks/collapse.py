@@ -1,6 +1,6 @@
 """A deliberate collapse on the built-in task: ten passes over an iteration's rows with a trust region and without.
 
-    python benchmarks/collapse.py [--output runs/collapse] [--seed 0] [--lr 1e-4] [--bound 0.5]
+    python benchmarks/collapse.py [--output runs/collapse] [--seed 0] [--lr 1e-4] [--bound 0.2]
 
 GRPO learns from 8 responses to each of 100 problems. The first iteration is one pass of 20 steps with the clip. The
 second, of twenty passes, is run from there with the clip, without it, and without it but with `StopOnDivergence`; the
@@ -51,8 +51,8 @@ def config(start: Path, run_dir: Path, iterations: int, lr: float, clip: bool, b
     [rollouts] = [c["init_args"] for c in merged["trainer"]["callbacks"] if c["class_path"].endswith("RolloutCallback")]
     rollouts["problems_per_iteration"] = 100
     rollouts["evaluation"] = None
-    # Without a bound, checkpoints on the way are kept to be measured; with one, those of whole iterations.
-    saving = {"save_top_k": -1, "every_n_train_steps": 10} if bound is None else {}
+    on_the_way = iterations == 2 and bound is None  # to be measured
+    saving = {"save_top_k": -1, "every_n_train_steps": 10} if on_the_way else {}
     callbacks: list[dict] = [{"class_path": "harness.callbacks.HFCheckpoint", "init_args": saving}]
     if bound is not None:
         guard = {"most": {"train/kl_old": bound}, "patience": 0}
@@ -110,7 +110,7 @@ def main() -> None:
     parser.add_argument("--output", type=Path, default=Path("runs/collapse"))
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--lr", type=float, default=1e-4)
-    parser.add_argument("--bound", type=float, default=0.5, help="largest train/kl_old of the run that is stopped")
+    parser.add_argument("--bound", type=float, default=0.2, help="largest train/kl_old of the run that is stopped")
     options = parser.parse_args()
     start = options.output / f"seed{options.seed}"
     with interruptible():

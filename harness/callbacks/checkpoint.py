@@ -47,6 +47,9 @@ class HFCheckpoint(ModelCheckpoint):
             remove_leftovers(self.run_directory)
             remove_leftovers(self.run_directory / "checkpoints")
 
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        super().load_state_dict(_moved(state_dict, str(self.dirpath)))
+
     def on_train_epoch_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         super().on_train_epoch_end(trainer, pl_module)
         # Also where `max_steps` cut the epoch short. Resuming from what is saved later would skip an epoch.
@@ -109,6 +112,20 @@ class HFCheckpoint(ModelCheckpoint):
         super()._remove_checkpoint(trainer, filepath)
         if trainer.is_global_zero:
             shutil.rmtree(hf_directory(filepath), ignore_errors=True)
+
+
+def _moved(state: dict[str, Any], folder: str) -> dict[str, Any]:
+    """The callback's state with the paths of a run directory that has been moved or copied since it was stored."""
+    before = str(state.get("dirpath"))
+    if before == folder or not Path(folder, Path(state["last_model_path"]).name).is_file():
+        return state
+
+    def here(path: str) -> str:
+        return str(Path(folder, Path(path).name)) if path and str(Path(path).parent) == before else path
+
+    paths = {name: here(state[name]) for name in ("best_model_path", "kth_best_model_path", "last_model_path")}
+    best = {here(path): score for path, score in state["best_k_models"].items()}
+    return state | paths | {"dirpath": folder, "best_k_models": best}
 
 
 def _is_last_epoch(trainer: L.Trainer) -> bool:

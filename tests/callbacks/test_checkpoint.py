@@ -27,7 +27,9 @@ def fit(tmp_path, tiny_model_dir):
     path = tmp_path / "train.jsonl"
     path.write_text("".join(json.dumps({"prompt": f"{i}=", "response": str(i)}) + "\n" for i in range(8)))
 
-    def run(ckpt_path=None, max_epochs=3, max_steps=-1, val_check_interval=None, val=False, watch=None, **options):
+    def run(
+        ckpt_path=None, max_epochs=3, max_steps=-1, val_check_interval=None, val=False, watch=None, at="run", **options
+    ):
         module = SFTModule(str(tiny_model_dir), optimizer=OptimizerConfig(lr=1e-2))
         trainer = L.Trainer(
             accelerator="cpu",
@@ -35,7 +37,7 @@ def fit(tmp_path, tiny_model_dir):
             max_steps=max_steps,
             val_check_interval=val_check_interval,
             check_val_every_n_epoch=None if val_check_interval else 1,
-            callbacks=[HFCheckpoint(dirpath=tmp_path / "run" / "checkpoints", **options), *([watch] if watch else [])],
+            callbacks=[HFCheckpoint(dirpath=tmp_path / at / "checkpoints", **options), *([watch] if watch else [])],
             logger=False,
             enable_progress_bar=False,
             enable_model_summary=False,
@@ -43,7 +45,7 @@ def fit(tmp_path, tiny_model_dir):
         trainer.fit(
             module, SFTDataModule([str(path)], [str(path)] * val, batch_size=4, max_length=16), ckpt_path=ckpt_path
         )
-        return module, trainer, tmp_path / "run"
+        return module, trainer, tmp_path / at
 
     return run
 
@@ -97,6 +99,16 @@ def test_ckpt_path_last_resumes(fit):
     assert trainer.global_step == 6
     assert fingerprint(named_weights(resumed.model)) == expected
     assert fingerprint(named_weights(load_causal_lm(run / "hf"))) == expected
+
+
+def test_a_run_that_was_moved_goes_on_in_its_new_place(fit, tmp_path):
+    fit(max_epochs=2)
+    (tmp_path / "run").rename(tmp_path / "moved")
+    _, trainer, run = fit(ckpt_path=tmp_path / "moved/checkpoints/last.ckpt", at="moved")
+    assert trainer.global_step == 6
+    names = sorted(path.name for path in (run / "checkpoints").iterdir())
+    assert names == ["epoch=2-step=6", "epoch=2-step=6.ckpt", "last", "last.ckpt"]
+    load_causal_lm(run / "hf")
 
 
 def test_a_reader_of_hf_sees_the_old_or_the_new_directory(tmp_path):
