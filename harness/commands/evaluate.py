@@ -65,6 +65,7 @@ def eval_tasks(
     budgets: str = "",
     force_answer: str = "",
     released: str = "",
+    until: str = "",
 ) -> int:
     """Evaluate a model on tasks; a run that was interrupted continues, a larger n adds only what is missing.
 
@@ -119,6 +120,8 @@ def eval_tasks(
             such responses as wrong. The numbers without it are there as well.
         released: month of the model's release, such as 2025-06: the last lines then say its accuracy on competitions
             from before and from after.
+        until: such as half_width<0.02: ask problems in a random order (that of --order, or 0) only until half the width
+            of the accuracy's interval is below that; the interval is one that holds under such a stop.
     """
     from harness.engines import open_engine
     from harness.engines.completion import check_sampling
@@ -135,11 +138,13 @@ def eval_tasks(
         parse_shard,
         shards_to_merge,
     )
+    from harness.evals.until import check_until, parse_until
     from harness.evals.variants import gap_lines
     from harness.models.checkpoints import load_tokenizer
     from harness.rollouts.dispatcher import Dispatcher
 
     check_preset(preset)
+    stop_rule = parse_until(until)
     part = parse_shard(shard)
     if part == MERGE and force_answer:
         raise InputError("--shard merge opens no engine, which --force_answer needs; run without one of them.")
@@ -147,6 +152,10 @@ def eval_tasks(
         raise InputError(f"--shard {shard} needs --output: the folder of the evaluation, the same for all shards.")
     options = {name: plain(value) for name, value in locals().items() if name in OPTIONS}
     writers = exporters(export)
+    if stop_rule is not None and part is not None:
+        raise InputError("--until looks at all problems that were asked, and a shard is a part; leave out one of them.")
+    if stop_rule is not None and order is None:
+        order = 0
     metrics = MetricConfig(numbers(k, "k") or tuple(sorted({1, n})), numbers(s, "s"), shares(tau))
     ids = [name.strip() for name in samples.split(",") if name.strip()]
     plans = make_plans(task, protocol, metrics, limit, order, data_dir, ids)
@@ -186,11 +195,13 @@ def eval_tasks(
             metrics=replace(plan.evaluation.metrics, searched=search is not None),
             reward=reward,
             grader=grader or each.grader,
+            until=stop_rule,
             budgets=numbers(budgets, "budgets"),
             force_answer=force_answer,
         )
         check_sampling(sampling)
         check(evaluation, plan.template)
+        check_until(evaluation)
         evaluations.append(evaluation)
     done: list[tuple[dict[str, Any], Path]] = []
     shards = next(iter(merged.values()), None)

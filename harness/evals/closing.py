@@ -45,7 +45,13 @@ def caveats(results: Mapping[str, Any]) -> Iterator[str]:
     """Why a number is not what it seems, each with the remedy."""
     counts, sampling = results["counts"], results["sampling"]
     samples = max(counts["samples"], 1)
-    if limit := describe_limit(results):
+    if (until := results.get("until")) and not until["reached"]:
+        yield (
+            f"all {until['problems']} problems leave a half width of {until['half_width']:.4f}, not {until['rule']} as "
+            "asked; where drawing samples makes much of the variance a larger --n helps, else only more problems."
+        )
+    limit = describe_limit(results)
+    if limit and not until:
         yield f"{limit}; leave out {'--samples' if 'ids' in results['limit'] else '--limit'} for the whole."
     if counts["too_long"]:
         whole = counts["problems"] + counts["too_long"]

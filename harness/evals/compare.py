@@ -198,7 +198,8 @@ def describe_limit(results: Mapping[str, Any]) -> str:
         return f"only {which}, chosen by their ids"
     if "chosen" in limit:
         return f"only {which}"  # samples of another program, which does not say why these
-    return f"only {which}, in random order" if "order" in limit else f"only the first {which}"
+    until = f", until {limit['until']}" if "until" in limit else ""
+    return f"only {which}, in random order{until}" if "order" in limit else f"only the first {which}"
 
 
 def sentence(

@@ -17,6 +17,17 @@ TooLong = Literal["error", "skip"]
 
 
 @dataclass(frozen=True)
+class Until:
+    """When the accuracy is known well enough."""
+
+    half_width: float
+    """Half the width of its interval below which no more problems are asked (`harness.evals.until`)."""
+
+    def __str__(self) -> str:
+        return f"half_width<{self.half_width:g}"
+
+
+@dataclass(frozen=True)
 class Evaluation:
     """All that decides what results.json says, beside the weights and the protocol."""
 
@@ -29,6 +40,8 @@ class Evaluation:
     reward: Reward | None = None
     """Ranks the responses; None is the verdict alone, and leaves the metrics of rewards out."""
     grader: str = "strict"
+    until: Until | None = None
+    """When no more problems are asked, which come in a random order; None is all of them."""
     budgets: tuple[int, ...] = ()
     """Numbers of tokens at which responses are cut as well (`harness.evals.budgets`)."""
     force_answer: str = ""

@@ -40,19 +40,23 @@ class TaskData:
     """Which of how many parts these problems are, such as 3/64; "" if they are the whole."""
     ids: tuple[str, ...] = ()
     """The ids that were asked for; () is all."""
+    until: str = ""
+    """The rule by which they are so few; "" if no rule has ended them."""
     too_long: tuple[str, ...] = ()
     """Ids of the problems that are left out because their prompts do not fit into the model's context."""
 
     @property
     def limit(self) -> dict[str, Any] | None:
         """How many of how many problems were asked for, and in which order or by which ids, if they are not all."""
-        asked = len(self.problems) + len(self.too_long)
+        # A rule ends before all problems were looked at.
+        asked = len(self.problems) + (0 if self.until else len(self.too_long))
         if asked >= self.total:
             return None
         order = {} if self.order is None else {"order": self.order}
         shard = {"shard": self.shard} if self.shard else {}
         ids = {"ids": list(self.ids)} if self.ids else {}
-        return {"problems": asked, "of": self.total, **order, **ids, **shard}
+        until = {"until": self.until} if self.until else {}
+        return {"problems": asked, "of": self.total, **order, **ids, **shard, **until}
 
 
 def load_task(

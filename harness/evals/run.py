@@ -20,6 +20,7 @@ from harness.errors import InputError
 from harness.evals.budgets import budget_curve
 from harness.evals.evaluation import Evaluation, TooLong
 from harness.evals.samples import RESULTS, SAMPLES, SampleStore, read_results
+from harness.evals.until import check_until, sampled_until
 from harness.grading.graders import named as find_grader
 from harness.metrics.intervals import Estimate, mean_interval, variance_split
 from harness.metrics.summary import clusters_of, evaluate, rankings_of
@@ -68,13 +69,23 @@ def run(
             holds the results of another question.
     """
     check(evaluation, dispatcher.template)
+    check_until(evaluation)
     evaluation = without_long_prompts(evaluation, dispatcher, too_long)
     made_by = made_by_of(evaluation, dispatcher)
     put_aside(output, evaluation, made_by)
     with SampleStore(output, dispatcher, evaluation.sampling, evaluation.search, made_by, beside) as store:
-        rollouts = sampled(evaluation, dispatcher, store)
+        stop = None
+        if evaluation.until is None:
+            rollouts = sampled(evaluation, dispatcher, store)
+        else:
+            evaluation, rollouts, stop = sampled_until(
+                evaluation, evaluation.until, lambda part: sampled(part, dispatcher, store)
+            )
         store.finish(rollouts)
         results = summarize_run(evaluation, rollouts, dispatcher, config, store)
+        if stop is not None:
+            results["metrics"]["accuracy"] = as_json(stop.accuracy)
+            results["until"] = stop.as_json()
         if evaluation.budgets:
             results["budgets"] = [
                 {
@@ -100,9 +111,12 @@ def asked(evaluation: Evaluation, made_by: Provenance) -> dict[str, Any]:
     sampling = identity(evaluation.sampling)
     if evaluation.search is None:
         del sampling["n"]
+    data, limit = evaluation.data, evaluation.data.limit
+    if evaluation.until is not None:  # how many problems that takes is part of the answer
+        limit = {"of": data.total, "order": data.order, "until": str(evaluation.until)}
     return {
-        "limit": evaluation.data.limit,
-        "data": evaluation.data.sha256,
+        "limit": limit,
+        "data": data.sha256,
         "sampling": sampling,
         **made_by.drawn,
     }

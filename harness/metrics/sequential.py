@@ -260,6 +260,61 @@ def e_process(differences: Sequence[float], level: float = LEVEL) -> EProcess:
     return EProcess((up + down) / 2, largest, stopped, count)
 
 
+def confidence_sequence(values: Sequence[float], half_width: float, level: float = LEVEL) -> Estimate:
+    """The mean of values between 0 and 1 with an interval that holds whenever one stops, for any reason (betting).
+
+    A candidate mean m is left out once a bet against it, Π (1 ± l_i (x_i - m)), has won 2 / level times its stake: at
+    all times together that happens to the true mean with a chance of at most `level` (Waudby-Smith and Ramdas,
+    arXiv:2010.09686, section 4). The stakes l_i = h / (v_i + h^2), with v_i the variance of the values before i, gain
+    most against means that are h away, so the interval is about `2 h` wide after `2 log(2 / level) (v + h^2) / h^2`
+    values: 1.9 times as many as an interval needs whose number of values was fixed before.
+
+    Args:
+        values: one of each problem, in a random order.
+        half_width: h, which the stakes are tuned to; the interval holds whatever it is.
+
+    Raises:
+        ValueError: a value is not between 0 and 1.
+    """
+    x = np.asarray(values, dtype=float)
+    if len(x) == 0:
+        return Estimate(math.nan, 0.0, 1.0, 0)
+    if not ((x >= 0) & (x <= 1)).all():
+        raise ValueError("a confidence sequence is of values between 0 and 1")
+    # Of the values before each, with one of 1/2 and of variance 1/4 before all.
+    count = np.arange(1, len(x) + 1)
+    means = (0.5 + np.cumsum(x)) / (count + 1)
+    squares = 0.25 + np.cumsum((x - means) ** 2)
+    before = np.concatenate([[0.25], squares[:-1] / count[1:]])
+    stakes = half_width / (before + half_width**2)
+
+    def above(m: float) -> float:
+        """What the bet that the mean is above m has won, as a logarithm; falls with m."""
+        return float(np.log1p(np.minimum(stakes, MOST_AT_STAKE / max(m, 1e-12)) * (x - m)).sum())
+
+    def below(m: float) -> float:
+        return float(np.log1p(np.minimum(stakes, MOST_AT_STAKE / max(1 - m, 1e-12)) * (m - x)).sum())
+
+    mean, enough = float(x.mean()), math.log(2 / level)
+    low = 0.0 if above(0.0) < enough else _edge(above, enough, 0.0, mean)
+    high = 1.0 if below(1.0) < enough else _edge(below, enough, 1.0, mean)
+    return Estimate(mean, low, high, len(x), float(x.std(ddof=1)) / math.sqrt(len(x)) if len(x) > 1 else None)
+
+
+def _edge(won: Callable[[float], float], enough: float, outside: float, inside: float) -> float:
+    """Where, from outside towards inside, a bet has won less than enough for the first time."""
+    for _ in range(50):
+        middle = (outside + inside) / 2
+        outside, inside = (middle, inside) if won(middle) >= enough else (outside, middle)
+    return outside
+
+
+def values_needed(values: Sequence[float], half_width: float, level: float = LEVEL) -> int:
+    """About how many values a confidence sequence needs to be so narrow, by the variance of those known."""
+    variance = float(np.var(values)) if len(values) else 0.25
+    return math.ceil(2 * math.log(2 / level) * (variance + half_width**2) / half_width**2)
+
+
 def holm(p_values: Sequence[float]) -> list[float]:
     """P-values adjusted for being one of many, by Holm's rule (Scandinavian Journal of Statistics 6, 1979)."""
     order = sorted(range(len(p_values)), key=lambda i: p_values[i])

@@ -7,7 +7,17 @@ import math
 import numpy as np
 import pytest
 
-from harness.metrics.sequential import bounds, crossing, e_bh, e_process, group_sequential, holm, random_order
+from harness.metrics.sequential import (
+    bounds,
+    confidence_sequence,
+    crossing,
+    e_bh,
+    e_process,
+    group_sequential,
+    holm,
+    random_order,
+    values_needed,
+)
 
 PLANNED, LOOKS = 500, 5
 
@@ -132,6 +142,63 @@ def test_the_capital_of_a_bet_by_hand():
     assert bet.largest == 1.0
     with pytest.raises(ValueError, match="between -1 and 1"):
         e_process([2.0])
+
+
+def shares_of(kind: str, mean: float, count: int, seed: int) -> np.ndarray:
+    """Accuracies of problems: of one answer each, or of 4 answers with chances that differ between problems."""
+    rng = np.random.default_rng(seed)
+    if kind == "one":
+        return (rng.random(count) < mean).astype(float)
+    return rng.binomial(4, rng.beta(mean, 1 - mean, count)) / 4
+
+
+@pytest.mark.parametrize(("kind", "mean"), [("one", 0.1), ("one", 0.5), ("four", 0.9)])
+def test_an_interval_that_decided_when_to_stop_still_covers(kind, mean):
+    runs, width, most = 200, 0.12, 800
+    covered = used = 0
+    for seed in range(runs):
+        values, count = shares_of(kind, mean, most, seed), 32
+        while True:  # as `harness eval --until` does
+            found = confidence_sequence(values[:count], width)
+            if (found.high - found.low) / 2 < width:
+                break
+            count = max(count + 16, min(2 * count, values_needed(values[:count], width)))
+            assert count <= most
+        covered += found.low <= mean <= found.high
+        used += count
+    assert covered / runs >= 0.94
+    variance = shares_of(kind, mean, 20_000, 0).var()
+    assert used / runs <= 2.6 * 1.96**2 * variance / width**2 + 32
+
+
+def test_a_confidence_sequence_holds_at_all_times_together():
+    missed = 0
+    for seed in range(100):
+        values = shares_of("one", 0.3, 240, seed)
+        found = (confidence_sequence(values[:count], 0.1) for count in range(5, 241, 15))
+        missed += any(not each.low <= 0.3 <= each.high for each in found)
+    assert missed / 100 <= 0.05
+
+
+def test_a_confidence_sequence_by_hand():
+    # One value of 1: the stake is h / (1/4 + h^2), and above m the bet has won 1 + min(stake, 3/4 / m) (1 - m).
+    found = confidence_sequence([1.0], 0.1)
+    assert (found.low, found.high, found.value) == (0.0, 1.0, 1.0)
+    ones = confidence_sequence([1.0] * 60, 0.1)
+    assert 0.0 < ones.low < 0.95
+    assert ones.high == 1.0
+    won = 0.0
+    mean, squares, variance = 0.5, 0.25, 0.25
+    for i in range(60):
+        won += math.log1p(min(0.1 / (variance + 0.01), 0.75 / ones.low) * (1 - ones.low))
+        mean = (mean * (i + 1) + 1) / (i + 2)
+        squares += (1 - mean) ** 2
+        variance = squares / (i + 2)
+    assert won == pytest.approx(math.log(40), abs=1e-9)
+    assert confidence_sequence([0.0] * 60, 0.1).high == pytest.approx(1 - ones.low, abs=1e-9)
+    assert (confidence_sequence([], 0.1).low, confidence_sequence([], 0.1).high) == (0.0, 1.0)
+    with pytest.raises(ValueError, match="between 0 and 1"):
+        confidence_sequence([2.0], 0.1)
 
 
 def test_an_order_is_random_and_a_part_of_it_is_its_beginning():
