@@ -237,9 +237,9 @@ def report(output: Path, arms: Sequence[str], seeds: Sequence[int]) -> str:
     lines += ["", "| objective | seeds | " + " | ".join(metrics) + " | greedy, beside Online RFT | pass@16, beside |"]
     lines.append("|---" * 8 + "|")
     for arm, found in tables.items():
-        values = [f"{100 * statistics.mean(rows[m].mean() for rows in found.values()):.1f}" for m in metrics]
+        cells = [f"{100 * statistics.mean(rows[m].mean() for rows in found.values()):.1f}" for m in metrics]
         beside = ["", ""] if arm == CONTROL else [difference(found, tables.get(CONTROL, {}), m) for m in metrics[::3]]
-        lines.append(f"| {ARMS[arm]} | {len(found)} | {' | '.join([*values, *beside])} |")
+        lines.append(f"| {ARMS[arm]} | {len(found)} | {' | '.join([*cells, *beside])} |")
     return "\n".join(lines)
 
 
