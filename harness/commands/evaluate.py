@@ -549,8 +549,9 @@ def compare(
 ) -> int:
     """Compare two evaluations problem by problem: McNemar's test for one sample each, a paired bootstrap otherwise.
 
-    Problems that share a cluster count together; of several tasks each p-value is adjusted for their number (Holm). Of
-    a set and one of variants made from it (math and math_perturb_hard) it says the gap, original by original.
+    Problems that share a cluster count together; several tasks are adjusted for their number (p-values by Holm's rule,
+    the bets of e_process by e-BH). Of a set and one of variants made from it (math and math_perturb_hard) it says the
+    gap, original by original.
 
     Args:
         first: output folder of an evaluation, or a folder of several.
@@ -572,7 +573,7 @@ def compare(
         sequential_sentence,
     )
     from harness.evals.variants import variant_pairs
-    from harness.metrics.sequential import holm
+    from harness.metrics.sequential import e_bh, holm
     from harness.metrics.summary import own_name
     from harness.store import write_json
 
@@ -593,11 +594,16 @@ def compare(
         limited = limits(pair)
         tests[task] = {**as_json(test, count), "limits": list(limited)}
         print(sentence(task, metric, test, count, (str(first), str(second)), limited))
-    if not sequential and len(shared) > 1:
+    if sequential == "e_process" and len(shared) > 1:
+        for task, found in zip(shared, e_bh([tests[task]["evidence"] for task in shared]), strict=True):
+            tests[task]["found_e_bh"] = found
+        differ = ", ".join(task for task in shared if tests[task]["found_e_bh"]) or "none"
+        print(f"of {len(shared)} tasks together (e-BH, at most 5 % of those found are false): {differ}.")
+    elif len(shared) > 1 and all(tests[task].get("p_value") is not None for task in shared):
         for task, p_value in zip(shared, holm([tests[task]["p_value"] for task in shared]), strict=True):
             tests[task]["p_value_holm"] = p_value
-        found = ", ".join(f"{task} {tests[task]['p_value_holm']:.3g}" for task in shared)
-        print(f"p-values adjusted for {len(shared)} tasks (Holm): {found}.")
+        adjusted = ", ".join(f"{task} {tests[task]['p_value_holm']:.3g}" for task in shared)
+        print(f"p-values adjusted for {len(shared)} tasks (Holm): {adjusted}.")
     if output is not None:
         write_json(output, {"first": str(first), "second": str(second), "metric": metric, "tests": tests})
     return 0

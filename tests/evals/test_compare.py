@@ -132,6 +132,20 @@ def test_several_tasks_are_adjusted_for_their_number(evaluated, tmp_path, capsys
     tests = json.loads((tmp_path / "tests.json").read_text())["tests"]
     assert [test["p_value_holm"] for test in tests.values()] == pytest.approx([2 * tests["one"]["p_value"]] * 2)
     assert "adjusted for 2 tasks (Holm)" in capsys.readouterr().out
+    same = evaluated("c", range(60))
+    for name, numbers in (("a", range(0)), ("b", range(60))):
+        folder = evaluated(f"sure {name}", numbers)
+        shutil.copytree(folder, tmp_path / "bets" / name / "sure")
+        shutil.copytree(same, tmp_path / "bets" / name / "same")
+        for task in ("sure", "same"):
+            path = tmp_path / "bets" / name / task / "results.json"
+            write_json(path, sealed({**json.loads(path.read_text()), "task": task}))
+    compare(tmp_path / "bets" / "a", tmp_path / "bets" / "b", sequential="e_process", output=tmp_path / "tests.json")
+    tests = json.loads((tmp_path / "tests.json").read_text())["tests"]
+    assert tests["same"]["evidence"] == 1.0
+    assert tests["sure"]["evidence"] >= 2 / 0.05
+    assert {task: test["found_e_bh"] for task, test in tests.items()} == {"sure": True, "same": False}
+    assert "of 2 tasks together (e-BH, at most 5 % of those found are false): sure." in capsys.readouterr().out
 
 
 def test_problems_of_one_cluster_count_together(evaluated):
