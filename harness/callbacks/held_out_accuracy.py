@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import Any
 
+from harness.errors import InputError
 from harness.grading.graders import named as find_grader
-from harness.metrics.intervals import mean_interval
+from harness.metrics.intervals import control_variate, mean_interval
 from harness.metrics.monitors import monitors
+from harness.metrics.sequential import random_order
 from harness.problems import read_all_problems
 from harness.prompts.templates import PromptTemplate
 from harness.provenance import contents, identity
@@ -18,8 +20,11 @@ from harness.rollouts.collect import collect, grade_again
 from harness.rollouts.dispatcher import Dispatcher
 from harness.rollouts.log import RolloutLog
 from harness.rollouts.team import Block, Draw, Team
-from harness.store import file_hash, sealed, write_json
+from harness.store import file_hash, read_rows, sealed, stable_hash, write_json
 from harness.types import Problem, Rollout, SamplingConfig
+
+OF_A_PART = ("part", "whole_every")
+"""Fields that decide nothing where all problems are measured always; files of earlier versions lack them."""
 
 
 @dataclass(frozen=True)
@@ -36,9 +41,26 @@ class HeldOutAccuracy:
     seed: int = 0
     every: int = 1
     """Measure after every so many iterations, and before the first and after the last."""
+    part: int | None = None
+    """Measure on so many of the problems, random ones anew each time, but for every `whole_every`-th measurement, the
+    first among them, which is of all. What the policy of the last whole one did sharpens the accuracy
+    (`harness.metrics.intervals.control_variate`). None is all, always."""
+    whole_every: int = 4
+    """With `part`, every so many measurements one is of all problems."""
+
+    def __post_init__(self) -> None:
+        if self.part is not None and self.part < 4:
+            raise InputError(f"evaluation: part is {self.part}; it must be at least 4 problems, or left out for all.")
+        if self.whole_every < 1:
+            raise InputError(f"evaluation: whole_every is {self.whole_every}; it must be at least 1.")
 
     def load(self) -> list[Problem]:
-        return read_all_problems(self.problems)
+        problems = read_all_problems(self.problems)
+        if self.part is not None and self.part >= len(problems):
+            raise InputError(
+                f"evaluation: part is {self.part} of {len(problems)} problems; give fewer, or leave it out for all."
+            )
+        return problems
 
     def result_file(self, folder: Path, iteration: int) -> Path:
         """Where the numbers of the policy after an iteration are; the rollouts lie beside it."""
@@ -54,8 +76,23 @@ class HeldOutAccuracy:
             "template": identity(template),
             "problems": contents(self.load()),
             "grader": find_grader(grader).label,
-            **{f.name: identity(getattr(self, f.name)) for f in fields(self) if f.name != "problems"},
+            **{
+                f.name: identity(getattr(self, f.name))
+                for f in fields(self)
+                if f.name != "problems" and (f.name not in OF_A_PART or self.part is not None)
+            },
         }
+
+    def whole_before(self, folder: Path, iteration: int) -> Path | None:
+        """The rollouts of the last measurement of all problems before that of an iteration, if this is to be of a part.
+
+        None where it is one of all: its turn has come, or the file of the last one is gone.
+        """
+        turns = iteration // self.every % self.whole_every
+        path = self.result_file(folder, iteration - turns * self.every)
+        if self.part is None or not turns or not path.exists():
+            return None
+        return path.with_suffix(".jsonl")
 
     def run(
         self, iteration: int, folder: Path, dispatcher: Dispatcher, grader: str, team: Team | None = None
@@ -67,6 +104,9 @@ class HeldOutAccuracy:
         """
         problems = self.load()
         result = self.result_file(folder, iteration)
+        before = self.whole_before(folder, iteration)
+        if before is not None:
+            problems = self._random_part(problems, iteration)
         greedy = SamplingConfig(n=1, temperature=0.0, max_tokens=self.max_tokens, seed=self.seed)
 
         def sample(sampling: SamplingConfig) -> list[Rollout]:
@@ -82,8 +122,17 @@ class HeldOutAccuracy:
             lambda: dispatcher.num_tokens,
         ) as log:
             rollouts = sample(greedy)
-            accuracy = mean_interval([float(rollout.responses[0].correct) for rollout in rollouts])
+            shares = {rollout.problem.id: float(rollout.responses[0].correct) for rollout in rollouts}
+            accuracy = mean_interval(list(shares.values()))
+            of_part = {}
+            if before is not None:
+                of_part = {"accuracy_of_part": accuracy.value, "num_problems": len(shares)}
+                known = pass_rates(before)
+                accuracy = control_variate(
+                    list(shares.values()), [known[name] for name in shares], list(known.values())
+                )
             metrics = {"accuracy": accuracy.value, "accuracy_low": accuracy.low, "accuracy_high": accuracy.high}
+            metrics |= of_part
             if self.num_samples:
                 drawn = monitors(sample(replace(greedy, n=self.num_samples, temperature=self.temperature)))
                 metrics |= {"pass@1": drawn["accuracy"], f"pass@{self.num_samples}": drawn["solved"]}
@@ -93,6 +142,10 @@ class HeldOutAccuracy:
         write_json(result, sealed({"iteration": iteration, **about, **metrics, "hashes": hashes}))
         return metrics
 
+    def _random_part(self, problems: Sequence[Problem], iteration: int) -> list[Problem]:
+        by_id = {problem.id: problem for problem in problems}
+        return [by_id[name] for name in random_order(list(by_id), stable_hash(self.seed, iteration))[: self.part]]
+
     def follow(self, block: Block, folder: Path, dispatcher: Dispatcher, grader: str, team: Team) -> None:
         """On another rank than the first: take part in a block that `run` has announced there."""
         key = dispatcher.provenance(reward=Outcome(), grader=grader).key
@@ -100,6 +153,14 @@ class HeldOutAccuracy:
         by_id = {problem.id: problem for problem in self.load()}
         for _ in team.take_part(block, by_id, folder / block.file, key, draw, lambda: dispatcher.num_tokens):
             pass
+
+
+def pass_rates(path: Path) -> dict[str, float]:
+    """Of each problem in a file of graded rollouts the share of right responses, however they were sampled."""
+    right: dict[str, list[float]] = {}
+    for rollout in read_rows(path, Rollout):
+        right.setdefault(rollout.problem.id, []).extend(float(row.correct) for row in rollout.responses)
+    return {name: sum(rows) / len(rows) for name, rows in right.items()}
 
 
 def _draw(dispatcher: Dispatcher, sampling: SamplingConfig, grader: str, iteration: int) -> Draw:
