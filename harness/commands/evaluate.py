@@ -15,8 +15,8 @@ from harness.errors import InputError
 from harness.evals.contamination import overlaps, training_texts
 from harness.evals.evaluation import Evaluation, TooLong
 from harness.evals.presets import AUTO, REASONING, check_preset, find_preset
+from harness.evals.rows import SUFFIXES, load_task
 from harness.evals.rows import fetch as fetch_rows
-from harness.evals.rows import load_task
 from harness.evals.task import DATA_DIR, Task, data_folder, find_tasks, groups, shipped_tasks
 from harness.metrics.summary import MetricConfig
 from harness.prompts.find import find_template
@@ -510,7 +510,7 @@ def list_tasks(data_dir: Path | None = None, fetch: str = "") -> int:
     folder = data_folder(data_dir)
     rows = [("task", "rows", "kind", "protocol", "data", "licence", "source")]
     for task in shipped_tasks().values():
-        held = folder is not None and any((folder / f"{task.file}{end}").is_file() for end in (".jsonl", ".jsonl.gz"))
+        held = folder is not None and any((folder / f"{task.file}{end}").is_file() for end in SUFFIXES)
         data = "here" if held else "built in" if not task.file else "hub" if task.hub else "missing"
         licence = task.licence.partition(" (")[0].partition(";")[0]
         rows.append((task.name, str(task.num_rows), task.kind, str(task.protocol), data, licence, task.source))

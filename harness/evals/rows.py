@@ -19,6 +19,8 @@ from harness.store import file_hash, stable_hash, write_rows
 from harness.types import Instruction, Problem
 
 LETTERS = "ABCDEFGHIJ"
+SUFFIXES = (".jsonl", ".jsonl.gz", ".csv", ".parquet")
+"""What the name of a task's file ends with; the first that is there is taken."""
 _LABEL = re.compile(r"\s*\(?([A-J]|[1-9])\s*[).:]\s*")
 _OPTION = re.compile(r"(?:^|(?<=\s))\(?([A-J])\s*[).]\s")
 
@@ -137,7 +139,7 @@ def task_file(task: Task, data_dir: str | Path | None = None) -> Path | None:
     folder = data_folder(data_dir)
     if folder is None:
         return None
-    found = [path for suffix in (".jsonl", ".jsonl.gz") if (path := folder / (task.file + suffix)).is_file()]
+    found = [path for suffix in SUFFIXES if (path := folder / (task.file + suffix)).is_file()]
     if not found and task.hub is None:
         raise InputError(f"{folder}: holds neither {task.file}.jsonl nor {task.file}.jsonl.gz for '{task.name}'.")
     return found[0] if found else None
@@ -172,6 +174,8 @@ def to_problem(row: Mapping[str, Any], place: str, index: int, task: Task, colum
         InputError: a column is missing, or the gold label is none of the options.
     """
 
+    row = _with_options(row)
+
     def text(name: str) -> str:
         value = row.get(columns.get(name, name))
         if isinstance(value, list):  # several golds written as one list of one string
@@ -190,6 +194,8 @@ def to_problem(row: Mapping[str, Any], place: str, index: int, task: Task, colum
     options: tuple[str, ...] = ()
     if tests and row.get("test_list"):  # only the tests name the function
         question = "\n".join([question, "It must pass these tests:", *row["test_list"]])
+    if tests and row.get("starter_code"):  # LiveCodeBench
+        question = "\n".join([question, "Complete this code:", str(row["starter_code"])])
     if choices:
         options, answer = lettered(choices, answer, place)
         question = "\n".join([question, *options])
@@ -207,6 +213,19 @@ def to_problem(row: Mapping[str, Any], place: str, index: int, task: Task, colum
         tests=tests,
         instructions=instructions,
     )
+
+
+def _with_options(row: Mapping[str, Any]) -> Mapping[str, Any]:
+    """A row of GPQA, which has its right option and three wrong ones in columns, with `choices` and `answer`.
+
+    Their order is random and always the same: it follows from the texts.
+    """
+    wrong = [f"Incorrect Answer {i}" for i in (1, 2, 3)]
+    if not {"Correct Answer", *wrong} <= row.keys():
+        return row
+    texts = [str(row[name]).strip() for name in ("Correct Answer", *wrong)]
+    order = sorted(range(4), key=lambda i: (stable_hash(str(row.get("Question")), texts[i]), i))
+    return {**row, "choices": [texts[i] for i in order], "answer": LETTERS[order.index(0)]}
 
 
 def _instructions(row: Mapping[str, Any], place: str) -> tuple[Instruction, ...]:

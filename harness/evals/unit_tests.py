@@ -2,7 +2,12 @@
 
 from __future__ import annotations
 
+import base64
+import binascii
+import io
 import json
+import pickle
+import zlib
 from collections.abc import Mapping
 from typing import Any
 
@@ -12,7 +17,7 @@ from harness.types import UnitTest
 
 
 def unit_tests(row: Mapping[str, Any], place: str) -> tuple[UnitTest, ...]:
-    """The tests of a row of HumanEval, MBPP or APPS, or of one in the project's own form (`tests`).
+    """The tests of a row of HumanEval, MBPP, APPS or LiveCodeBench, or of one in the project's own form (`tests`).
 
     Raises:
         InputError: the row has none of the known columns, or they cannot be read.
@@ -26,7 +31,12 @@ def unit_tests(row: Mapping[str, Any], place: str) -> tuple[UnitTest, ...]:
         return (UnitTest(check="\n".join([setup, *row["test_list"]])),)
     if "input_output" in row:
         return _apps(row["input_output"], place)
-    raise InputError(f"{place}: no unit tests (columns tests, test, test_list or input_output); found {sorted(row)}.")
+    if "public_test_cases" in row:
+        return _live_code_bench(row, place)
+    raise InputError(
+        f"{place}: no unit tests (columns tests, test, test_list, input_output or public_test_cases); found "
+        f"{sorted(row)}."
+    )
 
 
 def _apps(text: Any, place: str) -> tuple[UnitTest, ...]:
@@ -48,3 +58,35 @@ def _apps(text: Any, place: str) -> tuple[UnitTest, ...]:
 
 def _lines(value: Any) -> str:
     return "\n".join(map(str, value)) if isinstance(value, list) else str(value)
+
+
+def _live_code_bench(row: Mapping[str, Any], place: str) -> tuple[UnitTest, ...]:
+    """LiveCodeBench: JSON lists of `input`, `output`, `testtype`, the private one packed; `metadata` names a method."""
+    try:
+        cases = [*json.loads(row["public_test_cases"]), *json.loads(_unpacked(row.get("private_test_cases") or "[]"))]
+        name = json.loads(row.get("metadata") or "{}").get("func_name") or ""
+        return tuple(
+            UnitTest(json.dumps([json.loads(line) for line in case["input"].splitlines()]), case["output"], name)
+            if case["testtype"] == "functional"
+            else UnitTest(case["input"], case["output"])
+            for case in cases
+        )
+    except (TypeError, KeyError, ValueError, binascii.Error, zlib.error, pickle.UnpicklingError, EOFError) as error:
+        raise InputError(f"{place}: the columns of test cases cannot be read ({error!r}).") from None
+
+
+def _unpacked(text: str) -> str:
+    """A column as published: JSON as it stands, or a text that is pickled, compressed and in base64."""
+    if text.lstrip().startswith("["):
+        return text
+    found = _TextOnly(io.BytesIO(zlib.decompress(base64.b64decode(text)))).load()
+    if not isinstance(found, str):
+        raise ValueError(f"a {type(found).__name__} is packed, no text")
+    return found
+
+
+class _TextOnly(pickle.Unpickler):
+    """Reads pickled builtin values and loads no class or function, so that a file cannot run code."""
+
+    def find_class(self, module: str, name: str) -> Any:
+        raise pickle.UnpicklingError(f"{module}.{name} is packed, no text")

@@ -1,6 +1,9 @@
 """Coding tasks: rows in the published forms, and programs judged in the sandbox through the real path."""
 
+import base64
 import json
+import pickle
+import zlib
 
 import pytest
 
@@ -12,6 +15,7 @@ from harness.evals.task import shipped_tasks
 from harness.evals.unit_tests import unit_tests
 from harness.prompts.find import find_template
 from harness.rollouts.dispatcher import Dispatcher
+from harness.rollouts.verdicts import grade_pairs
 from harness.types import UnitTest
 from tests.evals.conftest import oracle
 
@@ -38,15 +42,32 @@ ROWS = {
         "input_output": json.dumps({"inputs": ["3\n", "4\n"], "outputs": ["6\n", "8\n"]}),
     },
 }
+PACKED = base64.b64encode(
+    zlib.compress(pickle.dumps(json.dumps([{"input": "5\n", "output": "10\n", "testtype": "stdin"}])))
+).decode()
+ROWS["livecodebench"] = {
+    "question_id": "toy_a",
+    "question_title": "Double",
+    "question_content": "Read a number and print twice its value.",
+    "platform": "atcoder",
+    "contest_date": "2024-01-01T00:00:00",
+    "starter_code": "",
+    "difficulty": "easy",
+    "public_test_cases": json.dumps([{"input": "3\n", "output": "6\n", "testtype": "stdin"}]),
+    "private_test_cases": PACKED,
+    "metadata": "{}",
+}
 RIGHT = {
     "humaneval": "def double(x):\n    return x + x",
     "mbpp": "def double(x):\n    return x + x",
     "apps": "print(2 * int(input()))",
+    "livecodebench": "print(2 * int(input()))",
 }
 WRONG = {
     "humaneval": "import sys\nsys.exit(0)",
     "mbpp": "def double(x):\n    return 6",
     "apps": "print(6)",
+    "livecodebench": "print(6)",
 }
 
 
@@ -81,3 +102,35 @@ def test_rows_without_tests_are_named():
         unit_tests({"question": "x"}, "row 3")
     with pytest.raises(InputError, match="row 3: the column 'input_output' cannot be read"):
         unit_tests({"input_output": "{"}, "row 3")
+
+
+def test_a_method_of_livecodebench_gets_one_argument_a_line(byte_tokenizer, tmp_path):
+    cases = [{"input": '[1, 2]\n"x"', "output": '["x", 3]', "testtype": "functional"}]
+    row = ROWS["livecodebench"] | {
+        "starter_code": "class Solution:\n    def f(self, numbers, name):\n",
+        "public_test_cases": json.dumps(cases),
+        "private_test_cases": "[]",
+        "metadata": json.dumps({"func_name": "f"}),
+    }
+    assert unit_tests(row, "row") == (UnitTest('[[1, 2], "x"]', '["x", 3]', "f"),)
+    task = shipped_tasks()["livecodebench"]
+    problem = to_problem(row, "row", 0, task, task.columns)
+    assert problem.question.endswith("Complete this code:\nclass Solution:\n    def f(self, numbers, name):\n")
+    program = "class Solution:\n    def f(self, numbers, name):\n        return [name, sum(numbers)]"
+    found = grade_pairs(
+        [(problem, f"```python\n{program}\n```"), (problem, "```python\nf = 1\n```")], "default", "strict"
+    )
+    assert [verdict.correct for verdict in found] == [True, False]
+
+
+class Evil:
+    def __reduce__(self):
+        return print, ("run",)
+
+
+@pytest.mark.parametrize("packed", [Evil(), 7])
+def test_what_is_packed_among_test_cases_is_not_run(packed, capsys):
+    text = base64.b64encode(zlib.compress(pickle.dumps(packed))).decode()
+    with pytest.raises(InputError, match=r"row: the columns of test cases cannot be read \(.*no text"):
+        unit_tests(ROWS["livecodebench"] | {"private_test_cases": text}, "row")
+    assert capsys.readouterr().out == ""
