@@ -27,7 +27,7 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
-from training import build_checkpoint
+from training import SIZES, build_checkpoint
 
 MODELS: dict[str, tuple[str, dict[str, Any]]] = {
     "llama": ("LlamaConfig", {"vocab_size": 32000, "hidden_size": 512, "num_hidden_layers": 8, "num_attention_heads": 8,
@@ -47,7 +47,7 @@ def build(folder: Path, name: str) -> None:
     import torch
     import transformers
 
-    build_checkpoint(folder, 64)
+    build_checkpoint(folder, SIZES["small"])
     kind, sizes = MODELS[name]
     config = getattr(transformers, kind)(**sizes, bos_token_id=1, eos_token_id=2, pad_token_id=0)
     torch.manual_seed(0)
@@ -121,7 +121,7 @@ def main() -> None:
         with tempfile.TemporaryDirectory() as temporary:
             folder = Path(temporary)
             build(folder / "model", name)
-            build_checkpoint(folder / "tiny", 32)
+            build_checkpoint(folder / "tiny", SIZES["small"])
             for kind in arguments.kinds:
                 write_rows(folder / f"{kind}.jsonl", kind, arguments.rows * arguments.steps, arguments.length)
                 print(f"{name:8} {kind:8} " + compare(kind, folder, arguments, footprint), flush=True)

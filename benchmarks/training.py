@@ -1,18 +1,22 @@
 """Tokens per second and peak memory of a whole training step, beside TRL's trainers on the same model and data.
 
-Usage: python benchmarks/training.py [KIND ...] [--steps 8] [--rounds 3] [--shared 0.6] [--trl PYTHON]
+Usage: python benchmarks/training.py [KIND ...] [--sizes small 60m 60m_152k] [--steps 8] [--rounds 3] [--shared 0.6]
+                                     [--trl PYTHON]
 
 PYTHON is an interpreter with TRL beside everything this project needs; without it only our own forms are compared.
 Every trainer runs in a process of its own: same random weights, rows, batch size, precision, thread count, optimizer
 (AdamW), no checkpoints, no logging before the end. The first two steps of each run are left out. The trainers take
-turns for `--rounds` rounds, and the ratio is that of the medians; memory is the growth of the process's peak from
-before its trainer is built. Tokens are those of the rows: padding is never counted, and each side of a pair is whole
-however it is computed; for TRL they are the rows' mean times the rows of a step. `groups` is a reward model on all
-pairs of four right and four wrong responses to each problem, one problem, or as many pairs, a step. `policy` is GRPO on
-eight given responses to each prompt, two prompts a step, one step on each: TRL's trainer is handed the responses where
-it would sample (`rollout_func`), prompts are the part `--shared` of the tokens (take 0.4), and ratios are to the policy
-itself on both sides. On a shared machine tokens per second of processor time, with one thread, tell more than tokens
-per second. `--hidden 512 --vocabulary 32768` is a model of 46 million parameters.
+turns for `--rounds` rounds, and the ratio is that of the medians to TRL's fastest form; memory is the growth of the
+process's peak from before its trainer is built. TRL's forms of SFT are its default (rows in random order, padded),
+batches of rows of similar length (`trl_sorted`: train_sampling_strategy="group_by_length") and packs of as many tokens
+as ours (`trl_packed`: packing by "bfd", which is free of padding). The sides of pairs are of nearly one length, and
+TRL's trainer of DPO has no other form. Tokens are those of the rows: padding is never counted, and each side of a pair
+is whole however it is computed; for TRL they are the rows' mean times the rows of a step. `groups` is a reward model on
+all pairs of four right and four wrong responses to each problem, one problem, or as many pairs, a step. `policy` is
+GRPO on eight given responses to each prompt, two prompts a step, one step on each: TRL's trainer is handed the
+responses where it would sample (`rollout_func`), prompts are the part `--shared` of the tokens (take 0.4), and ratios
+are to the policy itself on both sides. On a shared machine tokens per second of processor time, with one thread, tell
+more than tokens per second. `--hidden`, `--layers`, `--vocabulary` and `--tied` make a model of another size.
 """
 
 # ruff: noqa: E402 - the environment must be set before torch is imported
@@ -34,12 +38,12 @@ import sys
 import tempfile
 import time
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 BATCH_SIZE = 8
 WARMUP = 2
 FORMS = {
-    "sft": ("packed", "padded", "trl"),
+    "sft": ("packed", "padded", "trl", "trl_sorted", "trl_packed"),
     "dpo": ("shared", "plain", "frozen", "trl"),
     "reward": ("shared", "plain", "trl"),
     "groups": ("grouped", "pairs", "plain", "trl"),
@@ -47,6 +51,25 @@ FORMS = {
 }
 """First the form of ours that is meant for the data, then its variants."""
 MAX_LENGTH = 512
+PACK = 1024
+"""Tokens of a pack: as many as a padded batch of SFT has, so that both step over the same rows."""
+
+
+class Size(NamedTuple):
+    """Of a model."""
+
+    hidden: int
+    layers: int
+    vocabulary: int
+    tied: bool = False
+
+
+SIZES = {
+    "small": Size(128, 4, 2048),
+    "60m": Size(512, 8, 32768),
+    "60m_152k": Size(320, 8, 151936, tied=True),
+}
+"""0.9, 60.8 and 59.3 million parameters."""
 NUM_SIDES = 4  # right, and wrong, responses to a problem of `groups`
 NUM_RESPONSES = 8  # to a prompt of `policy`
 WORDS = ("<pad>", "<bos>", "<eos>", *"0123456789+-*=")
@@ -103,8 +126,8 @@ def policy_rewards(texts: list[str]) -> list[float]:
     return [float(text[-1:].isdigit()) for text in texts]
 
 
-def build_checkpoint(folder: Path, hidden: int, vocabulary: int) -> None:
-    """A random Llama of four layers with a tokenizer of single characters."""
+def build_checkpoint(folder: Path, size: Size) -> None:
+    """A random Llama with a tokenizer of single characters."""
     import torch
     from tokenizers import Regex, Tokenizer, decoders, models, pre_tokenizers, processors
     from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
@@ -119,9 +142,9 @@ def build_checkpoint(folder: Path, hidden: int, vocabulary: int) -> None:
     torch.manual_seed(0)
     LlamaForCausalLM(
         LlamaConfig(
-            vocab_size=vocabulary, hidden_size=hidden, num_hidden_layers=4, num_attention_heads=4,
-            num_key_value_heads=4, intermediate_size=3 * hidden, max_position_embeddings=MAX_LENGTH, bos_token_id=1,
-            eos_token_id=2, pad_token_id=0,
+            vocab_size=size.vocabulary, hidden_size=size.hidden, num_hidden_layers=size.layers, num_attention_heads=4,
+            num_key_value_heads=4, intermediate_size=3 * size.hidden, max_position_embeddings=MAX_LENGTH,
+            tie_word_embeddings=size.tied, bos_token_id=1, eos_token_id=2, pad_token_id=0,
         )
     ).save_pretrained(folder)  # fmt: skip
 
@@ -147,8 +170,7 @@ def run_ours(kind: str, form: str, folder: Path, steps: int, tokens: int) -> lis
     module: Any
     if kind == "sft":
         module = SFTModule(model)
-        # A pack holds as many tokens as a padded batch has rows, so that both step over the same rows.
-        packing: dict[str, Any] = {"packing": True, "batch_size": 1, "max_length": 1024} if form == "packed" else {}
+        packing: dict[str, Any] = {"packing": True, "batch_size": 1, "max_length": PACK} if form == "packed" else {}
         data: Any = SFTDataModule(rows, **{"batch_size": BATCH_SIZE, "max_length": MAX_LENGTH, **packing})
     elif kind == "policy":
         write_policy_rows(folder)
@@ -223,17 +245,18 @@ def run_trl_policy(folder: Path, steps: int, clock: Any) -> None:
     ).train()  # fmt: skip
 
 
-def run_trl(kind: str, folder: Path, steps: int, tokens: int) -> list[tuple[float, float, int]]:
+def run_trl(kind: str, form: str, folder: Path, steps: int, tokens: int) -> list[tuple[float, float, int]]:
     """As `run_ours`, with the tokens of an average step."""
     import trl
     from datasets import Dataset
     from transformers import AutoModelForCausalLM, AutoModelForSequenceClassification, AutoTokenizer, TrainerCallback
 
     times: list[tuple[float, float, int]] = []
+    step_tokens = tokens // steps
 
     class Clock(TrainerCallback):
         def on_step_end(self, *_: Any, **__: Any) -> None:
-            times.append((time.perf_counter(), time.process_time(), tokens // steps))
+            times.append((time.perf_counter(), time.process_time(), step_tokens))
 
     if kind == "policy":
         run_trl_policy(folder, steps, Clock())
@@ -245,19 +268,27 @@ def run_trl(kind: str, folder: Path, steps: int, tokens: int) -> list[tuple[floa
         "reward": (trl.RewardConfig, trl.RewardTrainer),
         "groups": (trl.RewardConfig, trl.RewardTrainer),
     }[kind]
-    options: dict[str, Any] = {"precompute_ref_log_probs": True} if kind == "dpo" else {}
+    options: dict[str, Any] = {"max_length": MAX_LENGTH, "per_device_train_batch_size": batch_size(kind)}
+    if kind == "dpo":
+        options["precompute_ref_log_probs"] = True
+    elif form == "trl_sorted":
+        options["train_sampling_strategy"] = "group_by_length"
+    elif form == "trl_packed":
+        options |= {"packing": True, "packing_strategy": "bfd", "max_length": PACK, "per_device_train_batch_size": 1}
     args = config(
-        output_dir=str(folder / "trl"), use_cpu=True, bf16=False, gradient_checkpointing=False, max_length=MAX_LENGTH,
-        per_device_train_batch_size=batch_size(kind), max_steps=steps, report_to=[], save_strategy="no",
-        logging_steps=10**6, disable_tqdm=True, learning_rate=1e-5, **options,
+        output_dir=str(folder / "trl"), use_cpu=True, bf16=False, gradient_checkpointing=False, max_steps=steps,
+        report_to=[], save_strategy="no", logging_steps=10**6, disable_tqdm=True, learning_rate=1e-5, **options,
     )  # fmt: skip
     scalar = kind in ("reward", "groups")
     auto = AutoModelForSequenceClassification if scalar else AutoModelForCausalLM
     labels = {"num_labels": 1} if scalar else {}
-    build(
+    trainer = build(
         model=auto.from_pretrained(folder / "model", **labels), args=args, train_dataset=Dataset.from_list(rows),
         processing_class=AutoTokenizer.from_pretrained(folder / "model"), callbacks=[Clock()],
-    ).train()  # fmt: skip
+    )  # fmt: skip
+    if form == "trl_packed":
+        step_tokens = tokens // len(trainer.train_dataset)
+    trainer.train()
     return times
 
 
@@ -270,7 +301,8 @@ def child(kind: str, form: str, folder: Path, steps: int, tokens: int) -> None:
     del lightning
     torch.set_num_threads(int(os.environ["OMP_NUM_THREADS"]))
     before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    run = run_trl(kind, folder, steps, tokens) if form == "trl" else run_ours(kind, form, folder, steps, tokens)
+    trl = form.startswith("trl")
+    run = (run_trl if trl else run_ours)(kind, form, folder, steps, tokens)
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before
     wall, cpu = (run[-1][i] - run[WARMUP - 1][i] for i in range(2))
     done = sum(tokens for *_, tokens in run[WARMUP:])
@@ -284,7 +316,7 @@ def measure(
     found: dict[str, list[dict[str, float]]] = {form: [] for form in forms}
     for _ in range(arguments.rounds):
         for form in forms:
-            python = arguments.trl if form == "trl" else sys.executable
+            python = arguments.trl if form.startswith("trl") else sys.executable
             numbers = [str(arguments.steps + WARMUP), str(tokens)]
             command = [python, __file__, "--child", kind, form, str(folder), *numbers]
             done = subprocess.run(command, env=os.environ, capture_output=True, text=True)
@@ -300,37 +332,50 @@ def main() -> None:
     parser.add_argument("--steps", type=int, default=8, help="timed steps of each run")
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--shared", type=float, default=0.6, help="part of each side that a pair, or a group, shares")
-    parser.add_argument("--hidden", type=int, default=128, help="width of the model")
-    parser.add_argument("--vocabulary", type=int, default=2048, help="size of the model's vocabulary")
+    parser.add_argument("--sizes", nargs="+", choices=SIZES, default=["small"], help="of the model")
+    parser.add_argument("--hidden", type=int, help="width of the model, in place of that of its size")
+    parser.add_argument("--layers", type=int, help="layers of the model, likewise")
+    parser.add_argument("--vocabulary", type=int, help="size of the model's vocabulary, likewise")
+    parser.add_argument("--tied", action="store_true", default=None, help="the head is the matrix of the embeddings")
     parser.add_argument("--trl", help="interpreter with TRL")
     arguments = parser.parse_args()
     os.environ.setdefault("OMP_NUM_THREADS", "1")
     os.environ["PYTHONPATH"] = str(Path(__file__).resolve().parent.parent)
-    for kind in arguments.kinds:
-        with tempfile.TemporaryDirectory() as name:
-            folder = Path(name)
-            build_checkpoint(folder / "model", arguments.hidden, arguments.vocabulary)
-            num_rows = batch_size(kind) * (arguments.steps + WARMUP)
-            tokens = write_rows(folder, kind, num_rows, arguments.shared)
-            load = os.getloadavg()[0]
-            forms = [form for form in FORMS[kind] if form != "trl" or arguments.trl]
-            print(f"{kind}: {num_rows} rows of {tokens / num_rows:.0f} tokens on average, load {load:.1f}", flush=True)
-            report(measure(kind, forms, folder, arguments, tokens))
+    changed = {name: value for name in Size._fields if (value := getattr(arguments, name)) is not None}
+    for name in arguments.sizes:
+        for kind in arguments.kinds:
+            compare(kind, SIZES[name]._replace(**changed), arguments)
+
+
+def compare(kind: str, size: Size, arguments: argparse.Namespace) -> None:
+    """Run all forms of a kind of training on a model of a size, and print what they took."""
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        build_checkpoint(folder / "model", size)
+        num_rows = batch_size(kind) * (arguments.steps + WARMUP)
+        tokens = write_rows(folder, kind, num_rows, arguments.shared)
+        load = os.getloadavg()[0]
+        forms = [form for form in FORMS[kind] if not form.startswith("trl") or arguments.trl]
+        shape = f"{size.layers} layers of width {size.hidden}, vocabulary {size.vocabulary}{', tied' * size.tied}"
+        print(f"{kind}, {shape}: {num_rows} rows of {tokens / num_rows:.0f} tokens on average, load {load:.1f}")
+        report(measure(kind, forms, folder, arguments, tokens))
 
 
 def report(found: dict[str, list[dict[str, float]]]) -> None:
-    """Print each form's rate and memory, and their ratios to the last form's (TRL where it ran)."""
+    """Print each form's rate and memory, and their ratios to those of TRL's fastest form, or of the last of ours."""
 
     def medians(name: str) -> dict[str, float]:
         return {form: statistics.median(run[name] for run in runs) for form, runs in found.items()}
 
     rates, cpu_rates, peaks = medians("rate"), medians("cpu_rate"), medians("peak_mib")
-    last = list(rates)[-1]
+    theirs = [form for form in rates if form.startswith("trl")]
+    base = max(theirs, key=lambda form: cpu_rates[form], default=list(rates)[-1])
     for form, rate in rates.items():
-        speed, cpu, memory = rate / rates[last], cpu_rates[form] / cpu_rates[last], peaks[form] / peaks[last]
+        speed, cpu, memory = rate / rates[base], cpu_rates[form] / cpu_rates[base], peaks[form] / peaks[base]
         print(
-            f"  {form:7} {rate:8.0f} tokens/s {speed:5.2f} x {last}, per processor second {cpu:5.2f} x, "
-            f"peak +{peaks[form]:4.0f} MiB {memory:5.2f} x"
+            f"  {form:10} {rate:8.0f} tokens/s {speed:5.2f} x {base}, {cpu_rates[form]:8.0f} per processor second "
+            f"{cpu:5.2f} x, peak +{peaks[form]:4.0f} MiB {memory:5.2f} x",
+            flush=True,
         )
 
 
