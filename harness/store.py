@@ -316,10 +316,16 @@ def write_rows(path: str | Path, rows: Iterable[Any], sealed: bool = False) -> N
     Args:
         sealed: give every row its checksum, as `AppendLog` does.
     """
-    text = b"".join(map(sealed_line, rows)) if sealed else "".join(to_json(row) + "\n" for row in rows).encode()
-    if Path(path).suffix == ".gz":
-        text = gzip.compress(text, GZIP_LEVEL, mtime=0)
-    write_bytes(path, text)
+    write_lines(path, map(sealed_line, rows) if sealed else ((to_json(row) + "\n").encode() for row in rows))
+
+
+def write_lines(path: str | Path, lines: Iterable[bytes]) -> None:
+    """As `write_rows` for lines that end in line breaks; memory does not hold them."""
+    pack = zlib.compressobj(GZIP_LEVEL, wbits=31) if Path(path).suffix == ".gz" else None
+    with replacing(path) as file:
+        for line in lines:
+            file.write(pack.compress(line) if pack else line)
+        file.write(pack.flush() if pack else b"")
 
 
 def write_json(path: str | Path, value: Any) -> None:

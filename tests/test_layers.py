@@ -14,6 +14,7 @@ ROOT = Path(__file__).parent.parent / "harness"
 WORDS = ("types", "protocols", "errors", "environment", "interrupts")
 TEXT = (
     "store",
+    "lines",
     "provenance",
     "locks",
     "moved",

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any, cast, get_args
 
 from harness.errors import InputError
-from harness.evals.samples import RESULTS, read_results, read_rollouts
+from harness.evals.samples import RESULTS, read_results, stream_rollouts
 from harness.metrics.intervals import PairedTest, paired_test
 from harness.metrics.sequential import Boundary, e_process, group_sequential, random_order
 from harness.metrics.summary import ALL, MetricConfig, clusters_of, problem_metrics, rankings_of
@@ -39,11 +39,11 @@ def evaluation_folders(folder: Path) -> dict[str, Path]:
     return found
 
 
-def problem_values(folder: Path, metric: str, rollouts: Sequence[Rollout] | None = None) -> dict[str, float]:
+def problem_values(folder: Path, metric: str, rollouts: Iterable[Rollout] | None = None) -> dict[str, float]:
     """A metric of each problem of a finished evaluation.
 
     Args:
-        rollouts: of the folder, where they have been read before.
+        rollouts: of the folder, where they are read by the caller.
 
     Raises:
         InputError: the metric is unknown, or needs more samples than there are.
@@ -62,8 +62,10 @@ def problem_values(folder: Path, metric: str, rollouts: Sequence[Rollout] | None
             votes="maj" in name or "answer" in name,
             searched=searched,
         )
-        read = read_rollouts(folder) if rollouts is None else rollouts
+        read = stream_rollouts(folder) if rollouts is None else rollouts
         rows = {rollout.problem.id: problem_metrics(rollout, config, ranked) for rollout in read}
+    except InputError:
+        raise
     except ValueError as error:
         raise InputError(f"{folder}: '{metric}' cannot be computed ({error}); known: {', '.join(known)}.") from None
     if not rows or metric not in next(iter(rows.values())):
@@ -90,9 +92,15 @@ def shared_values(first: Path, second: Path, metric: str) -> tuple[dict[str, tup
     """
 
     def read(folder: Path) -> tuple[dict[str, float], dict[str, Problem]]:
-        """Values and problems; the responses, which are much larger, are let go before the other folder is read."""
-        rollouts = read_rollouts(folder)
-        return problem_values(folder, metric, rollouts), {rollout.problem.id: rollout.problem for rollout in rollouts}
+        """Values and problems; the responses, which are much larger, are let go as they are read."""
+        problems: dict[str, Problem] = {}
+
+        def rollouts() -> Iterator[Rollout]:
+            for rollout in stream_rollouts(folder):
+                problems[rollout.problem.id] = rollout.problem
+                yield rollout
+
+        return problem_values(folder, metric, rollouts()), problems
 
     hashes = [read_results(folder)["hashes"]["data"] for folder in (first, second)]
     (a, problems), (b, others) = read(first), read(second)

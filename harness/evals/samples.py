@@ -7,19 +7,22 @@ import hashlib
 import itertools
 import json
 import logging
+import os
+import tempfile
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO, cast
 
 from harness.errors import InputError
+from harness.lines import Lines
 from harness.locks import only_writer
 from harness.protocols import Search, SearchMethod
 from harness.provenance import Provenance, identity, tell_unknown, unknown_parts
 from harness.rollouts.dispatcher import Dispatcher, problem_seed
 from harness.search import Sampling
 from harness.search.meter import Meter, metered
-from harness.store import AppendLog, file_hash, read_json, read_jsonl, read_rows, to_row, write_rows
+from harness.store import AppendLog, file_hash, parse_line, read_json, read_jsonl, to_json, to_row, write_lines
 from harness.types import AnswerStatus, Problem, Response, Rollout, SamplingConfig, ScoredResponse
 
 log = logging.getLogger(__name__)
@@ -30,6 +33,8 @@ LOG = "samples.log.jsonl"
 AGAIN = "run `harness eval` there again"
 GAVE_UP = -1
 NO_PROBLEM = Problem("", "")
+KEY, PROVENANCE, NO_PROVENANCE = b'{"key": "', b'"provenance": "', b'"provenance": ""'
+"""How the line of a sample begins, and what it holds that says what drew it; in a text quotes would be escaped."""
 
 
 @dataclass(frozen=True)
@@ -84,31 +89,28 @@ class SampleStore:
         self.search_tokens: dict[str, int] = {}
         """By problem id, the tokens that a search drew for it; empty for independent samples."""
         self._independent = isinstance(self.search, Sampling)
-        self._rows: dict[str, Sample] = {}
-        self._borrowed: dict[str, Sample] = {}
         self._draws: dict[str, str] = {}
-        self._log: AppendLog | None = None
+        self._scored: dict[str, tuple[int, int, int]] = {}
+        """By problem id, where its scored samples stand in `_spool`: offset, bytes, and how many they are."""
         self._held = contextlib.ExitStack()
 
     def __enter__(self) -> SampleStore:
         with contextlib.ExitStack() as held:
             held.enter_context(only_writer(self.folder, folder=True))
             self._log = held.enter_context(AppendLog(self.folder / LOG))
-            self._read()
+            self._spool = held.enter_context(_temporary(self.folder))
+            self._rows = KeyedSamples([self.folder / SAMPLES, self.folder / LOG])
+            self._borrowed = KeyedSamples([folder / SAMPLES for folder in self._beside])
+            if old := self._rows.num_unaccounted:
+                log.warning(
+                    "%s: %d samples are of a version that did not write down what drew them; they are kept, not used.",
+                    self.folder, old,
+                )  # fmt: skip
+            if len(self._rows):
+                unknown = unknown_parts(self.provenance.drawn)
+                tell_unknown(self.folder, unknown, "what was drawn with it is taken as it is")
             self._held = held.pop_all()
         return self
-
-    def _read(self) -> None:
-        self._rows = read_keyed([self.folder / SAMPLES, self.folder / LOG])
-        self._borrowed = read_keyed([folder / SAMPLES for folder in self._beside])
-        if old := sum(not row.provenance for row in self._rows.values()):
-            log.warning(
-                "%s: %d samples are of a version that did not write down what drew them; they are kept, not used.",
-                self.folder, old,
-            )  # fmt: skip
-        if self._rows:
-            unknown = unknown_parts(self.provenance.drawn)
-            tell_unknown(self.folder, unknown, "what was drawn with it is taken as it is")
 
     def __exit__(self, *_: object) -> None:
         self._held.close()
@@ -130,42 +132,53 @@ class SampleStore:
         ]
         return hashlib.sha256(json.dumps(parts).encode()).hexdigest()
 
-    def _find(self, problem: Problem, index: int) -> Sample | None:
-        key = self.key(problem, index)
-        return self._rows.get(key) or self._borrowed.get(key)
-
-    def stored(self, problem: Problem) -> Rollout:
-        """The problem with the responses that are on disk already, as many as are complete from the first on."""
+    def _samples(self, problem: Problem, *places: KeyedSamples) -> list[Sample]:
+        """The samples on disk, as many as are complete from the first on, from the first place that has one."""
         found: list[Sample] = []
         while not self._independent or len(found) < self.sampling.n:
-            sample = self._find(problem, len(found))
+            key = self.key(problem, len(found))
+            sample = next((each[key] for each in places if key in each), None)
             if sample is None:
                 break
             if not self._independent:
                 self.search_tokens[problem.id] = sample.search_tokens
             found.append(sample)
         if not self._independent and any(sample.of != len(found) for sample in found):
-            found = []  # some of its lines are missing, or there was nothing to return
+            return []  # some of its lines are missing, or there was nothing to return
+        return found
+
+    def num_stored(self, problem: Problem) -> int:
+        """How many samples are on disk, from the first on."""
+        if not self._independent:
+            return len(self._samples(problem, self._rows, self._borrowed))
+        keys = (self.key(problem, index) for index in range(self.sampling.n))
+        return sum(1 for _ in itertools.takewhile(lambda key: key in self._rows or key in self._borrowed, keys))
+
+    def stored(self, problem: Problem) -> Rollout:
+        """The problem with the responses that are on disk already, as many as are complete from the first on."""
+        found = self._samples(problem, self._rows, self._borrowed)
         scored = tuple(ScoredResponse(self._cut(sample.response)) for sample in found)
         return Rollout(problem, scored, self.sampling, 0, self.dispatcher.engine.version)
 
     def judged(self, problem: Problem) -> Rollout | None:
         """As `stored`, with the verdicts and rewards of a folder beside this one, where they are those of now."""
-        rollout = self.stored(problem)
-        found: list[ScoredResponse] = []
-        for index in range(len(rollout.responses)):
-            row = self._borrowed.get(self.key(problem, index))
-            if row is None or row.provenance != self.provenance.key or row.problem != problem:
-                return None
-            found.append(ScoredResponse(row.response, row.answer, row.correct, row.reward, row.status))
-        return replace(rollout, responses=tuple(found))
+        if not len(self._borrowed):
+            return None
+        found = self._samples(problem, self._borrowed)
+        if len(found) < self.num_stored(problem):
+            return None
+        if any(row.provenance != self.provenance.key or row.problem != problem for row in found):
+            return None
+        scored = tuple(ScoredResponse(r.response, r.answer, r.correct, r.reward, r.status) for r in found)
+        return Rollout(problem, scored, self.sampling, 0, self.dispatcher.engine.version)
 
     def complete(self, problem: Problem) -> bool:
         """Whether nothing more has to be drawn for a problem."""
         if self._independent:
-            return all(self._find(problem, index) for index in range(self.sampling.n))
-        first = self._find(problem, 0)
-        return first is not None and (first.of == GAVE_UP or bool(self.stored(problem).responses))
+            return self.num_stored(problem) == self.sampling.n
+        key = self.key(problem, 0)
+        first = next((each[key] for each in (self._rows, self._borrowed) if key in each), None)
+        return first is not None and (first.of == GAVE_UP or bool(self.num_stored(problem)))
 
     def _cut(self, response: Response) -> Response:
         """An independent sample in the protocol's steps; the steps of a search are its own, its values if it judges."""
@@ -192,51 +205,122 @@ class SampleStore:
         return method
 
     def _append(self, problem: Problem, first: int, responses: Sequence[Response]) -> None:
-        assert self._log is not None
         of = 0 if self._independent else len(responses) or GAVE_UP
         tokens = self.search_tokens.get(problem.id, 0)
         key = self.provenance.key
-        rows = [
+        self._log.extend(
             Sample(self.key(problem, index), problem.id, index, response, of, tokens, provenance=key)
             for index, response in enumerate(responses or ([] if self._independent else [Response()]), first)
-        ]
-        self._log.extend(rows)
-        self._rows |= {row.key: row for row in rows}
+        )
 
-    def finish(self, rollouts: Sequence[Rollout]) -> None:
-        """Write the compressed file from scored rollouts and whatever else the directory holds; remove the log."""
-        mine: dict[str, Sample] = {}
-        for rollout in rollouts:
-            of = 0 if self._independent else len(rollout.responses) or GAVE_UP
-            tokens = self.search_tokens.get(rollout.problem.id, 0)
-            for index, scored in enumerate(rollout.responses or [ScoredResponse(Response())]):
-                key = self.key(rollout.problem, index)
-                mine[key] = Sample(
-                    key,
-                    rollout.problem.id,
-                    index,
-                    scored.response,
-                    of,
-                    tokens,
-                    scored.answer,
-                    scored.correct,
-                    scored.status,
-                    scored.reward,
-                    rollout.problem,
-                    self.provenance.key,
-                )
-        others = sorted((row for key, row in self._rows.items() if key not in mine), key=_order)
-        write_rows(self.folder / SAMPLES, [*mine.values(), *others])
+    def keep(self, rollout: Rollout) -> None:
+        """Take the scored samples of a problem, in place of those taken before; memory does not hold them."""
+        problem, of = rollout.problem, 0 if self._independent else len(rollout.responses) or GAVE_UP
+        tokens = self.search_tokens.get(problem.id, 0)
+        rows = [
+            Sample(
+                self.key(problem, index),
+                problem.id,
+                index,
+                scored.response,
+                of,
+                tokens,
+                scored.answer,
+                scored.correct,
+                scored.status,
+                scored.reward,
+                problem,
+                self.provenance.key,
+            )
+            for index, scored in enumerate(rollout.responses or [ScoredResponse(Response())])
+        ]
+        lines = "".join(to_json(row) + "\n" for row in rows).encode()
+        try:
+            self._scored[problem.id] = self._spool.seek(0, os.SEEK_END), len(lines), len(rows)
+            self._spool.write(lines)
+        except OSError as error:
+            raise InputError(
+                f"{self.folder}: cannot be written ({error.strerror}); what was drawn is in {LOG}."
+            ) from None
+
+    def kept_rollout(self, problem: Problem) -> Rollout:
+        """The problem with the scored responses that were taken of it."""
+        place = str(self.folder / SAMPLES)
+        rows = [row for line in self._lines(problem) if (row := _sample(line, place)).of != GAVE_UP]
+        scored = tuple(ScoredResponse(r.response, r.answer, r.correct, r.reward, r.status) for r in rows)
+        return Rollout(problem, scored, self.sampling, 0, self.dispatcher.engine.version)
+
+    def _lines(self, problem: Problem) -> list[bytes]:
+        start, size, _ = self._scored.get(problem.id, (0, 0, 0))
+        self._spool.seek(start)
+        return self._spool.read(size).splitlines(keepends=True)
+
+    def finish(self, problems: Sequence[Problem]) -> None:
+        """Write the compressed file from what was kept and whatever else the directory holds; remove the log."""
+        mine = {self.key(problem, i) for problem in problems for i in range(self._scored[problem.id][-1])}
+        others = sorted(_order(self._rows[key]) for key in self._rows if key not in mine)
+
+        def lines() -> Iterator[bytes]:
+            for problem in problems:
+                yield from self._lines(problem)
+            for *_, key in others:
+                yield (to_json(self._rows[key]) + "\n").encode()
+
+        write_lines(self.folder / SAMPLES, lines())
         (self.folder / LOG).unlink(missing_ok=True)
 
 
-def read_keyed(paths: Sequence[Path]) -> dict[str, Sample]:
-    """The samples of those files that exist, by key."""
-    rows = (row for path in paths if path.exists() for row in read_rows(path, Sample))
-    return {row.key: row for row in rows}
+class KeyedSamples:
+    """The samples of those files that exist, by key; of equal keys the last is found. They are read when taken."""
+
+    def __init__(self, paths: Sequence[Path]) -> None:
+        self._files = [Lines(path) for path in paths if path.exists()]
+        self._places: dict[str, int] = {}
+        """By key the number of the file and that of the line, in one number."""
+        self.num_unaccounted = 0
+        """Samples that do not say what drew them."""
+        for number, lines in enumerate(self._files):
+            for count, line in enumerate(lines.scan()):
+                if line.strip():
+                    self._places[_key(line, f"{lines.path}:{count + 1}")] = count * len(self._files) + number
+                    self.num_unaccounted += PROVENANCE not in line or NO_PROVENANCE in line
+
+    def __len__(self) -> int:
+        return len(self._places)
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._places)
+
+    def __contains__(self, key: str) -> bool:
+        return key in self._places
+
+    def __getitem__(self, key: str) -> Sample:
+        count, number = divmod(self._places[key], len(self._files))
+        return _sample(self._files[number][count], f"{self._files[number].path}:{count + 1}")
 
 
-def _order(row: Sample) -> Any:
+def _sample(line: bytes, place: str) -> Sample:
+    return to_row(Sample, parse_line(line, place), place)
+
+
+def _key(line: bytes, place: str) -> str:
+    """The key of a sample, which stands first in what is written here, so that the rest need not be read."""
+    start = len(KEY)
+    end = line.find(b'"', start)
+    if line.startswith(KEY) and end > 0 and line[start:end].isalnum() and line.rstrip().endswith(b"}"):
+        return line[start:end].decode()
+    return _sample(line, place).key
+
+
+def _temporary(folder: Path) -> BinaryIO:
+    """A file in a folder that has no name, and so is gone with the process."""
+    try:
+        return cast(BinaryIO, tempfile.TemporaryFile(dir=folder))
+    except OSError as error:
+        raise InputError(f"{folder}: cannot be written ({error.strerror}).") from None
+
+
+def _order(row: Sample) -> tuple[str, int, str]:
     return row.problem_id, row.index, row.key
 
 

@@ -33,6 +33,8 @@ DEPTH = 4
 ABOUT = ("id", "question", "answer", "solution", "level", "subject", "source")
 ITERATION_FILES = "rollouts/iter_[0-9]*.json"
 METRICS = "metrics.csv"
+UNREAD = Response()
+"""Stands for all whose texts are no longer needed."""
 
 
 def find_runs(paths: Sequence[Path]) -> list[Path]:
@@ -262,7 +264,7 @@ def _records(path: Path, slim: list[Rollout]) -> Iterator[dict[str, Any]]:
     """The problems of an iteration for the page; `slim` gets its rollouts without their texts and tokens."""
     for number, row in read_jsonl(path) if path.is_file() else ():
         rollout = to_row(Rollout, row, f"{path}:{number}")
-        slim.append(replace(rollout, responses=tuple(replace(row, response=Response()) for row in rollout.responses)))
+        slim.append(replace(rollout, responses=tuple(replace(row, response=UNREAD) for row in rollout.responses)))
         yield problem(rollout)
 
 
@@ -307,7 +309,7 @@ def curves(path: Path) -> dict[str, list[list[float]]]:
             for name, text in row.items():
                 if "/" not in (name or "") or not text:
                     continue
-                axis = row.get("iteration") if name.startswith(("rollout/", "eval/")) else row.get("step")
+                axis = row.get("iteration") if name.startswith(("rollout/", "eval/", "time/")) else row.get("step")
                 if not axis:
                     continue
                 try:

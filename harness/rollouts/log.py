@@ -10,9 +10,10 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from harness.errors import InputError
+from harness.lines import Lines
 from harness.provenance import Provenance, ProvenanceFile, describe_differences, differences, identity
 from harness.rollouts.team import Block, Draw, Kind, Team
-from harness.store import AppendLog, parse_line, read_jsonl, sealed_line, to_row, write_bytes, write_rows
+from harness.store import AppendLog, parse_line, read_jsonl, sealed_line, to_row, write_lines, write_rows
 from harness.types import Problem, Rollout, SamplingConfig
 
 log = logging.getLogger(__name__)
@@ -56,11 +57,15 @@ class RolloutLog:
         for file in (self.path, *self._parts()):
             with AppendLog(file):  # cuts a torn last line
                 pass
-        self._lines = self.path.read_bytes().splitlines(keepends=True)
+        self._lines = Lines(self.path)
+        for _ in self._lines.scan():
+            pass
+        self._replaced: dict[int, bytes] = {}
+        """Lines of rows that were graded again, by number."""
         self._made_by = ProvenanceFile(self.path, provenance)
         self._position = 0
         self._changed = False
-        """Whether `_lines` are others than those of the file."""
+        """Whether there are some that the file does not hold."""
         self._num_judged = 0
         self._merged: set[tuple[str, SamplingConfig]] = set()
         """Problems and sampling of the file's rows so far."""
@@ -164,8 +169,9 @@ class RolloutLog:
         """The next rows of the file, graded again where they have to be."""
         start, key = self._position, self.provenance.key
         places = [f"{self.path}:{start + offset + 1}" for offset in range(len(problems))]
-        lines = zip(self._lines[start : start + len(problems)], places, strict=True)
-        rows = [to_row(Rollout, parse_line(line, place), place) for line, place in lines]
+        rows = [
+            to_row(Rollout, parse_line(self._line(start + offset), place), place) for offset, place in enumerate(places)
+        ]
         stale = []
         for offset, (problem, row) in enumerate(zip(problems, rows, strict=True)):
             line = start + offset + 1
@@ -177,16 +183,19 @@ class RolloutLog:
         again = self._judge([replace(rows[offset], problem=problems[offset], provenance=key) for offset in stale])
         for offset, row in zip(stale, again, strict=True):
             rows[offset] = row
-            self._lines[start + offset] = sealed_line(row)
+            self._replaced[start + offset] = sealed_line(row)
         self._changed |= bool(stale)
         self._num_judged += len(stale)
         return rows
+
+    def _line(self, number: int) -> bytes:
+        return self._replaced.get(number) or self._lines[number]
 
     def _flush(self) -> None:
         """Write the file anew if its lines have changed."""
         if self._changed:
             self._made_by.save()
-            write_bytes(self.path, b"".join(self._lines))
+            write_lines(self.path, map(self._line, range(len(self._lines))))
             self._made_by.save(alone=self._position >= len(self._lines))
         self._changed = False
 
