@@ -134,6 +134,8 @@ def _open_any(checkpoint: str | Path, config: EngineConfig, version: str) -> Eng
                 ) from error
     if config.dtype == "fp8":
         raise InputError(f"engine option dtype is fp8, which takes vLLM ({reason}); choose bfloat16.")
+    if config.seeds == "none":
+        raise InputError(f"engine option seeds is none, which takes vLLM ({reason}); choose request.")
     log.warning("Sampling with transformers, which is slower, because vLLM does not work here: %s.", reason)
     from harness.engines.hf import HFEngine
 

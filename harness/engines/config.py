@@ -48,6 +48,11 @@ class EngineConfig:
     """Whether `sleep` frees vLLM's memory on CUDA; costs nothing else."""
     seed: int = 0
     """vLLM's own seed; samples depend on their request's seed alone."""
+    seeds: Literal["request", "none"] = "request"
+    """"request" draws every sample by a seed of its own, so that it does not depend on what else is drawn, and a run
+    that is killed and goes on draws what it would have drawn. "none", of vLLM alone, draws the tokens of a step for all
+    samples at once, from random numbers that are others at every start: faster where batches are large, but no two
+    runs are the same. Which it was is part of what stands beside the samples."""
     replicas: int | None = None
     """Engines of the kind ray; None is one for each accelerator of the cluster (for each `tensor_parallel_size` of
     them), and in a cluster without any one for each machine."""
@@ -74,6 +79,10 @@ class EngineConfig:
         if self.dtype == "fp8" and (self.is_url or self.kind == "transformers"):
             raise InputError(
                 f"engine option dtype is fp8, which vLLM alone samples in; with the engine {self.kind} choose bfloat16."
+            )
+        if self.seeds == "none" and (self.is_url or "transformers" in (self.kind, self.replica)):
+            raise InputError(
+                f"engine option seeds is none, which is vLLM's alone; with the engine {self.kind} choose request."
             )
         if self.gpu_memory_utilization is not None and not 0 < self.gpu_memory_utilization <= 1:
             raise InputError(

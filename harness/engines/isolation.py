@@ -17,18 +17,52 @@ from typing import Any
 def keep_random_state() -> Iterator[None]:
     """Restore Python's, NumPy's and torch's global random state (all devices) on exit."""
     import numpy
-    import torch
 
-    python_state, numpy_state, torch_state = random.getstate(), numpy.random.get_state(), torch.get_rng_state()
-    cuda_states = torch.cuda.get_rng_state_all() if torch.cuda.is_initialized() else None
+    python_state, numpy_state, torch_state = random.getstate(), numpy.random.get_state(), _torch_state()
     try:
         yield
     finally:
         random.setstate(python_state)
         numpy.random.set_state(numpy_state)
-        torch.set_rng_state(torch_state)
-        if cuda_states is not None:
-            torch.cuda.set_rng_state_all(cuda_states)
+        _set_torch_state(torch_state)
+
+
+class RandomStream:
+    """Torch's global random numbers of an engine that draws without seeds, which go on from call to call.
+
+    They begin with entropy of the operating system, so that the engines of ranks and of later starts differ.
+    """
+
+    def __init__(self) -> None:
+        self._state: Any = None
+
+    @contextlib.contextmanager
+    def entered(self) -> Iterator[None]:
+        """Within `keep_random_state`, which gives the process its own state back."""
+        import torch
+
+        if self._state is None:
+            torch.seed()
+        else:
+            _set_torch_state(self._state)
+        try:
+            yield
+        finally:
+            self._state = _torch_state()
+
+
+def _torch_state() -> tuple[Any, Any]:
+    import torch
+
+    return torch.get_rng_state(), torch.cuda.get_rng_state_all() if torch.cuda.is_initialized() else None
+
+
+def _set_torch_state(state: tuple[Any, Any]) -> None:
+    import torch
+
+    torch.set_rng_state(state[0])
+    if state[1] is not None:
+        torch.cuda.set_rng_state_all(state[1])
 
 
 @contextlib.contextmanager

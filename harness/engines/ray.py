@@ -185,7 +185,7 @@ class RayEngine:
         about = self._about
         assert about is not None
         self.name = f"{about.name} (x {count} by ray {ray.__version__})"
-        self.dtype = about.dtype
+        self.dtype, self.seeds = about.dtype, config.seeds
         self.max_context: int = about.max_context
 
     def submit(self, request: GenerationRequest) -> None:

@@ -22,6 +22,7 @@ from harness.engines.completion import (
 from harness.engines.config import DEFAULT_CONFIG, EngineConfig, EngineError
 from harness.engines.isolation import (
     VLLM_GROUP,
+    RandomStream,
     keep_environment,
     keep_random_state,
     keep_torch_threads,
@@ -75,6 +76,8 @@ class VLLMEngine:
         tokenizer = load_tokenizer(self._path)
         check_vocabulary(self._path, tokenizer)
         self._failure = ""
+        self.seeds = config.seeds
+        self._stream = RandomStream()
         self._keys: dict[str, GenerationRequest] = {}
         self._queued: set[str] = set()
         self._ids = itertools.count()
@@ -211,7 +214,8 @@ class VLLMEngine:
             min_p=sampling.min_p,
             repetition_penalty=sampling.repetition_penalty,
             thinking_token_budget=sampling.thinking_budget,
-            seed=sample_seed(sampling),  # vLLM gives sample j of n the seed + j
+            # vLLM gives sample j of n the seed + j
+            seed=sample_seed(sampling) if self.seeds == "request" else None,
             max_tokens=token_limit(request, self.max_context),
             stop=stop or None,
             include_stop_str_in_output=True,
@@ -229,7 +233,8 @@ class VLLMEngine:
     def poll(self) -> list[GenerationResult]:
         self._check_usable()
         results: list[GenerationResult] = []
-        with self._running():
+        stream = self._stream.entered() if self.seeds == "none" else contextlib.nullcontext()
+        with self._running(), stream:
             while self._keys and not results:
                 try:
                     outputs = self._engine.step()

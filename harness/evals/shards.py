@@ -112,6 +112,7 @@ class ShardsEngine:
         engine: dict[str, Any] = results["provenance"]["asked"]["engine"]
         self.name, self.version = results["engine"], results["hashes"]["weights"]
         self.dtype, self.max_context = engine["dtype"], engine["max_context"]
+        self.seeds = engine.get("seeds", "request")
         if not is_server and (now := checkpoint_version(resolve_checkpoint(model))) != self.version:
             raise InputError(
                 f"{folder}: its samples are of the weights {self.version}, and those of {model} are {now}; "

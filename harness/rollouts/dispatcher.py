@@ -99,8 +99,9 @@ class Dispatcher:
         self._outcomes: OrderedDict[tuple[str, ...], Execution] = OrderedDict()
         self._running: dict[tuple[str, ...], list[tuple[str, int]]] = {}
         self._programs: dict[str, tuple[str, ...]] = {}
-        self.seconds = {"generate": 0.0, "judge": 0.0, "execute": 0.0}
-        """Time spent waiting for the engine, for the reward, and for programs with nothing else to do."""
+        self.seconds = {"generate": 0.0, "judge": 0.0, "execute": 0.0, "score": 0.0}
+        """Time spent waiting for the engine, for the reward of a search, for programs with nothing else to do, and for
+        the verdicts and rewards of what `collect` yields."""
         self._pending_seconds = 0.0
 
     @property
@@ -129,6 +130,7 @@ class Dispatcher:
         independent = search is None or isinstance(search, Sampling)
         judges = not independent and getattr(search, "judges", True)
         template, kind = self.template, self.engine.name.partition(" ")[0]
+        seeds = getattr(self.engine, "seeds", "request")
         known = (
             self.engine.version
             if kind != "server"
@@ -140,6 +142,7 @@ class Dispatcher:
                 "kind": kind,
                 "dtype": getattr(self.engine, "dtype", ""),
                 "max_context": self.engine.max_context,
+                **({} if seeds == "request" else {"seeds": seeds}),  # files of earlier versions lack it
             },
             "tokenizer": tokenizer_fingerprint(self.tokenizer),
             "template": {name: identity(getattr(template, name)) for name in template.prompting},

@@ -189,6 +189,7 @@ class Iteration:
                 "asked": self.asked(dispatcher.template),
                 "weights": dispatcher.engine.version,
                 "engine": dispatcher.engine.name,
+                "seeds": getattr(dispatcher.engine, "seeds", "request"),
                 "config": to_dict(config),
                 "decision": account,
                 "answer_weight": answer_weight(self.reward or Outcome()),

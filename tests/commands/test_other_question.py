@@ -131,6 +131,7 @@ SAME_ROWS = {
         "how many requests are worked on at a time, and where",
     ),
     **dict.fromkeys(("distributed_executor_backend", "enable_sleep", "seed"), "vLLM's own; samples have seeds"),
+    "seeds": "of vLLM, which says it in what made the rows; tests/engines/test_vllm.py has it",
     **dict.fromkeys(("model_name", "api_key_env", "timeout", "max_retries"), "of a server"),
     "replicas": "how many engines there are",
     "replica": "of Ray; what the engines are stands in the name that rows are known by, as that of one engine",

@@ -350,6 +350,7 @@ def test_auto_falls_back_after_another_error_but_not_on_cuda(
         ({"gpu_memory_utilization": 1.5}, "gpu_memory_utilization is 1.5"),
         ({"dtype": "fp8", "kind": "transformers"}, "fp8, which vLLM alone samples in; with the engine transformers"),
         ({"dtype": "fp8", "kind": "http://localhost:1"}, "fp8, which vLLM alone samples in"),
+        ({"seeds": "none", "kind": "transformers"}, "seeds is none, which is vLLM's alone"),
     ],
 )
 def test_a_config_out_of_range_is_refused(settings: dict[str, object], words: str):

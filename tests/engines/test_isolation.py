@@ -15,7 +15,13 @@ import numpy
 import pytest
 import torch
 
-from harness.engines.isolation import PrivateProcessGroup, keep_environment, keep_random_state, keep_torch_threads
+from harness.engines.isolation import (
+    PrivateProcessGroup,
+    RandomStream,
+    keep_environment,
+    keep_random_state,
+    keep_torch_threads,
+)
 from tests.engines.conftest import need_vllm
 
 
@@ -28,6 +34,16 @@ def test_random_state_is_restored_even_after_an_error():
     assert random.getstate() == states[0]
     assert numpy.random.get_state()[1].tolist() == states[1]
     assert torch.equal(torch.get_rng_state(), states[2])
+
+
+def test_a_stream_of_random_numbers_goes_on_from_call_to_call_and_no_two_are_the_same():
+    streams = RandomStream(), RandomStream()
+    state, drawn = torch.get_rng_state(), []
+    for stream in (*streams, *streams):
+        with keep_random_state(), stream.entered():
+            drawn.append(torch.rand(()).item())
+    assert len(set(drawn)) == 4
+    assert torch.equal(torch.get_rng_state(), state)
 
 
 def test_environment_is_restored_but_for_vllms_own_names(monkeypatch: pytest.MonkeyPatch):

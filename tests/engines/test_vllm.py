@@ -15,7 +15,9 @@ from harness.commands.add_tokens import add_tokens
 from harness.engines import EngineError, VLLMEngine, generate, open_engine
 from harness.models.checkpoints import load_tokenizer
 from harness.models.weights import load_causal_lm, named_weights
+from harness.prompts.templates import PromptTemplate
 from harness.protocols import Engine
+from harness.rollouts.dispatcher import Dispatcher
 from harness.types import GenerationRequest, SamplingConfig
 from tests.engines.conftest import (
     CONFIG,
@@ -257,6 +259,22 @@ def test_the_engine_is_opened_on_the_trainers_device(checkpoint: Path, monkeypat
 def test_seeded_prompts_may_exceed_the_tokens_of_one_step(vllm_engine: VLLMEngine):
     requests = [GenerationRequest(str(i), prompt(310, i), SamplingConfig(n=2, seed=i, max_tokens=3)) for i in range(40)]
     assert len(list(generate(vllm_engine, requests))) == 40
+
+
+def test_without_seeds_samples_differ_from_call_to_call_and_provenance_says_so(vllm_engine: VLLMEngine):
+    dispatcher = Dispatcher(vllm_engine, build_tokenizer(), PromptTemplate("test", user="{question}"))
+    seeded = dispatcher.provenance().key
+    vllm_engine.seeds = "none"
+    try:
+        state = torch.get_rng_state()
+        first, second = (sample(vllm_engine, prompt(5), n=8, seed=1, max_tokens=8) for _ in range(2))
+        assert dispatcher.provenance().key != seeded
+    finally:
+        vllm_engine.seeds = "request"
+    assert len({each.token_ids for each in (*first, *second)}) > 12
+    assert torch.equal(torch.get_rng_state(), state)
+    greedy = [sample(vllm_engine, prompt(5), temperature=0.0, max_tokens=8) for _ in range(2)]
+    assert greedy[0] == greedy[1]
 
 
 def test_open_and_close_leave_environment_threads_and_process_groups_as_they_were(untied_checkpoint: Path):
