@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 import os
 import shutil
+import time
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -37,6 +38,8 @@ class HFCheckpoint(ModelCheckpoint):
             kwargs: as `ModelCheckpoint`.
         """
         super().__init__(save_last=save_last, **kwargs)
+        self.seconds = 0.0
+        """That saving has taken so far."""
         self._exported: tuple[int, Path] | None = None
         self._written: set[str] = set()
 
@@ -82,9 +85,11 @@ class HFCheckpoint(ModelCheckpoint):
         return super().file_exists(filepath, trainer) and (is_last or str(filepath) in known)
 
     def _save_checkpoint(self, trainer: L.Trainer, filepath: str) -> None:
+        started = time.perf_counter()
         self._export(trainer, hf_directory(filepath))
         self._written.add(filepath)
         super()._save_checkpoint(trainer, filepath)
+        self.seconds += time.perf_counter() - started
 
     def _export(self, trainer: L.Trainer, folder: Path) -> None:
         """Write the directory; `last` shares the files of the checkpoint just written at the same step."""

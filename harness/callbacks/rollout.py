@@ -22,6 +22,7 @@ from harness.callbacks.heartbeat import ranks_of
 from harness.callbacks.held_out import check_held_out
 from harness.callbacks.held_out_accuracy import HeldOutAccuracy
 from harness.callbacks.ledger import held_beside
+from harness.callbacks.stopwatch import Stopwatch, describe
 from harness.datamodules.solutions import check_solutions
 from harness.engines import EngineConfig, SyncProof, open_engine, verify_sync
 from harness.engines.memory import share_beside
@@ -134,6 +135,9 @@ class RolloutCallback(Callback):
         self._engine: Engine | None = None
         self._proof: SyncProof | None = None
         self._num_met = 0
+        self._watch = Stopwatch()
+        self._training: tuple[float, float] | None = None
+        """When the present epoch began, and the seconds that saving had taken by then."""
 
     # What Lightning calls, in the order in which it does.
 
@@ -171,6 +175,9 @@ class RolloutCallback(Callback):
         self._team = self._crew if everyone else Team(slots=slots)
         trainer.datamodule.refresh = lambda _: self.ensure(trainer)  # type: ignore[attr-defined]
 
+    def on_train_epoch_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        self._training = time.perf_counter(), _seconds_of_saving(trainer)
+
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         self.manifest = state_dict["manifest"]
 
@@ -183,6 +190,7 @@ class RolloutCallback(Callback):
         Not after one that a limit on steps or time has cut short: a resumed run trains on the rest of it.
         """
         iteration = _epochs_trained(trainer)
+        self._account(trainer, iteration)
         if not epoch_is_whole(trainer):
             rank_zero_info("the last iteration was cut short; the policy is measured when it is whole")
         elif self.evaluation and _missing(trainer, self._evaluation_file(iteration)):
@@ -245,6 +253,7 @@ class RolloutCallback(Callback):
     def ensure(self, trainer: Trainer) -> list[str]:
         """The training files of the epoch that comes next, the newest, last, collected if it is not on disk."""
         # `current_epoch` lags behind by one when a run resumes from a checkpoint of an epoch's end.
+        self._account(trainer, _epochs_trained(trainer))
         iteration = min(_epochs_trained(trainer) + 1, trainer.max_epochs or 1)
         files = IterationFiles(self.folder, iteration)
         found = not _missing(trainer, files.manifest)
@@ -264,10 +273,22 @@ class RolloutCallback(Callback):
         first = max(1, iteration - earlier)
         return [str(IterationFiles(self.folder, number).train) for number in range(first, iteration + 1)]
 
+    def _account(self, trainer: Trainer, iteration: int) -> None:
+        """Log where the time of the iteration that has ended went, as far as this start has seen it."""
+        if self._training is None:
+            return
+        (begun, saved), self._training = self._training, None
+        saving = _seconds_of_saving(trainer) - saved
+        seconds = {**self._watch.take(), "train": time.perf_counter() - begun - saving, "save": saving}
+        if trainer.is_global_zero:
+            rank_zero_info(f"iteration {iteration} took {describe(seconds)}")
+            self._log(trainer, iteration, {f"time/{name}": value for name, value in seconds.items()})
+
     def _collect(self, trainer: Trainer, dispatcher: Dispatcher, iteration: int) -> None:
-        started = time.perf_counter()
-        with _Phases(trainer, iteration) as phases:
+        started, scored = time.perf_counter(), dispatcher.seconds["score"] + dispatcher.seconds["judge"]
+        with self._watch.running("sample"), _Phases(trainer, iteration) as phases:
             manifest = self._plan.run(iteration, self.folder, dispatcher, phases.report, self._team)
+            self._watch.add("score", dispatcher.seconds["score"] + dispatcher.seconds["judge"] - scored)
         chosen, monitors = manifest["config"], manifest["monitors"]
         temperature = chosen.get("sampling", {}).get("temperature", 1.0)
         threshold = chosen.get("reward_threshold", 0.0)
@@ -282,7 +303,8 @@ class RolloutCallback(Callback):
 
     def _evaluate(self, trainer: Trainer, dispatcher: Dispatcher, iteration: int) -> None:
         assert self.evaluation is not None
-        metrics = self.evaluation.run(iteration, self.folder, dispatcher, self.grader, self._team)
+        with self._watch.running("measure"):
+            metrics = self.evaluation.run(iteration, self.folder, dispatcher, self.grader, self._team)
         rank_zero_info(
             f"after iteration {iteration}: "
             + ", ".join(f"{name} {value:.3f}" for name, value in metrics.items() if not name.endswith(("low", "high")))
@@ -326,23 +348,27 @@ class RolloutCallback(Callback):
         All ranks help to gather the weights, one tensor at a time, which each streams into its own engine.
         """
         module: Any = trainer.lightning_module
-        gathered = None if everyone else gathered_weights(module.model, trainer.is_global_zero)
+        with self._watch.running("sync"):
+            gathered = None if everyone else gathered_weights(module.model, trainer.is_global_zero)
         if not (everyone or trainer.is_global_zero):
             yield None
             return
-        model = module.model if gathered is None else whole_copy(module.model, gathered)
-        version = model_version(model)
         opened = self._engine is None
         if self._engine is None:
-            self._engine = open_engine(module.checkpoint, self._config(trainer))
-        self._engine.wake()
-        if everyone:
-            self._meet("awake")  # engines do not open at the same pace, and gathering has a time-out
-        # Once at the start too, so that an engine that does not take the weights is known before training is.
-        if opened or self._engine.version != version:
-            self._engine.sync(named_weights(model), version)
+            with self._watch.running("open"):
+                self._engine = open_engine(module.checkpoint, self._config(trainer))
+        with self._watch.running("sync"):
+            model = module.model if gathered is None else whole_copy(module.model, gathered)
+            version = model_version(model)
+            self._engine.wake()
+            if everyone:
+                self._meet("awake")  # engines do not open at the same pace, and gathering has a time-out
+            # Once at the start too, so that an engine that does not take the weights is known before training is.
+            if opened or self._engine.version != version:
+                self._engine.sync(named_weights(model), version)
         dispatcher = Dispatcher(self._engine, module.tokenizer, self._template, self.reward, grader=self.grader)
-        self._prove(model, version, dispatcher)
+        with self._watch.running("prove"):
+            self._prove(model, version, dispatcher)
         yield dispatcher
         self._engine.sleep()
         put_to_sleep(self.reward)
@@ -398,6 +424,10 @@ class _Phases:
         self._bar.advance(done - self._bar.done)
         if self._trainer.received_sigterm:
             raise SIGTERMException
+
+
+def _seconds_of_saving(trainer: Trainer) -> float:
+    return sum(getattr(callback, "seconds", 0.0) for callback in trainer.checkpoint_callbacks)
 
 
 def _missing(trainer: Trainer, path: Path) -> bool:

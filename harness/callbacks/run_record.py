@@ -36,7 +36,8 @@ class RunRecord(Callback):
 
     A changed configuration goes to config-2.yaml (-3, ...) with a note of what changed; environment.json has one entry
     for each start. Data files are the files that the configuration names; a changed one is reported. The same goes to
-    W&B's config, where metrics also get their axes: `rollout/*` and `eval/*` over `iteration`, `train/*` over steps.
+    W&B's config, where metrics also get their axes: `rollout/*`, `eval/*` and `time/*` over `iteration`, `train/*` over
+    steps.
     """
 
     def __init__(self, run_dir: str | Path, config: str, verb: str = "fit", seed: int | bool = False) -> None:
@@ -102,7 +103,7 @@ class RunRecord(Callback):
     def _tell_wandb(self, run: Any, start: Mapping[str, Any]) -> None:
         run.config.update({"config": yaml.safe_load(self.config), "start": start}, allow_val_change=True)
         run.define_metric("iteration", hidden=True)
-        for group in ("rollout", "eval"):
+        for group in ("rollout", "eval", "time"):
             run.define_metric(f"{group}/*", step_metric="iteration")
         run.define_metric("train/*", step_metric="trainer/global_step")
 

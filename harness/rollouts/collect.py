@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections import deque
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -62,6 +63,12 @@ def collect(
             by_id[problem.id] = problem
             yield problem.id, method(begun.get(problem.id, Rollout(problem)), sampling)
 
+    def scored_group(group: list[Rollout], future: Future[list[Verdict]]) -> list[Rollout]:
+        started = time.monotonic()
+        found = with_verdicts(group, future.result(), reward)
+        dispatcher.seconds["score"] += time.monotonic() - started
+        return found
+
     finished: list[Rollout] = []
     graded: deque[tuple[list[Rollout], Future[list[Verdict]]]] = deque()
     pool = ThreadPoolExecutor(1, thread_name_prefix="grading")
@@ -76,13 +83,15 @@ def collect(
                 graded.append((finished, pool.submit(verdicts, finished, dispatcher, grader)))
                 finished = []
             while graded and (graded[0][1].done() or len(graded) > MAX_WAITING_GROUPS):
-                group, future = graded.popleft()
-                yield from with_verdicts(group, future.result(), reward)
+                yield from scored_group(*graded.popleft())
         for group, future in graded:
-            yield from with_verdicts(group, future.result(), reward)
+            yield from scored_group(group, future)
     finally:
         pool.shutdown(cancel_futures=True)  # only what was stopped, such as by Ctrl-C, has any left
-    yield from score(finished, dispatcher, reward, grader)
+    started = time.monotonic()
+    rest = score(finished, dispatcher, reward, grader)
+    dispatcher.seconds["score"] += time.monotonic() - started
+    yield from rest
 
 
 def grade_again(

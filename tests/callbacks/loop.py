@@ -17,7 +17,18 @@ NUM_STEPS = 3
 """Optimizer steps in an iteration."""
 
 
-def run(folder, data, *extra, max_epochs=2, max_steps=-1, scheduler=None, resume=False, tokenizer=None, **options):
+def run(
+    folder,
+    data,
+    *extra,
+    max_epochs=2,
+    max_steps=-1,
+    scheduler=None,
+    resume=False,
+    tokenizer=None,
+    logger=False,
+    **options,
+):
     """Two iterations of three steps on a random model that keeps whatever it samples."""
     seed_everything(0)
     # Threshold -1: rewards are 0 or 1, so all responses are kept, right or wrong.
@@ -41,7 +52,7 @@ def run(folder, data, *extra, max_epochs=2, max_steps=-1, scheduler=None, resume
         max_steps=max_steps,
         reload_dataloaders_every_n_epochs=1,
         use_distributed_sampler=False,
-        logger=False,
+        logger=logger,
         enable_progress_bar=False,
         enable_model_summary=False,
         callbacks=[*extra, HFCheckpoint(dirpath=Path(folder) / "checkpoints"), rollout],

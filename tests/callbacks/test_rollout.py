@@ -1,5 +1,6 @@
 """The order of Lightning's hooks, resuming, and what is on disk, on a real Trainer with the transformers engine."""
 
+import csv
 import json
 
 import pytest
@@ -8,6 +9,7 @@ from lightning.pytorch import Callback
 
 from harness.callbacks import HeldOutAccuracy
 from harness.errors import InputError
+from harness.loggers import MetricsFile
 from harness.rewards import ArithmeticSteps, WeightedSum
 from harness.selection import BalancedSampling, FixedSampling, TopK
 from harness.store import write_rows
@@ -48,8 +50,17 @@ def same_files(first, second, other_batches=()):
 @pytest.fixture(scope="module")
 def unbroken(tmp_path_factory, data):
     folder = tmp_path_factory.mktemp("unbroken")
-    trainer, module = run(folder, data)
+    trainer, module = run(folder, data, logger=MetricsFile(folder))
     return folder, trainer, module
+
+
+def test_the_metrics_say_where_the_time_of_each_iteration_went(unbroken):
+    with open(unbroken[0] / "metrics.csv", newline="") as file:
+        rows = [row for row in csv.DictReader(file) if row["time/train"]]
+    assert [float(row["iteration"]) for row in rows] == [1, 2]
+    for name in ("sync", "prove", "sample", "score", "train", "save"):
+        assert all(float(row[f"time/{name}"]) > 0 for row in rows)
+    assert [bool(row["time/open"]) for row in rows] == [True, False]
 
 
 def test_every_epoch_trains_on_its_own_iterations_rows(unbroken):

@@ -123,7 +123,7 @@ def test_wandb_gets_the_config_and_an_axis_for_each_group_of_metrics(tmp_path, m
 
     while "train/*" not in (axes := recorded_axes(written())) and time.monotonic() < deadline:
         time.sleep(0.1)  # W&B's own process makes and writes the log, and may end after `finish`
-    assert axes["rollout/*"] == axes["eval/*"] == "iteration"
+    assert axes["rollout/*"] == axes["eval/*"] == axes["time/*"] == "iteration"
     assert axes["train/*"] == "trainer/global_step"
 
 
