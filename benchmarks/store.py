@@ -19,7 +19,7 @@ import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 
@@ -36,6 +36,7 @@ from harness.evals.task import Task
 from harness.metrics.monitors import monitors
 from harness.metrics.summary import MetricConfig
 from harness.prompts.templates import PromptTemplate
+from harness.protocols import Engine
 from harness.provenance import Provenance
 from harness.rewards import Outcome
 from harness.rollouts.dispatcher import Dispatcher
@@ -89,7 +90,7 @@ def completion(problem: int, index: int, tokens: int) -> Completion:
 
 
 class Script:
-    """An engine that hands out responses by the seed."""
+    """As much of an engine as an evaluation asks for; it hands out responses by problem and index."""
 
     name, version, dtype, max_context = "script 1", "weights", "float32", 1 << 20
 
@@ -154,7 +155,7 @@ class Size:
     def evaluation(self) -> tuple[Evaluation, Dispatcher]:
         task, data = Task("benchmark"), TaskData(tuple(problems(self.count)), "here", "0")
         sampling = SamplingConfig(n=self.n, max_tokens=self.tokens)
-        dispatcher = Dispatcher(Script(self.tokens), tokenizer(), TEMPLATE)
+        dispatcher = Dispatcher(cast(Engine, Script(self.tokens)), tokenizer(), TEMPLATE)
         return Evaluation(task, data, MetricConfig((1, self.n)), sampling), dispatcher
 
     def draw(self, wanted: Any, window: int) -> Iterator[Rollout]:
