@@ -11,9 +11,11 @@ from harness.errors import InputError
 from harness.evals.samples import RESULTS, read_results, stream_rollouts
 from harness.metrics.intervals import PairedTest, paired_test
 from harness.metrics.sequential import Boundary, e_process, group_sequential, random_order
-from harness.metrics.summary import ALL, MetricConfig, clusters_of, problem_metrics, rankings_of
+from harness.metrics.summary import ALL, MetricConfig, Ranking, clusters_of, problem_metrics, rankings_of
 from harness.rollouts.dispatcher import INDEPENDENT
 from harness.types import Problem, Rollout
+
+ACCURACY = "accuracy"
 
 
 def evaluation_folders(folder: Path) -> dict[str, Path]:
@@ -62,8 +64,8 @@ def problem_values(folder: Path, metric: str, rollouts: Iterable[Rollout] | None
             votes="maj" in name or "answer" in name,
             searched=searched,
         )
-        read = stream_rollouts(folder) if rollouts is None else rollouts
-        rows = {rollout.problem.id: problem_metrics(rollout, config, ranked) for rollout in read}
+        read = stream_rollouts(folder, metric != ACCURACY) if rollouts is None else rollouts
+        rows = {rollout.problem.id: _values(rollout, metric, config, ranked) for rollout in read}
     except InputError:
         raise
     except ValueError as error:
@@ -71,6 +73,15 @@ def problem_values(folder: Path, metric: str, rollouts: Iterable[Rollout] | None
     if not rows or metric not in next(iter(rows.values())):
         raise InputError(f"{folder}: no metric '{metric}'; known: {', '.join(known)}.")
     return {key: value for key, row in rows.items() if (value := row[metric]) is not None}
+
+
+def _values(
+    rollout: Rollout, metric: str, config: MetricConfig, ranked: Mapping[str, Ranking] | None
+) -> Mapping[str, float | None]:
+    """The metrics of a problem; of verdicts alone the one that needs no more."""
+    if metric == ACCURACY:
+        return {metric: sum(row.correct for row in rollout.responses) / max(len(rollout.responses), 1)}
+    return problem_metrics(rollout, config, ranked)
 
 
 def compare_folders(first: Path, second: Path, metric: str = "accuracy") -> tuple[PairedTest, int]:
@@ -96,7 +107,7 @@ def shared_values(first: Path, second: Path, metric: str) -> tuple[dict[str, tup
         problems: dict[str, Problem] = {}
 
         def rollouts() -> Iterator[Rollout]:
-            for rollout in stream_rollouts(folder):
+            for rollout in stream_rollouts(folder, metric != ACCURACY):
                 problems[rollout.problem.id] = rollout.problem
                 yield rollout
 

@@ -342,8 +342,8 @@ def read_samples(folder: Path) -> list[Sample]:
     return [row for row in _stream(folder) if row.of != GAVE_UP]
 
 
-def _stream(folder: Path) -> Iterator[Sample]:
-    """The same one by one, with a row for each search that returned nothing."""
+def _stream(folder: Path, texts: bool = True) -> Iterator[Sample]:
+    """The same one by one, with a row for each search that returned nothing; on wish without the responses."""
     path = folder / SAMPLES
     if not path.is_file() or not (folder / RESULTS).is_file():
         raise InputError(f"{folder}: holds no finished evaluation ({RESULTS}, {SAMPLES}); run `harness eval` there.")
@@ -353,6 +353,8 @@ def _stream(folder: Path) -> Iterator[Sample]:
     wanted_rows, found = results["counts"]["samples"] + results["counts"].get("given_up", 0), 0
     for number, data in itertools.islice(read_jsonl(path), wanted_rows):
         found += 1
+        if not texts and "response" in data:
+            data["response"] = {}
         yield to_row(Sample, data, f"{path}:{number}")
     if found < wanted_rows:
         raise InputError(
@@ -360,9 +362,13 @@ def _stream(folder: Path) -> Iterator[Sample]:
         )
 
 
-def stream_rollouts(folder: Path) -> Iterator[Rollout]:
-    """The scored rollouts of a finished evaluation, one at a time; raises `InputError` as `read_samples` does."""
-    for _, rows in itertools.groupby(_stream(folder), lambda row: row.problem_id):
+def stream_rollouts(folder: Path, texts: bool = True) -> Iterator[Rollout]:
+    """The scored rollouts of a finished evaluation, one at a time; raises `InputError` as `read_samples` does.
+
+    Args:
+        texts: read the responses too; without them verdicts and rewards are there in a third of the time.
+    """
+    for _, rows in itertools.groupby(_stream(folder, texts), lambda row: row.problem_id):
         samples = list(rows)
         scored = (
             ScoredResponse(row.response, row.answer, row.correct, row.reward, row.status)
