@@ -33,6 +33,21 @@ def default_loggers(run_dir: str | Path) -> list[Logger]:
     return loggers
 
 
+def chosen_loggers(given: Any, run_dir: str | Path) -> list[Logger] | Literal[False]:
+    """The loggers of a run: metrics.csv, which reports and lists of runs read, and beside it those that were given.
+
+    Args:
+        given: as a Trainer takes them: loggers, one, none of them (None or True: the default ones), or False for no
+            record at all.
+    """
+    if given is False:
+        return False
+    if given is None or given is True:
+        return default_loggers(run_dir)
+    others = list(given) if isinstance(given, list | tuple) else [given]
+    return others if any(isinstance(each, MetricsFile) for each in others) else [MetricsFile(run_dir), *others]
+
+
 def wandb_mode() -> WandbMode:
     """What WANDB_MODE says, else online where a key is found, else offline; never asks for a key."""
     if find_spec("wandb") is None:
@@ -178,4 +193,12 @@ def wandb_id(run_dir: Path) -> str:
     return made
 
 
-__all__ = ["METRICS", "MetricsFile", "PatientWandbLogger", "default_loggers", "has_wandb_key", "wandb_mode"]
+__all__ = [
+    "METRICS",
+    "MetricsFile",
+    "PatientWandbLogger",
+    "chosen_loggers",
+    "default_loggers",
+    "has_wandb_key",
+    "wandb_mode",
+]

@@ -4,9 +4,10 @@ from pathlib import Path
 
 import lightning as L
 import pytest
+from lightning.pytorch.loggers import CSVLogger
 
 from harness.datamodules import SFTDataModule
-from harness.loggers import MetricsFile, PatientWandbLogger, default_loggers, wandb_mode
+from harness.loggers import MetricsFile, PatientWandbLogger, chosen_loggers, default_loggers, wandb_mode
 from harness.modules import SFTModule
 from harness.modules.optimizer import OptimizerConfig
 
@@ -106,6 +107,24 @@ def test_a_wandb_that_cannot_be_started_is_said_and_the_run_goes_on(tmp_path, mo
     assert "W&B could not be started" in capsys.readouterr().err
     logger.experiment.finish()  # else the next logger of this process would take it for its own run
     wandb.teardown()
+
+
+def test_a_logger_that_is_chosen_writes_beside_the_metrics_file(tmp_path, monkeypatch):
+    monkeypatch.setenv("WANDB_MODE", "disabled")
+    other = CSVLogger(tmp_path / "other")
+    file, second = chosen_loggers(other, tmp_path)
+    assert isinstance(file, MetricsFile)
+    assert second is other
+    trainer = L.Trainer(accelerator="cpu", max_steps=1, logger=chosen_loggers([other], tmp_path))
+    for logger in trainer.loggers:
+        logger.log_metrics({"train/loss": 1.5}, 3)
+        logger.finalize("success")
+    for path in (tmp_path / "metrics.csv", tmp_path / "other/lightning_logs/version_0/metrics.csv"):
+        assert "1.5" in path.read_text()
+    mine = MetricsFile(tmp_path / "mine")
+    assert chosen_loggers([mine, other], tmp_path) == [mine, other]
+    assert chosen_loggers(False, tmp_path) is False
+    assert [type(each) for each in chosen_loggers(True, tmp_path)] == [MetricsFile]
 
 
 def test_a_short_fit_leaves_its_last_step_with_learning_rate_and_gradient_norm(tmp_path, tiny_model_dir):

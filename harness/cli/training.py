@@ -32,7 +32,7 @@ from harness.callbacks.run_record import RunRecord, note
 from harness.cli.parser import SentenceErrors, check_config_files
 from harness.errors import InputError, RankError
 from harness.locks import only_writer
-from harness.loggers import default_loggers
+from harness.loggers import chosen_loggers
 from harness.objectives.objective import Objective
 from harness.ranks import say_once
 from harness.rundir import prepare_run_dir
@@ -114,9 +114,8 @@ class TrainingCLI(LightningCLI):
         added: list[Callback] = [Heartbeat(), record, MemoryLedger()]
         if config["enable_progress_bar"] is not False and not any(isinstance(c, ProgressBar) for c in given):
             added.append(TrainingProgress())
-        if config["logger"] in (None, True):
-            config["logger"] = default_loggers(run_dir)
-        return super()._instantiate_trainer({**config, "callbacks": [*added, *given]}, callbacks)
+        loggers = chosen_loggers(config["logger"], run_dir)
+        return super()._instantiate_trainer({**config, "logger": loggers, "callbacks": [*added, *given]}, callbacks)
 
     def _run_subcommand(self, subcommand: str) -> None:
         try:
