@@ -1,6 +1,6 @@
 """A deliberate collapse on the built-in task: ten passes over an iteration's rows with a trust region and without.
 
-    python benchmarks/collapse.py [--output runs/collapse] [--seed 0] [--lr 1e-4] [--bound 0.2]
+    python benchmarks/collapse.py [--output runs/collapse] [--seed 0] [--lr 1e-4] [--bound 0.25]
 
 GRPO learns from 8 responses to each of 100 problems. The first iteration is one pass of 20 steps with the clip. The
 second, of twenty passes, is run from there with the clip, without it, and without it but with `StopOnDivergence`; the
@@ -110,7 +110,7 @@ def main() -> None:
     parser.add_argument("--output", type=Path, default=Path("runs/collapse"))
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--lr", type=float, default=1e-4)
-    parser.add_argument("--bound", type=float, default=0.2, help="largest train/kl_old of the run that is stopped")
+    parser.add_argument("--bound", type=float, default=0.25, help="largest train/kl_old of the run that is stopped")
     options = parser.parse_args()
     start = options.output / f"seed{options.seed}"
     with interruptible():
