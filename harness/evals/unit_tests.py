@@ -17,7 +17,9 @@ from harness.types import UnitTest
 
 
 def unit_tests(row: Mapping[str, Any], place: str) -> tuple[UnitTest, ...]:
-    """The tests of a row of HumanEval, MBPP, APPS or LiveCodeBench, or of one in the project's own form (`tests`).
+    """The tests of a row of a coding benchmark, or of one in the project's own form (`tests`).
+
+    The benchmarks are HumanEval, MBPP, APPS, LiveCodeBench and CRUXEval's input prediction.
 
     Raises:
         InputError: the row has none of the known columns, or they cannot be read.
@@ -29,6 +31,8 @@ def unit_tests(row: Mapping[str, Any], place: str) -> tuple[UnitTest, ...]:
     if "test_list" in row:  # MBPP
         setup = "\n".join(row.get("test_imports") or ()) or str(row.get("test_setup_code") or "")
         return (UnitTest(check="\n".join([setup, *row["test_list"]])),)
+    if {"code", "input", "output"} <= row.keys():  # CRUXEval: any arguments that give the output are right
+        return (UnitTest(check=f"{row['code']}\n\nassert f(*arguments()) == {row['output']}\n"),)
     if "input_output" in row:
         return _apps(row["input_output"], place)
     if "public_test_cases" in row:

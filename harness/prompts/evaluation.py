@@ -80,6 +80,12 @@ _CRUXEVAL = (
     "write that Python literal alone, without the function, between <answer> and </answer>."
 )
 
+_CRUXEVAL_INPUT = (
+    "```python\n{question}\n```\n\nWhich arguments in place of ?? make the assertion hold? Any that do are right. "
+    "Reason step by step, and end with a block of Python with a function that returns them as a tuple, such as\n"
+    "```python\ndef arguments():\n    return (1, 'a')\n```"
+)
+
 _ZERO_SHOT = "{question}\n\nReason step by step and put the final answer in \\boxed{}."
 _ZERO_SHOT_ZH = "{question}\n\n请逐步推理，并把最终答案放在 \\boxed{} 中。"
 
@@ -138,6 +144,13 @@ EVAL_TEMPLATES: dict[str, PromptTemplate] = {
             chat=True,
             steps=PARAGRAPHS,
             answer_protocol="tag",
+        ),
+        PromptTemplate(
+            "cruxeval_input",
+            user=_CRUXEVAL_INPUT,
+            chat=True,
+            steps=PARAGRAPHS,
+            answer_protocol="default",
         ),
         PromptTemplate(
             "choice",

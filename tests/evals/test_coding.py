@@ -57,17 +57,27 @@ ROWS["livecodebench"] = {
     "private_test_cases": PACKED,
     "metadata": "{}",
 }
+ROWS["cruxeval_input"] = {
+    "id": "toy_b",
+    "problem": "def f(x, y):\n    return (x + y,)\n\nassert f(??) == (7,)",
+    "answer": "3, 4",
+    "code": "def f(x, y):\n    return (x + y,)",
+    "input": "3, 4",
+    "output": "(7,)",
+}
 RIGHT = {
     "humaneval": "def double(x):\n    return x + x",
     "mbpp": "def double(x):\n    return x + x",
     "apps": "print(2 * int(input()))",
     "livecodebench": "print(2 * int(input()))",
+    "cruxeval_input": "def arguments():\n    return (1, 6)",
 }
 WRONG = {
     "humaneval": "import sys\nsys.exit(0)",
     "mbpp": "def double(x):\n    return 6",
     "apps": "print(6)",
     "livecodebench": "print(6)",
+    "cruxeval_input": "def f(x, y):\n    return (7,)\n\ndef arguments():\n    return (1, 2)",
 }
 
 
