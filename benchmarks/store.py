@@ -101,7 +101,7 @@ class Script:
         self.queue.append(request)
 
     def poll(self) -> list[GenerationResult]:
-        found, self.queue = self.queue, []
+        found, self.queue = self.queue[:16], self.queue[16:]
         return [
             GenerationResult(
                 each.key,

@@ -23,6 +23,7 @@ from torch.distributed.device_mesh import DeviceMesh
 from harness.errors import InputError, first_line
 from harness.models.checkpoints import adapter_base, check_checkpoint, check_vocabulary, load_tokenizer
 from harness.models.dropout import dropout_rates, switch_off_dropout
+from harness.models.flops import attended_pairs, peak_flops, training_flops
 from harness.models.four_bits import in_four_bits, packed_prefixes
 from harness.models.routers import Routers, Routing, balance_loss, load_metrics, router_entropy
 from harness.models.weights import load_causal_lm, plain_model, save_checkpoint, transformer_blocks, with_adapter
@@ -65,6 +66,9 @@ class TrainingModule(L.LightningModule):
     """A transformers model under training; `model` and `tokenizer` are there from `configure_model` on.
 
     Subclasses name their own options and hand all others on as `**options`; the command line finds them here.
+
+    Every module logs `train/num_tokens`, `train/tokens_per_second` and, on accelerators whose peak is known,
+    `train/mfu`: the share of their operations in bfloat16 that the model needs (`harness.models.flops`).
 
     Of a mixture of experts every module logs `train/router_load_max`, `router_load_min`, `router_load_cv` (see
     `harness.models.routers.load_metrics`), `router_entropy` (in nats, of the softmax of a router's logits, mean over
@@ -127,6 +131,14 @@ class TrainingModule(L.LightningModule):
         self._due = True
         self._clock: float | None = None
         self._clock_tokens = 0
+        self._clock_pairs: Tensor | None = None
+        """Pairs of a token and one that it attends to, on this device since the clock was set; see `arithmetic`."""
+
+    @cached_property
+    def arithmetic(self) -> tuple[float, float, float] | None:
+        """Operations per token and per pair of tokens, and what the device can do in a second; None if not known."""
+        peak, needed = peak_flops(self.device), training_flops(self.model)
+        return None if peak is None or needed is None else (*needed, peak)
 
     @cached_property
     def tokenizer(self) -> Any:
@@ -278,6 +290,8 @@ class TrainingModule(L.LightningModule):
             loss = loss + self.router_aux_loss * self._balance(routing, batch)
         if self._due:
             self._add_to(self._step_sums, sums, batch["step_denominator"])
+        if self.arithmetic is not None:
+            self._clock_pairs = attended_pairs(batch) + (0 if self._clock_pairs is None else self._clock_pairs)
         if batch["ends_step"]:
             self.num_tokens += batch["step_tokens"]
             self._clock_tokens += batch["step_tokens"]
@@ -326,7 +340,7 @@ class TrainingModule(L.LightningModule):
 
     def on_train_batch_start(self, batch: dict[str, Any], batch_idx: int) -> None:
         if self._clock is None:
-            self._clock, self._clock_tokens = time.perf_counter(), 0
+            self._clock, self._clock_tokens, self._clock_pairs = time.perf_counter(), 0, None
         # Logging and the sum over ranks cost more than a small step, so only steps that a logger sees are measured, the
         # last of an epoch, whose metrics stand for it, and that of the fit.
         trainer: Any = self.trainer
@@ -344,8 +358,13 @@ class TrainingModule(L.LightningModule):
         rates = {"num_tokens": float(self.num_tokens)}
         if self._clock is not None:
             rates["tokens_per_second"] = self._clock_tokens / (now - self._clock)
+            if self.arithmetic is not None and self._clock_pairs is not None:
+                token, pair, peak = self.arithmetic
+                pairs = self.trainer.strategy.reduce(self._clock_pairs, reduce_op="sum")
+                done = token * self._clock_tokens + pair * float(pairs)
+                rates["mfu"] = done / ((now - self._clock) * peak * self.trainer.world_size)
         self._log_training(totals | rates | self._router_metrics())
-        self._clock, self._clock_tokens = now, 0
+        self._clock, self._clock_tokens, self._clock_pairs = now, 0, None
 
     def on_before_optimizer_step(self, optimizer: torch.optim.Optimizer) -> None:
         if not self._due:

@@ -20,7 +20,7 @@ from harness.engines.weights import checkpoint_version
 from harness.errors import InputError
 from harness.models.checkpoints import load_tokenizer
 from harness.models.weights import fingerprint, load_causal_lm, load_reward_model, named_weights
-from harness.modules import DPOModule, SFTModule
+from harness.modules import DPOModule, SFTModule, base
 from harness.modules.base import LoRAConfig
 from harness.modules.optimizer import OptimizerConfig
 
@@ -120,6 +120,23 @@ def test_the_logged_loss_is_the_mean_over_the_tokens_of_the_step(trainer, tiny_m
     assert metrics["train/loss"].item() == pytest.approx(metrics["val/loss"].item(), rel=1e-6)
     assert metrics["train/accuracy"].item() == pytest.approx(metrics["val/accuracy"].item(), rel=1e-6)
     assert metrics["train/tokens_per_second"] > 0
+
+
+@pytest.mark.parametrize("packing", [False, True])
+def test_the_share_of_the_devices_arithmetic_is_logged_where_its_peak_is_known(
+    trainer, tiny_model_dir, sum_files, monkeypatch, packing
+):
+    def metrics():
+        module, fit = SFTModule(str(tiny_model_dir)), trainer(accumulate_grad_batches=2)
+        fit.fit(module, SFTDataModule([sum_files[0]], batch_size=2, max_length=64, packing=packing))
+        return module, {name: value.item() for name, value in fit.callback_metrics.items()}
+
+    assert "train/mfu" not in metrics()[1]
+    monkeypatch.setattr(base, "peak_flops", lambda device: 1e12)
+    module, found = metrics()
+    token, pair, _ = module.arithmetic
+    per_token = found["train/mfu"] * 1e12 / found["train/tokens_per_second"]
+    assert token + pair < per_token < token + 64 * pair
 
 
 def test_the_loss_of_a_step_that_a_logger_does_not_see_is_not_mixed_into_another(
