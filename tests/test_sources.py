@@ -180,14 +180,19 @@ BAD_SOURCES = [
 ]
 
 
-@pytest.mark.parametrize(("given", "message"), BAD_SOURCES)
-def test_sources_that_are_not_there_are_named_with_a_remedy(tmp_path, monkeypatch, given, message):
-    monkeypatch.chdir(tmp_path)
+def write_sources():
+    """What the sources name, in the current folder."""
     write_jsonl(Path("rows.jsonl"), ROWS[:2])
     write_folder(Path("folder"), ROWS[:2])
     save_dataset(Path("saved"), ROWS[:2])
     Path("empty").mkdir()
     Path("plain").mkdir()
     write_jsonl(Path("plain/rows.jsonl"), ROWS[:2])
+
+
+@pytest.mark.parametrize(("given", "message"), BAD_SOURCES)
+def test_sources_that_are_not_there_are_named_with_a_remedy(tmp_path, monkeypatch, given, message):
+    monkeypatch.chdir(tmp_path)
+    write_sources()
     with pytest.raises(InputError, match=message):
         list(read_source(find_source(given)))

@@ -21,7 +21,7 @@ UNKNOWN_KEY = re.compile(r"[Oo]ption '([^']+)'(?: is not accepted|$)|unrecognize
 CLASS_PROBLEM = re.compile(r"^( *)(?:- )?Problem with given class_path '([^']+)':\n", re.MULTILINE)
 understand_names()
 
-EXPECTED = re.compile(r"Expected an? (.+)")
+EXPECTED = re.compile(r"Expected an? (.+?)(?:\. Got value: .*)?$", re.MULTILINE)
 
 
 def explain_fields(wanted: bool) -> None:
@@ -97,7 +97,7 @@ def explain(message: str, keys: Sequence[str]) -> str:
         return f"missing {names}; give it as an option or in a file with --config."
     if missing := re.search(r"File does not exist: '?([^'\n]+)'?", message):
         return f"{missing[1]}: no such file; give the path of an existing file."
-    if bad_value := re.search(r"Given value: (.*)\Z", message, re.DOTALL):
+    if bad_value := re.search(r"(?:Given|Got) value: (.*)\Z", message, re.DOTALL):
         return f"{wrong_value(message, bad_value[1])}."
     return " ".join(message.split())
 

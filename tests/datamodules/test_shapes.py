@@ -20,15 +20,16 @@ USER, GOOD, BAD = (
     {"role": role, "content": text} for role, text in (("user", "1+1="), ("assistant", "2"), ("assistant", "3"))
 )
 ROWS = [{"prompt": f"{i} + 1 =\n", "response": f"{i + 1}, (so {i})"} for i in range(40)]
+CHAT_TEMPLATE = (
+    "<bos>{% for m in messages %}{{ m['role'][0] }}:{{ m['content'] }}<eos>{% endfor %}"
+    "{% if add_generation_prompt %}a:{% endif %}"
+)
 
 
 @pytest.fixture(scope="module")
 def chat_tokenizer(tiny_tokenizer):
     tokenizer = copy.deepcopy(tiny_tokenizer)
-    tokenizer.chat_template = (
-        "<bos>{% for m in messages %}{{ m['role'][0] }}:{{ m['content'] }}<eos>{% endfor %}"
-        "{% if add_generation_prompt %}a:{% endif %}"
-    )
+    tokenizer.chat_template = CHAT_TEMPLATE
     return tokenizer
 
 

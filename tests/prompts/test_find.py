@@ -40,20 +40,20 @@ def test_a_template_brings_its_own_rules_for_the_answer():
     assert [verdict.correct for verdict in grade_pairs(pairs, found.answer_protocol, "strict")] == [True, False]
 
 
-@pytest.mark.parametrize(
-    ("given", "message"),
-    [
-        ("gsm8", "did you mean 'gsm8k'"),
-        ("none.yaml", "none.yaml: no such file"),
-        ({"usr": "x"}, "unknown key 'usr'; did you mean 'user'"),
-        ({"base": "gsm8"}, "unknown prompt template 'gsm8'"),
-        ({"steps": 3}, "steps is 3; give lines, paragraphs"),
-        ({"answer_protocol": "boxd"}, "unknown answer protocol 'boxd'; known: .*boxed"),
-        ({"answer_protocol": {}}, "answer_protocol: rules is missing"),
-        ({"answer_protocol": {"rules": [{"kind": "regex"}]}}, "'kind': expected 'boxed' or .* found 'regex'"),
-        ({"answer_protocol": {"rules": [{"kind": "marker", "pattern": "("}]}}, "is no regular expression"),
-    ],
-)
+BAD_TEMPLATES = [
+    ("gsm8", "did you mean 'gsm8k'"),
+    ("none.yaml", "none.yaml: no such file"),
+    ({"usr": "x"}, "unknown key 'usr'; did you mean 'user'"),
+    ({"base": "gsm8"}, "unknown prompt template 'gsm8'"),
+    ({"steps": 3}, "steps is 3; give lines, paragraphs"),
+    ({"answer_protocol": "boxd"}, "unknown answer protocol 'boxd'; known: .*boxed"),
+    ({"answer_protocol": {}}, "answer_protocol: rules is missing"),
+    ({"answer_protocol": {"rules": [{"kind": "regex"}]}}, "'kind': expected 'boxed' or .* found 'regex'"),
+    ({"answer_protocol": {"rules": [{"kind": "marker", "pattern": "("}]}}, "is no regular expression"),
+]
+
+
+@pytest.mark.parametrize(("given", "message"), BAD_TEMPLATES)
 def test_what_is_wrong_with_a_template_is_said_in_one_sentence(given, message):
     with pytest.raises(InputError, match=message):
         find_template(given)
