@@ -7,10 +7,10 @@ from typing import Any, Literal
 from lightning import LightningModule, Trainer
 from lightning.pytorch import Callback
 from lightning.pytorch.utilities.rank_zero import rank_zero_info
-from torch.distributed.checkpoint.state_dict import StateDictOptions, set_model_state_dict
 
-from harness.models.checkpoints import check_checkpoint
-from harness.models.weights import load_causal_lm
+from harness.errors import InputError
+from harness.models.checkpoints import check_checkpoint, weights_directory
+from harness.models.shards import fill
 
 
 class Restart(Callback):
@@ -35,8 +35,9 @@ class Restart(Callback):
         # within an epoch.
         module: Any = pl_module
         if self.weights != "previous":
-            state = load_causal_lm(self.weights, dtype=module.dtype_name).state_dict()
-            set_model_state_dict(module.model, state, options=StateDictOptions(full_state_dict=True))
+            missing = fill(module.model, weights_directory(self.weights))
+            if missing:
+                raise InputError(f"{self.weights}: lacks weights of {type(module.model).__name__} ({missing[0]}, ...).")
         if self.optimizer == "fresh":
             for optimizer in trainer.optimizers:
                 optimizer.state.clear()

@@ -10,9 +10,9 @@ import copy
 import hashlib
 import itertools
 import os
-import re
 import shutil
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -30,6 +30,8 @@ from harness.models.checkpoints import (
     weights_directory,
 )
 from harness.models.four_bits import packed_layers, whole_weight
+from harness.models.safetensors_file import SafetensorsWriter
+from harness.models.shards import block_of, finish_without_weights, stored_names
 from harness.store import write_sums
 
 if TYPE_CHECKING:
@@ -37,8 +39,8 @@ if TYPE_CHECKING:
 
 REWARD_HEAD_FILE = "reward_head.safetensors"
 """Holds a causal language model's `reward_head`, which transformers has no place for."""
-BLOCK = re.compile(r"(?:.*?\.\d+\.)?")
-"""Name of a transformer block, at the beginning of its weights' names; empty for weights outside of all blocks."""
+SUMMED = 1 << 20
+"""Elements that are summed at a time."""
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
 
 
@@ -48,8 +50,11 @@ def load_causal_lm(
     dtype: str = "float32",
     attn_implementation: str | None = None,
     gradient_checkpointing: bool = False,
+    unfilled: bool = False,
 ) -> PreTrainedModel:
     """Load a causal language model in train mode; of low-rank updates (PEFT's format) the model with them merged.
+
+    With `unfilled` weights are on the meta device, for `harness.models.shards.fill_shards`; not of low-rank updates.
 
     Raises:
         InputError: the checkpoint cannot be found or opened, lacks weights, or the dtype is unknown.
@@ -58,7 +63,8 @@ def load_causal_lm(
 
     base = adapter_base(checkpoint)
     check_generates(base or check_checkpoint(checkpoint))
-    model, missing = _open(AutoModelForCausalLM, checkpoint, dtype, attn_implementation)
+    unfilled = unfilled and base is None  # updates are merged into whole weights
+    model, missing = _open(AutoModelForCausalLM, checkpoint, dtype, attn_implementation, unfilled)
     if missing:
         raise InputError(f"{checkpoint}: the checkpoint lacks weights of a causal language model ({missing[0]}, ...).")
     if base is not None:
@@ -92,6 +98,7 @@ def load_reward_model(
     attn_implementation: str | None = None,
     gradient_checkpointing: bool = False,
     head_start: tuple[float, float] | None = None,
+    unfilled: bool = False,
 ) -> PreTrainedModel:
     """Load a one-label sequence classifier in train mode; a causal LM's directory gets a new head.
 
@@ -99,6 +106,8 @@ def load_reward_model(
 
     A new head is drawn with a fixed seed from a normal distribution of mean and standard deviation `head_start`; if not
     given, so small that first rewards are about 0.01 in size: the loss starts at ln 2.
+
+    With `unfilled` all weights but a new head's are on the meta device, for `harness.models.shards.fill_shards`.
 
     Raises:
         InputError: the checkpoint cannot be found or opened, or has another number of labels.
@@ -109,10 +118,13 @@ def load_reward_model(
         raise InputError(f"{checkpoint}: an adapter has no reward head; merge it first (harness merge).")
     directory = weights_directory(checkpoint)
     kind = classifier_class(directory)
-    model, missing = _open(kind, directory, dtype, attn_implementation, num_labels=1)
+    model, missing = _open(kind, directory, dtype, attn_implementation, unfilled, num_labels=1)
     if isinstance(model, kind):  # one of ours; transformers' own is opened by an Auto class
         fill_buffers(model)
     head = reward_head(model)
+    if unfilled and "score.weight" not in stored_names(directory):
+        head.to_empty(device="cpu")
+        missing = ["score.weight"]
     if missing == ["score.weight"]:
         generator = torch.Generator().manual_seed(0)
         size = head.weight.shape
@@ -138,7 +150,12 @@ def reward_head(model: nn.Module) -> nn.Linear:
 
 
 def _open(
-    auto_class: Any, checkpoint: str | Path, dtype: str, attn_implementation: str | None, **options: Any
+    auto_class: Any,
+    checkpoint: str | Path,
+    dtype: str,
+    attn_implementation: str | None,
+    unfilled: bool,
+    **options: Any,
 ) -> tuple[Any, list[str]]:
     """The model, and the names of weights that the checkpoint lacks; under torch's fake tensors its shapes alone."""
     from safetensors import SafetensorError
@@ -149,6 +166,11 @@ def _open(
     name = weights_directory(checkpoint)
     if detect_fake_mode() is not None:
         return _of_config(auto_class, name, DTYPES[dtype], attn_implementation, **options), []
+    if unfilled:
+        with torch.device("meta"):
+            model = _of_config(auto_class, name, DTYPES[dtype], attn_implementation, **options)
+        finish_without_weights(model, name)
+        return model, []
     options |= {"dtype": DTYPES[dtype], "attn_implementation": attn_implementation, "output_loading_info": True}
     logging.disable_progress_bar()
     verbosity = logging.get_verbosity()
@@ -243,6 +265,17 @@ def named_weights(model: nn.Module) -> Iterator[tuple[str, Tensor]]:
     given whole; sharded tensors are gathered one at a time, a collective that all ranks must take part in; a tied
     `lm_head.weight` is always given.
     """
+    for name, _, make in _weights(model):
+        yield name, _full(make())
+
+
+def weight_shapes(model: nn.Module) -> dict[str, Tensor]:
+    """For each of `named_weights` a tensor of its shape and type on the meta device; nothing is gathered."""
+    return {name: torch.empty(like.shape, dtype=like.dtype, device="meta") for name, like, _ in _weights(model)}
+
+
+def _weights(model: nn.Module) -> Iterator[tuple[str, Tensor, Callable[[], Tensor]]]:
+    """Name, shape and type of every weight, and what makes it, of a sharded model this rank's part of it."""
     base = plain_model(model)
     packed = packed_layers(base)
     unpacked = {f"{name}.weight": layer for name, layer in packed.items()}
@@ -257,17 +290,29 @@ def named_weights(model: nn.Module) -> Iterator[tuple[str, Tensor]]:
     for key, tensor in base.state_dict().items():
         if ".lora_" in key or key.startswith(further):
             continue
-        tensor = whole_weight(unpacked[key]) if key in unpacked else tensor.detach()
         name = _without_wrappers(key)
-        layer = lora.get(name)
-        if layer is not None:
-            for adapter in layer.active_adapters:
-                tensor = tensor + layer.get_delta_weight(adapter).detach().to(tensor.dtype)
         seen.add(name)
-        yield name, _full(tensor)
+        whole = whole_weight(unpacked[key]) if key in unpacked else tensor.detach()
+        yield name, whole, partial(_merged, whole, lora.get(name))
     head = getattr(base, "lm_head", None)
     if head is not None and "lm_head.weight" not in seen:
-        yield "lm_head.weight", _full(head.weight.detach())
+        yield "lm_head.weight", head.weight, head.weight.detach
+
+
+def _merged(tensor: Tensor, layer: Any) -> Tensor:
+    """A weight with the low-rank updates of a layer of PEFT, if it has one."""
+    for adapter in layer.active_adapters if layer is not None else ():
+        tensor = tensor + layer.get_delta_weight(adapter).detach().to(tensor.dtype)
+    return tensor
+
+
+def _tied(model: Any) -> set[str]:
+    """Names of weights that are another one under a second name, and are not stored."""
+    parameters = {_without_wrappers(name): value for name, value in model.state_dict(keep_vars=True).items()}
+    tied = dict(getattr(model, "all_tied_weights_keys", None) or {})
+    if getattr(model.config.get_text_config(), "tie_word_embeddings", False):
+        tied |= {"lm_head.weight": ""}
+    return {name for name, source in tied.items() if not source or parameters.get(name) is parameters.get(source)}
 
 
 def adapter_weights(model: nn.Module) -> Iterator[tuple[str, Tensor]]:
@@ -295,7 +340,7 @@ def stored_form(model: nn.Module, weights: Iterable[tuple[str, Tensor]]) -> Iter
     """Weights under the names and shapes that a checkpoint on disk has, one transformer block after the other.
 
     Transformers builds some architectures otherwise than they are stored, such as experts in one tensor; this is the
-    reverse of its conversion, as `save_pretrained` applies it.
+    reverse of its conversion, as `save_pretrained` applies it. The others pass through one by one.
 
     Args:
         model: transformers model, on any device (the meta device included).
@@ -303,14 +348,23 @@ def stored_form(model: nn.Module, weights: Iterable[tuple[str, Tensor]]) -> Iter
     """
     from transformers.core_model_loading import revert_weight_conversion
 
-    def block_of(pair: tuple[str, Tensor]) -> str:
-        return BLOCK.match(pair[0])[0]  # type: ignore[index]
-
-    for _, pairs in itertools.groupby(weights, key=block_of):
+    base = plain_model(model)
+    if not _stored_otherwise(base):
+        yield from weights
+        return
+    for _, pairs in itertools.groupby(weights, key=lambda pair: block_of(pair[0])):
         block = dict(pairs)
-        stored = revert_weight_conversion(plain_model(model), block)
+        stored = revert_weight_conversion(base, block)
         # Sorted where the model was opened from a checkpoint: the order is kept where the names are.
         yield from ((name, stored[name]) for name in (block if stored.keys() == block.keys() else stored))
+
+
+def _stored_otherwise(model: Any) -> bool:
+    """Whether transformers may have something to convert, by what `revert_weight_conversion` looks at."""
+    from transformers.conversion_mapping import get_model_conversion_mapping
+
+    known = getattr(model, "_weight_conversions", None)
+    return bool(get_model_conversion_mapping(model, add_legacy=False) if known is None else known)
 
 
 def _full(tensor: Tensor) -> Tensor:
@@ -328,7 +382,10 @@ def fingerprint(weights: Iterable[tuple[str, Tensor]]) -> str:
     for name, tensor in weights:
         bits = tensor.detach().contiguous().flatten().view(integers[tensor.element_size()])
         sample = bits[:: max(1, -(-bits.numel() // 256))].to(torch.int64)
-        numbers = torch.cat([bits.sum(dtype=torch.int64).reshape(1), sample]).tolist()
+        total = torch.zeros(1, dtype=torch.int64, device=bits.device)
+        for part in bits.split(SUMMED):  # a sum of another type copies what it sums
+            total += part.sum(dtype=torch.int64)
+        numbers = torch.cat([total, sample]).tolist()
         digest.update(repr((name, tuple(tensor.shape), str(tensor.dtype), numbers)).encode())
     return digest.hexdigest()[:16]
 
@@ -370,14 +427,12 @@ def save_checkpoint(model: nn.Module, tokenizer: PreTrainedTokenizerBase, folder
         InputError: the folder cannot be written or the disk is full.
     """
     distributed = torch.distributed.is_available() and torch.distributed.is_initialized()
-    writes = not distributed or torch.distributed.get_rank() == 0
-    weights = {}
-    for name, tensor in named_weights(model):
-        if writes:
-            weights[name] = tensor.cpu()
     adapter = {name: tensor.cpu().contiguous() for name, tensor in adapter_weights(model)}
-    if writes:
-        _write_checkpoint(model, tokenizer, weights, adapter, Path(folder))
+    if not distributed or torch.distributed.get_rank() == 0:
+        _write_checkpoint(model, tokenizer, adapter, Path(folder))
+    else:
+        for _ in named_weights(model):  # which the first rank gathers, one at a time
+            pass
     if distributed:
         torch.distributed.barrier()
 
@@ -404,23 +459,38 @@ def _write_adapter(model: Any, tokenizer: Any, weights: dict[str, Tensor], folde
     write_sums(folder)
 
 
-def _write_checkpoint(
-    model: Any, tokenizer: Any, weights: dict[str, Tensor], adapter: dict[str, Tensor], folder: Path
-) -> None:
+def _write_weights(model: Any, folder: Path) -> dict[str, Tensor]:
+    """Write the weights into a folder one by one; those of a `reward_head` are returned instead."""
+    base = plain_model(model)
+    head: dict[str, Tensor] = {}
+    left_out = _tied(base) | set(base._keys_to_ignore_on_save or ())
+
+    def stored(weights: Iterable[tuple[str, Tensor]]) -> Iterator[tuple[str, Tensor]]:
+        for name, tensor in weights:
+            if name.startswith("reward_head."):
+                head[name] = tensor
+            elif name not in left_out:
+                yield name, tensor
+
+    shapes = dict(stored_form(model, stored(weight_shapes(model).items())))
+    with SafetensorsWriter(folder, shapes) as writer:
+        for name, tensor in stored_form(model, stored(named_weights(model))):
+            writer.write(name, tensor)
+    return {name: tensor.cpu() for name, tensor in head.items()}
+
+
+def _write_checkpoint(model: Any, tokenizer: Any, adapter: dict[str, Tensor], folder: Path) -> None:
     from transformers.utils import logging
 
     base = plain_model(model)
-    if getattr(base.config.get_text_config(), "tie_word_embeddings", False):
-        weights.pop("lm_head.weight", None)
     new = folder.with_name(f".{folder.name}.{os.getpid()}.new")
     old = folder.with_name(f".{folder.name}.{os.getpid()}.old")
     try:
         shutil.rmtree(new, ignore_errors=True)
         folder.parent.mkdir(parents=True, exist_ok=True)
         logging.disable_progress_bar()
-        head = {name: weights.pop(name) for name in list(weights) if name.startswith("reward_head.")}
-        base.save_pretrained(new, state_dict=weights)
-        if head:
+        base.save_pretrained(new, state_dict={})  # the configurations alone
+        if head := _write_weights(model, new):
             _save_reward_head(base.reward_head, head, new / REWARD_HEAD_FILE)
         tokenizer.save_pretrained(new)
         write_sums(new)
