@@ -26,6 +26,7 @@ from harness.models.dropout import dropout_rates, switch_off_dropout
 from harness.models.flops import attended_pairs, peak_flops, training_flops
 from harness.models.four_bits import in_four_bits, packed_prefixes
 from harness.models.routers import Routers, Routing, balance_loss, load_metrics, router_entropy
+from harness.models.shards import fill_shards
 from harness.models.weights import load_causal_lm, plain_model, save_checkpoint, transformer_blocks, with_adapter
 from harness.modules.optimizer import OptimizerConfig, build_optimizer, build_schedule, freeze_others
 
@@ -235,6 +236,7 @@ class TrainingModule(L.LightningModule):
             "dtype": self.dtype_name,
             "attn_implementation": self.attn_implementation,
             "gradient_checkpointing": self.gradient_checkpointing,
+            "unfilled": self.device_mesh is not None and self.lora is None,
         }
 
     def load_frozen(self, checkpoint: str, compile_blocks: bool) -> Any:
@@ -261,10 +263,13 @@ class TrainingModule(L.LightningModule):
                 "tensor parallelism is not supported; set data_parallel_size of ModelParallelStrategy to the number of "
                 "devices and tensor_parallel_size to 1."
             )
-        mesh = device_mesh["data_parallel"]
+        # Those of `harness.strategies.FSDP2Strategy`, or what Lightning's own strategy has.
+        options = getattr(self.trainer.strategy, "shard_options", {"mesh": device_mesh["data_parallel"]})
         for block in blocks:
-            fully_shard(block, mesh=mesh)
-        fully_shard(model, mesh=mesh)
+            fully_shard(block, **options)
+        fully_shard(model, **options)
+        if any(parameter.is_meta for parameter in model.parameters()):
+            fill_shards(model, model.name_or_path)
 
     def configure_optimizers(self) -> Any:
         # A fused step takes gradients while they are scaled, so Lightning does not clip them in mixed precision.

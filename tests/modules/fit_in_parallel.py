@@ -1,6 +1,7 @@
 """Run by the tests as a script, once for each rank: fits several modules one after another.
 
-Argument: a JSON object with the strategy (one, ddp, fsdp) and the jobs, each {kind, model, data, out, stop, resume}.
+Argument: a JSON object with the strategy (one, ddp, fsdp, hsdp, bf16) and the jobs, each {kind, model, data, out, stop,
+resume}.
 """
 
 from __future__ import annotations
@@ -37,6 +38,8 @@ MODULES = {
     "dpo": DPOModule,
     "policy": functools.partial(PolicyGradientModule, objective=OBJECTIVE),
 }
+DEVICES = {"one": 1, "hsdp": 4}
+"""Ranks of a strategy, where there are not two."""
 
 
 class Gradients(L.Callback):
@@ -55,23 +58,22 @@ class Gradients(L.Callback):
 
 def fit(strategy, kind, model, data, out, stop=False, resume=None):
     torch.manual_seed(0)
-    devices = 1 if strategy == "one" else 2
-    strategies = {"one": "auto", "ddp": "ddp"}
-    if strategy == "fsdp":
-        strategies["fsdp"] = FSDP2Strategy()
+    devices = DEVICES.get(strategy, 2)
+    options = {"hsdp": {"shard_size": 2}, "bf16": {"param_dtype": "bfloat16"}}
+    kinds = {"one": "auto", "ddp": "ddp"}
     module = MODULES[kind](model, optimizer=OptimizerConfig(lr=1e-3, schedule="linear", total_steps=12))
-    options = {"group": "prompt"} if kind == "hybrid" else {}
-    options |= {"batch_size": 4 // devices, "max_length": 64}
+    rows = {"group": "prompt"} if kind == "hybrid" else {}
+    rows |= {"batch_size": 4 // devices, "max_length": 64}
     if kind == "policy":
-        datamodule = PolicyDataModule([data], **options)
+        datamodule = PolicyDataModule([data], **rows)
     else:
-        options |= {"val_files": [data], "val_batch_size": 3}
-        datamodule = (SFTDataModule if kind == "sft" else PreferenceDataModule)([data], **options)
+        rows |= {"val_files": [data], "val_batch_size": 3}
+        datamodule = (SFTDataModule if kind == "sft" else PreferenceDataModule)([data], **rows)
     gradients = Gradients()
     trainer = L.Trainer(
         accelerator="cpu",
         devices=devices,
-        strategy=strategies[strategy],
+        strategy=kinds.get(strategy) or FSDP2Strategy(**options.get(strategy, {})),
         accumulate_grad_batches=2,
         max_epochs=2,
         gradient_clip_val=1.0,

@@ -17,6 +17,7 @@ from harness.models.reward_head import load_likelihood_reward
 from harness.models.weights import fingerprint, load_causal_lm, load_reward_model, model_version, named_weights
 from harness.store import SUMS, check_sums, write_sums
 from harness.strategies import FSDP2Strategy
+from tests.modules.fit_in_parallel import DEVICES
 
 SCRIPT = Path(__file__).with_name("fit_in_parallel.py")
 KINDS = ("sft", "reward", "hybrid", "dpo", "policy")
@@ -29,7 +30,7 @@ def launch(strategy, jobs, log):
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
-    world_size = 1 if strategy == "one" else 2
+    world_size = DEVICES.get(strategy, 2)
     cache = {"XDG_CACHE_HOME": str(log.parent / "cache")}
     common = cache | {"PYTHONPATH": str(SCRIPT.parents[2]), "OMP_NUM_THREADS": "1", "OMP_WAIT_POLICY": "PASSIVE"}
     ranks = {"WORLD_SIZE": world_size, "LOCAL_WORLD_SIZE": world_size, "GROUP_RANK": 0, "TORCHELASTIC_RUN_ID": "test"}
@@ -130,3 +131,32 @@ def test_two_ranks_train_as_one_and_resume_to_the_same_weights(tmp_path, tiny_mo
         assert len(resumed["steps"]) == 3
         for name, expected in unbroken["weights"].items():
             assert torch.equal(resumed["weights"][name], expected), (kind, name)
+
+
+@pytest.mark.slow
+def test_two_copies_of_two_shards_each_train_as_one_rank(tmp_path, tiny_model_dir, files, one_rank):
+    launch("hsdp", jobs_in(tmp_path, tiny_model_dir, files, ["sft"]), tmp_path / "log")
+    one, four = (torch.load(folder / "sft" / "result.pt") for folder in (one_rank, tmp_path))
+    for name, expected in one["steps"][0].items():
+        torch.testing.assert_close(four["steps"][0][name], expected, atol=1e-6, rtol=0)
+    for name, expected in one["weights"].items():
+        torch.testing.assert_close(four["weights"][name], expected, atol=2e-5, rtol=0)
+    exported = load_causal_lm(tmp_path / "sft" / "hf")
+    assert fingerprint(named_weights(exported)) == fingerprint(four["weights"].items())
+
+
+@pytest.mark.slow
+def test_weights_gathered_in_bfloat16_stay_float32_and_train_nearly_so(tmp_path, tiny_model_dir, files, one_rank):
+    launch("bf16", jobs_in(tmp_path, tiny_model_dir, files, ["sft"]), tmp_path / "log")
+    one, two = (torch.load(folder / "sft" / "result.pt") for folder in (one_rank, tmp_path))
+    exact, rounded = (torch.cat([g.flatten() for g in run["steps"][0].values()]) for run in (one, two))
+    error = (rounded - exact).norm() / exact.norm()
+    assert 1e-4 < error < 0.05
+    assert {tensor.dtype for tensor in two["weights"].values()} == {torch.float32}
+
+
+def test_a_shard_size_that_does_not_divide_the_processes_is_refused():
+    strategy = FSDP2Strategy(shard_size=2)
+    strategy.parallel_devices = [torch.device("cpu")] * 3
+    with pytest.raises(InputError, match="shard_size is 2, which does not divide the 3 processes"):
+        strategy.setup_environment()
