@@ -164,6 +164,8 @@ class Run:
     devices: int
     nodes: int
     sharded: bool
+    shard_size: int | None = None
+    """Devices over which a copy of the model is sharded; None is all."""
     engine: EngineConfig | None = None
     """Of a rollout callback."""
     reward: tuple[str, str] | None = None
@@ -178,8 +180,14 @@ class Run:
         return self.devices * self.nodes
 
     @property
+    def shards(self) -> int:
+        """Devices over which a copy of the model is split."""
+        return min(self.shard_size or self.world, self.world) if self.sharded else 1
+
+    @property
     def title(self) -> str:
-        spread = "sharded (FSDP2)" if self.sharded else "a copy on each" if self.world > 1 else "whole"
+        over = f", {self.shards} to a copy" if self.shards < self.world else ""
+        spread = f"sharded (FSDP2{over})" if self.sharded else "a copy on each" if self.world > 1 else "whole"
         return (
             f"{self.module.checkpoint}: {self.footprint.num_parameters / 1e9:.2f} B parameters, {self.nodes} x "
             f"{self.devices} devices, {spread}; {self.precision}, micro-batches of {self.batch_size} x {self.length}"
@@ -208,8 +216,9 @@ class Run:
         return count_parameters(self.reward[0], scores=True) if self.reward else 0
 
     def phases(self, memory: int) -> list[Phase]:
-        shards = self.world if self.sharded else 1
-        found = [training(self.footprint, shards, self.world // shards, self.accumulate > 1)]
+        shards = self.shards
+        copies = 1 if self.sharded else self.world
+        found = [training(self.footprint, shards, copies, self.accumulate > 1)]
         if (engine := self.engine_size) is not None and self.engine is not None:
             reward = self.reward_parameters * (DTYPES[self.reward[1]].itemsize if self.reward else 0)
             parallel = self.engine.tensor_parallel_size

@@ -53,6 +53,7 @@ def run_of(trainer: Any) -> Run:
         devices=trainer.num_devices,
         nodes=trainer.num_nodes,
         sharded=isinstance(trainer.strategy, FSDP2Strategy),
+        shard_size=getattr(trainer.strategy, "shard_size", None),
         engine=getattr(sampler, "engine_config", None),
         reward=(rewards[0].checkpoint, rewards[0].dtype) if rewards else None,
     )

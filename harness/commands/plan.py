@@ -132,6 +132,7 @@ def read_run(files: list[str], devices: int | None, nodes: int | None, checkpoin
         devices=devices or here,
         nodes=nodes or trainer.num_nodes,
         sharded=strategy.endswith("FSDP2Strategy"),
+        shard_size=None if isinstance(trainer.strategy, str) else trainer.strategy.get("init_args.shard_size"),
         engine=engine,
         reward=reward,
         samples=samples,

@@ -10,6 +10,7 @@ import pytest
 import yaml
 
 from harness.cli.main import main
+from tests.paths import ROOT
 
 ENGINE = {"max_model_len": 64, "dtype": "bfloat16"}
 
@@ -70,6 +71,18 @@ def test_what_does_not_fit_is_said_with_what_to_change(config, tmp_path, capsys)
     printed = capsys.readouterr().out
     assert re.search(r"^training: .*does not fit: \d\.\d GB too much$", printed, re.MULTILINE)
     assert printed.endswith("it fits with gradient_checkpointing: true\n")
+
+
+def test_a_copy_in_every_so_many_devices_is_what_is_planned_for(config):
+    from harness.commands.plan import read_run
+
+    config.insert(1, str(ROOT / "configs/hardware/slurm_4x8.yaml"))
+    files = config[: config.index("--checkpoint")]
+    run = read_run(files, 8, 4, config[-3], config[-1])
+    assert (run.world, run.shards) == (32, 8)
+    assert "4 x 8 devices, sharded (FSDP2, 8 to a copy)" in run.title
+    [training, *_] = run.phases(80 * 10**9)
+    assert training.parts["weights"] == run.footprint.weights // 8
 
 
 def test_a_configuration_that_is_missing_is_one_sentence(capsys):
