@@ -138,8 +138,9 @@ class TrainingModule(L.LightningModule):
     @cached_property
     def arithmetic(self) -> tuple[float, float, float] | None:
         """Operations per token and per pair of tokens, and what the device can do in a second; None if not known."""
-        peak, needed = peak_flops(self.device), training_flops(self.model)
-        return None if peak is None or needed is None else (*needed, peak)
+        if (peak := peak_flops(self.device)) is None or (needed := training_flops(self.model)) is None:
+            return None
+        return *needed, peak
 
     @cached_property
     def tokenizer(self) -> Any:

@@ -2,8 +2,9 @@
 
 import pytest
 import torch
+from peft import LoraConfig, get_peft_model
 from torch.utils.flop_counter import FlopCounterMode
-from transformers import LlamaConfig, LlamaForCausalLM
+from transformers import LlamaConfig, LlamaForCausalLM, LlamaForSequenceClassification
 
 from harness.models.flops import attended_pairs, peak_flops, training_flops
 
@@ -37,6 +38,15 @@ def test_frozen_weights_need_no_gradient_and_experts_are_not_guessed():
     model.config.num_local_experts = 4
     assert training_flops(model) is None
     assert peak_flops(torch.device("cpu")) is None
+
+
+def test_reward_models_and_low_rank_updates_have_theirs():
+    config = build().config
+    scorer = LlamaForSequenceClassification(config)
+    inner = sum(p.numel() for p in scorer.parameters()) - scorer.get_input_embeddings().weight.numel()
+    assert training_flops(scorer)[0] == 6 * inner
+    adapted = get_peft_model(build(), LoraConfig(r=2, target_modules="all-linear"))
+    assert 4 < training_flops(adapted)[0] / (training_flops(build())[0] / 6) < 5
 
 
 def test_pairs_are_those_of_each_sequence_alone():
