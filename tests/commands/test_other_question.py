@@ -387,7 +387,9 @@ EVALUATION_NAMES = {
 NO_RESULTS = {
     **dict.fromkeys(("k", "s", "tau"), "which metrics are computed from the samples"),
     **dict.fromkeys(("export", "wandb_project"), "where they are written as well"),
-    "training_files": "what is reported beside them",
+    **dict.fromkeys(("training_files", "released"), "what is reported beside them"),
+    **dict.fromkeys(("budgets", "force_answer"), "what the same samples are cut to; tests/evals/test_budgets.py"),
+    "until": "another limit, which tests/evals/test_until.py holds apart",
     "shard": "whose samples are those of the whole; tests of shards hold them apart",
     "too_long": "whether there are any where a prompt does not fit; the context counts",
     "thinking_budget": "refused by a tokenizer without think tags, as here; tests/evals/test_run.py holds it apart",
