@@ -29,10 +29,10 @@ else:
 """
 
 
-def run(arguments, address, home):
+def run(arguments, address, home, **variables):
     """In a process of its own: the client reads the hub's address when it is imported."""
     environment = {key: value for key, value in os.environ.items() if not key.startswith("HF_")}
-    environment |= {"HF_ENDPOINT": address, "HF_HOME": str(home), "HF_HUB_DISABLE_XET": "1"}
+    environment |= {"HF_ENDPOINT": address, "HF_HOME": str(home), "HF_HUB_DISABLE_XET": "1"} | variables
     environment.pop("HARNESS_DATA_DIR", None)
     return subprocess.run(
         [sys.executable, *arguments], cwd=ROOT, env=environment, capture_output=True, text=True, timeout=300
@@ -73,6 +73,33 @@ configs:
 ---
 # gsm8k
 """
+
+
+TRAIN = """
+import sys
+from harness.datamodules import SFTDataModule
+from harness.models.checkpoints import load_tokenizer
+rows = {"path": "own/sums", "revision": "c" * 40, "split": "train", "columns": {"prompt": "q", "response": "a"}}
+data = SFTDataModule([rows], tokenizer=load_tokenizer(sys.argv[1]), template="plain")
+print([batch["input_ids"].tolist() for batch in data.train_dataloader()])
+"""
+
+
+@pytest.mark.slow
+def test_a_data_set_of_the_hub_is_trained_on_and_kept_for_when_the_hub_is_away(tiny_model_dir, tmp_path):
+    rows = [{"q": f"{i} + 1 =", "a": str(i + 1)} for i in range(9)]
+    files = {"README.md": b"# sums\n", "train.parquet": parquet(rows), "test.parquet": parquet(rows[:1])}
+    arguments = ["-c", TRAIN, str(tiny_model_dir)]
+    with serve({"own/sums": ("c" * 40, files)}) as (url, _):
+        fetched = run(arguments, url, tmp_path)
+    kept = run(arguments, url, tmp_path, HF_HUB_OFFLINE="1")  # nobody would answer there now
+    (tmp_path / "rows.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    own = TRAIN.replace('"own/sums", "revision": "c" * 40, "split": "train"', repr(str(tmp_path / "rows.jsonl")))
+    local = run(["-c", own, str(tiny_model_dir)], url, tmp_path)
+    assert local.returncode == 0, local.stderr[-3000:]
+    for done in (fetched, kept):
+        assert done.returncode == 0, done.stderr[-3000:]
+        assert done.stdout.splitlines()[-1] == local.stdout.splitlines()[-1]
 
 
 @pytest.mark.slow
