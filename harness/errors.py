@@ -9,6 +9,13 @@ class InputError(ValueError):
     """
 
 
+class EngineError(RuntimeError):
+    """An engine cannot go on; the message says why. Not the fault of a request.
+
+    The command line prints it without a traceback and exits with status 1.
+    """
+
+
 class RankError(RuntimeError):
     """Another rank of the run has ended, so that this one cannot go on.
 

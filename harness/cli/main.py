@@ -17,7 +17,7 @@ from typing import Any, NoReturn
 from harness import __version__
 from harness.cli.command import Command
 from harness.environment import prepare_environment
-from harness.errors import InputError
+from harness.errors import EngineError, InputError
 from harness.interrupts import INTERRUPTED, end_by_interrupts, leave
 
 TERMINATED = 143
@@ -164,7 +164,7 @@ def dispatch(arguments: list[str], from_shell: bool) -> int | None:
 
 
 def guarded(run: Callable[[], int | None]) -> int:
-    """Run a command; bad input and interruptions become a sentence and an exit status, all else propagates."""
+    """Run a command; bad input, the end of an engine and interruptions become a sentence and an exit status."""
     before = signal.signal(signal.SIGTERM, terminate)
     try:
         status = run() or 0
@@ -172,6 +172,8 @@ def guarded(run: Callable[[], int | None]) -> int:
         return status
     except InputError as error:
         return say(str(error), 2)
+    except EngineError as error:
+        return say(str(error), 1)
     except KeyboardInterrupt:
         return say("interrupted.", INTERRUPTED)
     except BrokenPipeError:

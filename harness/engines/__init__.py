@@ -10,8 +10,8 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from harness.engines.config import DEFAULT_CONFIG, EngineConfig, EngineError
-from harness.errors import InputError, first_line
+from harness.engines.config import DEFAULT_CONFIG, EngineConfig
+from harness.errors import EngineError, InputError, first_line
 from harness.models.checkpoints import adapter_base, stored_dtype, weights_directory
 from harness.protocols import Engine
 from harness.types import GenerationRequest, GenerationResult

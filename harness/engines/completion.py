@@ -8,8 +8,7 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
 
-from harness.engines.config import EngineError
-from harness.errors import InputError
+from harness.errors import EngineError, InputError
 from harness.prompts.chats import END_OF_THOUGHT, THOUGHT
 from harness.store import shared_ints
 from harness.types import Completion, FinishReason, GenerationRequest, SamplingConfig

@@ -8,10 +8,6 @@ from typing import Literal
 from harness.errors import InputError
 
 
-class EngineError(RuntimeError):
-    """An engine cannot go on; the message says why. Not the fault of a request."""
-
-
 @dataclass(frozen=True)
 class EngineConfig:
     """Which engine draws the samples, and how much memory it may use."""

@@ -14,11 +14,11 @@ from transformers import AutoModelForCausalLM, GenerationConfig, LogitsProcessor
 from transformers.cache_utils import DynamicCache
 
 from harness.engines.completion import Decoder, check_request, sample_seed, stop_strings, token_limit
-from harness.engines.config import DEFAULT_CONFIG, EngineConfig, EngineError
+from harness.engines.config import DEFAULT_CONFIG, EngineConfig
 from harness.engines.gumbel import choose_tokens, penalize
 from harness.engines.isolation import keep_random_state
 from harness.engines.weights import WeightLayout, checkpoint_version
-from harness.errors import InputError, first_line
+from harness.errors import EngineError, InputError, first_line
 from harness.models.checkpoints import (
     check_eos,
     check_generates,

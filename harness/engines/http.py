@@ -18,9 +18,9 @@ import httpx
 
 from harness.engines.answers import Choice, Malformed, Model, choices, models, printable, token_ids
 from harness.engines.completion import Decoder, check_request, sample_seed, stop_strings, token_limit
-from harness.engines.config import EngineConfig, EngineError
+from harness.engines.config import EngineConfig
 from harness.engines.deadline import DeadlineTransport, deadline
-from harness.errors import InputError
+from harness.errors import EngineError, InputError
 from harness.models.checkpoints import load_tokenizer, resolve_checkpoint
 from harness.prompts.chats import end_of_turn
 from harness.types import NEUTRAL, Completion, GenerationRequest, GenerationResult

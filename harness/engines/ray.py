@@ -12,9 +12,9 @@ from pathlib import Path
 from typing import Any, NoReturn
 
 from harness.engines.completion import check_request
-from harness.engines.config import EngineConfig, EngineError
+from harness.engines.config import EngineConfig
 from harness.environment import prepare_environment
-from harness.errors import InputError, first_line
+from harness.errors import EngineError, InputError, first_line
 from harness.types import GenerationRequest, GenerationResult
 
 log = logging.getLogger(__name__)

@@ -10,9 +10,9 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from harness.engines.config import EngineConfig, EngineError
+from harness.engines.config import EngineConfig
 from harness.engines.http import NoAnswer, ServerEngine
-from harness.errors import InputError
+from harness.errors import EngineError, InputError
 from harness.types import GenerationRequest, GenerationResult
 
 log = logging.getLogger(__name__)

@@ -11,7 +11,7 @@ from typing import Any
 import torch
 
 from harness.engines import generate
-from harness.engines.config import EngineError
+from harness.errors import EngineError
 from harness.models.fp8 import fp8_layers
 from harness.models.weights import DTYPES, model_version
 from harness.protocols import Engine

@@ -19,7 +19,7 @@ from harness.engines.completion import (
     thought_tokens,
     token_limit,
 )
-from harness.engines.config import DEFAULT_CONFIG, EngineConfig, EngineError
+from harness.engines.config import DEFAULT_CONFIG, EngineConfig
 from harness.engines.isolation import (
     VLLM_GROUP,
     RandomStream,
@@ -38,7 +38,7 @@ from harness.engines.vllm_model import (
     make_expert_group,
 )
 from harness.engines.weights import WeightLayout, checkpoint_version
-from harness.errors import InputError, first_line
+from harness.errors import EngineError, InputError, first_line
 from harness.models.checkpoints import (
     check_generates,
     check_vocabulary,

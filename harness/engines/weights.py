@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from harness.engines.config import EngineError
+from harness.errors import EngineError
 
 
 def checkpoint_version(path: Path) -> str:

@@ -8,9 +8,8 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
 
-from harness.engines.config import EngineError
 from harness.engines.weights import checkpoint_version
-from harness.errors import InputError
+from harness.errors import EngineError, InputError
 from harness.evals.evaluation import Evaluation
 from harness.evals.rows import TaskData
 from harness.evals.run import asked, made_by_of
