@@ -81,7 +81,7 @@ def run(
         if evaluation.until is None:
             sampled(evaluation, dispatcher, store, tally)
         else:
-            evaluation, _, stop = sampled_until(
+            evaluation, stop = sampled_until(
                 evaluation, evaluation.until, lambda part: sampled(part, dispatcher, store, tally)
             )
         store.finish(evaluation.data.problems)

@@ -78,27 +78,27 @@ class Stop:
 
 def sampled_until(
     evaluation: Evaluation, until: Until, sampled: Callable[[Evaluation], list[Rollout]]
-) -> tuple[Evaluation, list[Rollout], Stop]:
+) -> tuple[Evaluation, Stop]:
     """Ask as many problems from the first on as it takes; all of them if need be.
 
     Args:
         evaluation: its problems are in a random order.
-        sampled: the scored rollouts of an evaluation's problems.
+        sampled: asks an evaluation's problems and returns their scored rollouts.
 
     Returns:
-        The evaluation of the problems that were asked, their rollouts, and where it stopped.
+        The evaluation of the problems that were asked, and where it stopped.
     """
     data = evaluation.data
-    rollouts: list[Rollout] = []
+    values: list[float] = []
     wanted = FIRST
     while True:
-        part = data.problems[len(rollouts) : wanted]
-        rollouts += sampled(replace(evaluation, data=replace(data, problems=part)))
-        values = [sum(row.correct for row in each.responses) / max(len(each.responses), 1) for each in rollouts]
+        part = replace(data, problems=data.problems[len(values) : wanted])
+        rollouts = sampled(replace(evaluation, data=part))
+        values += [sum(row.correct for row in each.responses) / max(len(each.responses), 1) for each in rollouts]
         stop = Stop(until, confidence_sequence(values, until.half_width), data.total)
-        if stop.reached or len(rollouts) == len(data.problems):
-            early = str(until) if len(rollouts) < len(data.problems) else ""
-            asked = replace(data, problems=data.problems[: len(rollouts)], until=early)
-            return replace(evaluation, data=asked), rollouts, stop
+        if stop.reached or len(values) == len(data.problems):
+            early = str(until) if len(values) < len(data.problems) else ""
+            asked = replace(data, problems=data.problems[: len(values)], until=early)
+            return replace(evaluation, data=asked), stop
         needed = values_needed(values, until.half_width)
-        wanted = max(len(rollouts) + MORE, min(2 * len(rollouts), needed))
+        wanted = max(len(values) + MORE, min(2 * len(values), needed))
