@@ -244,6 +244,11 @@ class Rollout:
     provenance: str = ""
     """Hash of all that decided the draws and their verdicts (`harness.provenance`), in files that can be continued."""
 
+    @property
+    def accuracy(self) -> float:
+        """Share of the responses that are right; 0 if there are none."""
+        return sum(row.correct for row in self.responses) / max(len(self.responses), 1)
+
 
 @dataclass(frozen=True)
 class SFTExample:

@@ -80,7 +80,7 @@ def _values(
 ) -> Mapping[str, float | None]:
     """The metrics of a problem; of verdicts alone the one that needs no more."""
     if metric == ACCURACY:
-        return {metric: sum(row.correct for row in rollout.responses) / max(len(rollout.responses), 1)}
+        return {metric: rollout.accuracy}
     return problem_metrics(rollout, config, ranked)
 
 

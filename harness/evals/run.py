@@ -244,7 +244,7 @@ def sampled(evaluation: Evaluation, dispatcher: Dispatcher, store: SampleStore, 
         def note(rollout: Rollout) -> None:
             store.keep(rollout)
             tally.add(rollout)
-            accuracies.append(sum(row.correct for row in rollout.responses) / max(len(rollout.responses), 1))
+            accuracies.append(rollout.accuracy)
             fields: dict[str, Any] = {}
             if progress.due:
                 fields["accuracy"] = str(mean_interval(accuracies))
@@ -389,7 +389,7 @@ def breakdown(rollouts: Sequence[Rollout], field: str) -> dict[str, Any]:
         return {}
     found = {}
     for name in sorted(groups):
-        accuracies = [sum(row.correct for row in r.responses) / max(len(r.responses), 1) for r in groups[name]]
+        accuracies = [rollout.accuracy for rollout in groups[name]]
         clusters = clusters_of([rollout.problem for rollout in groups[name]])
         found[name] = as_json(mean_interval(accuracies, clusters=clusters))
     return found

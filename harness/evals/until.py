@@ -93,8 +93,7 @@ def sampled_until(
     wanted = FIRST
     while True:
         part = replace(data, problems=data.problems[len(values) : wanted])
-        rollouts = sampled(replace(evaluation, data=part))
-        values += [sum(row.correct for row in each.responses) / max(len(each.responses), 1) for each in rollouts]
+        values += [rollout.accuracy for rollout in sampled(replace(evaluation, data=part))]
         stop = Stop(until, confidence_sequence(values, until.half_width), data.total)
         if stop.reached or len(values) == len(data.problems):
             early = str(until) if len(values) < len(data.problems) else ""
