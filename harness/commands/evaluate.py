@@ -18,7 +18,7 @@ from harness.evals.presets import AUTO, REASONING, check_preset, find_preset
 from harness.evals.rows import SUFFIXES, load_task
 from harness.evals.rows import fetch as fetch_rows
 from harness.evals.task import DATA_DIR, Task, data_folder, find_tasks, groups, shipped_tasks
-from harness.metrics.summary import MetricConfig
+from harness.metrics.summary import MetricConfig, own_name
 from harness.prompts.find import find_template
 from harness.prompts.templates import PromptTemplate
 from harness.protocols import Reward, SearchMethod
@@ -574,7 +574,6 @@ def compare(
     )
     from harness.evals.variants import variant_pairs
     from harness.metrics.sequential import e_bh, holm
-    from harness.metrics.summary import own_name
     from harness.store import write_json
 
     metric = own_name(metric)
