@@ -12,9 +12,8 @@ from harness.interrupts import INTERRUPTED
 from tests.paths import ROOT
 
 BUSY = """
-begun()
 try:
-    time.sleep(0.01)  # an interrupt as early as this one leads to the same
+    begun()  # an interrupt before the work leads to the same as one in its midst
 finally:
     hashlib.pbkdf2_hmac("sha256", b"", b"", 2_000_000_000)  # an hour in C
 """
