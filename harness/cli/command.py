@@ -16,7 +16,7 @@ class Command:
     """`module:function` whose typed parameters are the options; "" for the four that LightningCLI runs."""
 
     positional: tuple[str, ...] = ()
-    """Options that bare words at the front stand for, in this order; a single one that is a list takes them all."""
+    """Options that bare words at the front stand for, in this order; where the last is a list it takes the rest."""
 
     writes: str = ""
     """Option that names a file which nothing else may write while the command runs."""

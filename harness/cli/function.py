@@ -50,19 +50,26 @@ def spell_out(function: Callable[..., Any], options: Sequence[str], positional: 
     """Write bare words at the front as options, and give switches their value.
 
     `report A B` is `report --runs ["A", "B"]`, `grade FILE` is `grade --file FILE`, `--explain` is `--explain true`.
+    Where the last of several such options is a list, it takes the words that the others leave.
     """
     hints = typing.get_type_hints(function)
     words = list(itertools.takewhile(lambda option: not option.startswith("-"), options)) if positional else []
     rest = list(options[len(words) :])
-    if words and len(positional) == 1 and typing.get_origin(hints[positional[0]]) is list:
-        named = [f"--{positional[0]}", json.dumps(words)]
-    else:
-        named = [part for name, word in zip(positional, words, strict=False) for part in (f"--{name}", word)]
-        named += words[len(positional) :]
+    listed = bool(positional) and _is_list(hints[positional[-1]])
+    single = positional[:-1] if listed else positional
+    named = [part for name, word in zip(single, words, strict=False) for part in (f"--{name}", word)]
+    if (left := words[len(single) :]) and listed:
+        left = [f"--{positional[-1]}", json.dumps(left)]
+    named += left
     switches = {f"--{name}" for name, hint in hints.items() if hint is bool}
     for option, following in zip(rest, [*rest[1:], "--"], strict=False):
         named += [option, "true"] if option in switches and following.startswith("--") else [option]
     return named
+
+
+def _is_list(hint: Any) -> bool:
+    """Whether an option is a list, or a list that may be left out."""
+    return any(typing.get_origin(part) is list for part in (hint, *typing.get_args(hint)))
 
 
 def check_line_breaks(function: Callable[..., Any], options: Sequence[str]) -> None:

@@ -40,7 +40,9 @@ COMMANDS: dict[str, Command] = {
     "eval": Command("Measure a model on benchmarks, with intervals.", "harness.commands.evaluate:eval_tasks"),
     "tasks": Command("List the benchmarks and where their rows come from.", "harness.commands.evaluate:list_tasks"),
     "compare": Command(
-        "Test whether one of two evaluations is better.", "harness.commands.evaluate:compare", ("first", "second")
+        "Test which of two or more evaluations is better.",
+        "harness.commands.evaluate:compare",
+        ("first", "second", "others"),
     ),
     "judge": Command(
         "Ask a model about answers of an evaluation that the rules could not decide.",

@@ -546,16 +546,18 @@ def compare(
     order: int = 0,
     planned: int | None = None,
     output: Path | None = None,
+    others: list[Path] | None = None,
+    all_pairs: bool = False,
 ) -> int:
-    """Compare two evaluations problem by problem: McNemar's test for one sample each, a paired bootstrap otherwise.
+    """Compare evaluations problem by problem: McNemar's test for one sample each, a paired bootstrap otherwise.
 
-    Problems that share a cluster count together; several tasks are adjusted for their number (p-values by Holm's rule,
-    the bets of e_process by e-BH). Of a set and one of variants made from it (math and math_perturb_hard) it says the
-    gap, original by original.
+    Problems that share a cluster count together; several tasks, or more than two evaluations, are adjusted for the
+    number of their comparisons (p-values by Holm's rule, the bets of e_process by e-BH). Of a set and one of variants
+    made from it (math and math_perturb_hard) it says the gap, original by original.
 
     Args:
         first: output folder of an evaluation, or a folder of several.
-        second: the other one; its values minus the first one's are tested.
+        second: another one; its values minus the first one's are tested.
         metric: any metric of results.json that has a value for each problem; avg@k and cons@k mean accuracy and maj@k.
         sequential: look at a comparison before all problems were asked, with guaranteed error: obrien_fleming or pocock
             (a plan of --looks looks, the estimate adjusted for having stopped), or e_process (at any time, finds less).
@@ -563,46 +565,46 @@ def compare(
         order: seed of the random order of problems, the same as in `harness eval --limit N --order SEED`.
         planned: problems of the whole comparison; default is all of the task.
         output: JSON file to write the tests to.
+        others: further evaluations (any words behind the second), each tested against the first as well; all
+            comparisons are adjusted together.
+        all_pairs: of more than two, compare every one with every other, not with the first alone.
     """
-    from harness.evals.compare import (
-        as_json,
-        compare_folders,
-        evaluation_folders,
-        limits,
-        sentence,
-        sequential_sentence,
-    )
+    from harness.evals.compare import evaluation_folders
+    from harness.evals.comparisons import Look, adjust, compare_runs, comparison_table
     from harness.evals.variants import variant_pairs
-    from harness.metrics.sequential import e_bh, holm
+    from harness.report.matrix import short_names
     from harness.store import write_json
 
-    metric = own_name(metric)
-    folders = evaluation_folders(first), evaluation_folders(second)
-    if not (shared := [task for task in folders[0] if task in folders[1]]):
-        if not sequential and (pairs := variant_pairs(*folders)):
-            return compare_variants(*folders, pairs, metric, output)
-        raise InputError(f"{first} ({', '.join(folders[0])}) and {second} ({', '.join(folders[1])}) share no task.")
-    tests: dict[str, dict[str, Any]] = {}
-    for task in shared:
-        pair = folders[0][task], folders[1][task]
-        if sequential:
-            text, tests[task] = sequential_sentence(*pair, metric, sequential, looks, order, planned)
-            print(f"{task}: {text}")
-            continue
-        test, count = compare_folders(*pair, metric)
-        limited = limits(pair)
-        tests[task] = {**as_json(test, count), "limits": list(limited)}
-        print(sentence(task, metric, test, count, (str(first), str(second)), limited))
-    if sequential == "e_process" and len(shared) > 1:
-        for task, found in zip(shared, e_bh([tests[task]["evidence"] for task in shared]), strict=True):
-            tests[task]["found_e_bh"] = found
-        differ = ", ".join(task for task in shared if tests[task]["found_e_bh"]) or "none"
-        print(f"of {len(shared)} tasks together (e-BH, at most 5 % of those found are false): {differ}.")
-    elif len(shared) > 1 and all(tests[task].get("p_value") is not None for task in shared):
-        for task, p_value in zip(shared, holm([tests[task]["p_value"] for task in shared]), strict=True):
-            tests[task]["p_value_holm"] = p_value
-        adjusted = ", ".join(f"{task} {tests[task]['p_value_holm']:.3g}" for task in shared)
-        print(f"p-values adjusted for {len(shared)} tasks (Holm): {adjusted}.")
+    metric, runs = own_name(metric), [first, second, *(others or ())]
+    if len(runs) > 2 and (again := [run for run in runs if runs.count(run) > 1]):
+        raise InputError(f"{again[0]} is given twice; name each evaluation once.")
+    folders = [evaluation_folders(run) for run in runs]
+    a, b = folders[:2]
+    related = [] if sequential or len(runs) > 2 or set(a) & set(b) else variant_pairs(a, b)
+    if related:
+        return compare_variants(a, b, related, metric, output)
+    names = [str(run) for run in runs]
+    if len(runs) > 2:
+        short = short_names(set(names))
+        names = [short[name] for name in names]
+    look = Look(sequential, looks, order, planned) if sequential else None
+    found = compare_runs(list(zip(names, folders, strict=True)), metric, all_pairs, look)
+    together = adjust(found, look)
+    if len(runs) > 2 and look is None:
+        print(comparison_table(found, metric))
+        print(
+            f"{len(found)} comparisons together (Holm): the chance to name any difference that is none is at most 5 %; "
+            "intervals are each comparison's alone."
+        )
+    else:
+        print("\n".join([*(each.text for each in found), *filter(None, [together])]))
     if output is not None:
-        write_json(output, {"first": str(first), "second": str(second), "metric": metric, "tests": tests})
+        about: dict[str, Any] = {"first": str(first), "second": str(second)}
+        tests: Any = {each.task: each.found for each in found}
+        if len(runs) > 2:
+            about = {"runs": dict(zip(names, map(str, runs), strict=True))}
+            tests = [
+                {"task": each.task, "first": each.names[0], "second": each.names[1], **each.found} for each in found
+            ]
+        write_json(output, {**about, "metric": metric, "tests": tests})
     return 0

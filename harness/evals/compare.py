@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any, cast, get_args
@@ -84,37 +84,45 @@ def _values(
     return problem_metrics(rollout, config, ranked)
 
 
-def compare_folders(first: Path, second: Path, metric: str = "accuracy") -> tuple[PairedTest, int]:
+def values_and_problems(folder: Path, metric: str) -> tuple[dict[str, float], dict[str, Problem]]:
+    """A metric of each problem, and the problems; the responses, which are much larger, are let go as they are read."""
+    problems: dict[str, Problem] = {}
+
+    def rollouts() -> Iterator[Rollout]:
+        for rollout in stream_rollouts(folder, metric != ACCURACY):
+            problems[rollout.problem.id] = rollout.problem
+            yield rollout
+
+    return problem_values(folder, metric, rollouts()), problems
+
+
+Read = Callable[[Path, str], tuple[dict[str, float], dict[str, Problem]]]
+"""Reads a folder's values and problems as `values_and_problems` does; one that keeps them reads each folder once."""
+
+
+def compare_folders(
+    first: Path, second: Path, metric: str = "accuracy", read: Read = values_and_problems
+) -> tuple[PairedTest, int]:
     """The paired test of two evaluations of one task on the problems that both have, and how many those are.
 
     Raises:
         InputError: they share no problem, or the problems of one id differ.
     """
-    pairs, clusters = shared_values(first, second, metric)
+    pairs, clusters = shared_values(first, second, metric, read)
     a, b = [pair[0] for pair in pairs.values()], [pair[1] for pair in pairs.values()]
     return paired_test(a, b, clusters=clusters), len(pairs)
 
 
-def shared_values(first: Path, second: Path, metric: str) -> tuple[dict[str, tuple[float, float]], list[str] | None]:
+def shared_values(
+    first: Path, second: Path, metric: str, read: Read = values_and_problems
+) -> tuple[dict[str, tuple[float, float]], list[str] | None]:
     """A metric of both evaluations for each problem that both have, and the problems' clusters where some share one.
 
     Raises:
         InputError: they share no problem, or the problems of one id differ.
     """
-
-    def read(folder: Path) -> tuple[dict[str, float], dict[str, Problem]]:
-        """Values and problems; the responses, which are much larger, are let go as they are read."""
-        problems: dict[str, Problem] = {}
-
-        def rollouts() -> Iterator[Rollout]:
-            for rollout in stream_rollouts(folder, metric != ACCURACY):
-                problems[rollout.problem.id] = rollout.problem
-                yield rollout
-
-        return problem_values(folder, metric, rollouts()), problems
-
     hashes = [read_results(folder)["hashes"]["data"] for folder in (first, second)]
-    (a, problems), (b, others) = read(first), read(second)
+    (a, problems), (b, others) = read(first, metric), read(second, metric)
     return pair_values((a, b), (problems, others), (first, second), same_data=hashes[0] == hashes[1])
 
 
@@ -145,7 +153,14 @@ def pair_values(
 
 
 def sequential_sentence(
-    first: Path, second: Path, metric: str, way: str, looks: int, seed: int, planned: int | None
+    first: Path,
+    second: Path,
+    metric: str,
+    way: str,
+    looks: int,
+    seed: int,
+    planned: int | None,
+    read: Read = values_and_problems,
 ) -> tuple[str, dict[str, Any]]:
     """What a comparison says that may be looked at before all problems were asked, in words and as JSON.
 
@@ -158,7 +173,7 @@ def sequential_sentence(
     Raises:
         InputError: the problems known are no beginning of that order, some share a cluster, or the plan does not fit.
     """
-    pairs, clusters = shared_values(first, second, metric)
+    pairs, clusters = shared_values(first, second, metric, read)
     if clusters is not None:
         raise InputError(
             f"{first}: problems share clusters, so their order says something about the answers; compare without "
