@@ -32,7 +32,7 @@ from harness.prompts.templates import PromptTemplate
 from harness.protocols import answer_weight
 from harness.provenance import Provenance, describe_differences, differences, identity
 from harness.rewards import Outcome
-from harness.rollouts.collect import collect, score
+from harness.rollouts.collect import GROUP_TOKENS, collect, num_tokens, score
 from harness.rollouts.dispatcher import INDEPENDENT, Dispatcher
 from harness.store import file_hash, numbered, sealed, stable_hash, to_dict, write_json
 from harness.types import AnswerStatus, FinishReason, Problem, Response, Rollout, ScoredResponse
@@ -257,6 +257,7 @@ def sampled(evaluation: Evaluation, dispatcher: Dispatcher, store: SampleStore, 
                 (note if rollout.problem.id in complete else store.keep)(rollout)
 
         again: list[Rollout] = []
+        held = 0
         for problem in problems:
             if problem.id not in complete and not start[problem.id].responses:
                 continue
@@ -264,9 +265,10 @@ def sampled(evaluation: Evaluation, dispatcher: Dispatcher, store: SampleStore, 
                 graded([judged])
                 continue
             again.append(store.stored(problem))
-            if len(again) == STORED_GROUP_SIZE:
+            held += num_tokens(again[-1:])
+            if len(again) == STORED_GROUP_SIZE or held >= GROUP_TOKENS:
                 graded(score(again, dispatcher, evaluation.reward, evaluation.grader))
-                again = []
+                again, held = [], 0
         graded(score(again, dispatcher, evaluation.reward, evaluation.grader))
         drawn = collect(
             missing,

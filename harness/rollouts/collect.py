@@ -21,6 +21,8 @@ MAX_WAITING_GROUPS = 8
 """Groups that may wait to be graded before sampling waits for the grader."""
 GROUP_RESPONSES = 256
 """Responses that make a group, however few problems they answer."""
+GROUP_TOKENS = 1 << 20
+"""Tokens of responses that make a group, so that long ones do not wait in memory for others."""
 
 
 def collect(
@@ -79,7 +81,9 @@ def collect(
             cut = [replace(r, steps=steps.split(r.text)) if one else r for r, one in zip(responses, whole, strict=True)]
             scored = tuple(ScoredResponse(response) for response in cut)
             finished.append(Rollout(by_id[key], scored, sampling, iteration, dispatcher.engine.version))
-            if len(finished) >= group_size or sum(len(row.responses) for row in finished) >= GROUP_RESPONSES:
+            num_responses = sum(len(row.responses) for row in finished)
+            full = len(finished) >= group_size or num_responses >= GROUP_RESPONSES
+            if full or num_tokens(finished) >= GROUP_TOKENS:
                 graded.append((finished, pool.submit(verdicts, finished, dispatcher, grader)))
                 finished = []
             while graded and (graded[0][1].done() or len(graded) > MAX_WAITING_GROUPS):
@@ -92,6 +96,11 @@ def collect(
     rest = score(finished, dispatcher, reward, grader)
     dispatcher.seconds["score"] += time.monotonic() - started
     yield from rest
+
+
+def num_tokens(rollouts: Iterable[Rollout]) -> int:
+    """Tokens of all responses."""
+    return sum(len(scored.response.token_ids) for rollout in rollouts for scored in rollout.responses)
 
 
 def grade_again(

@@ -14,6 +14,8 @@ from io import BytesIO
 import numpy as np
 import pytest
 
+import harness.evals.run as run_module
+import harness.rollouts.collect as collect_module
 from harness.commands.evaluate import compare, table
 from harness.errors import InputError
 from harness.evals.closing import caveats, closing_words
@@ -607,3 +609,25 @@ def test_the_variance_is_split_into_that_of_problems_and_of_samples(byte_tokeniz
     assert "is from drawing samples" in table(results, tmp_path)
     alone = run(evaluation(), served(half_right(byte_tokenizer), byte_tokenizer), tmp_path / "b", {})
     assert alone["variance"] is None
+
+
+def test_long_responses_are_graded_without_waiting_for_others(byte_tokenizer, tmp_path, monkeypatch):
+    """Of responses that have many tokens memory holds those of a few problems, when drawn and when graded again."""
+    groups = []
+    graded = collect_module.verdicts
+
+    def counted(rollouts, *rest):
+        groups.append(len(rollouts))
+        return graded(rollouts, *rest)
+
+    monkeypatch.setattr(collect_module, "verdicts", counted)
+    dispatcher = served(half_right(byte_tokenizer), byte_tokenizer)
+    run(evaluation(n=4), dispatcher, tmp_path / "short", {})
+    assert max(groups) == len(PROBLEMS)
+    for module in (collect_module, run_module):
+        monkeypatch.setattr(module, "GROUP_TOKENS", 40)  # a problem's four answers have 24 or 28
+    for _ in ("drawn", "graded again"):
+        groups.clear()
+        run(evaluation(n=4), dispatcher, tmp_path / "long", {})
+        assert max(groups) == 2
+        assert sum(groups) == len(PROBLEMS)
