@@ -86,9 +86,10 @@ class HFCheckpoint(ModelCheckpoint):
 
     def _save_checkpoint(self, trainer: L.Trainer, filepath: str) -> None:
         started = time.perf_counter()
-        self._export(trainer, hf_directory(filepath))
-        self._written.add(filepath)
-        super()._save_checkpoint(trainer, filepath)
+        with trainer.profiler.profile("[HFCheckpoint]save"):  # type: ignore[attr-defined]
+            self._export(trainer, hf_directory(filepath))
+            self._written.add(filepath)
+            super()._save_checkpoint(trainer, filepath)
         self.seconds += time.perf_counter() - started
 
     def _export(self, trainer: L.Trainer, folder: Path) -> None:

@@ -284,9 +284,15 @@ class RolloutCallback(Callback):
             rank_zero_info(f"iteration {iteration} took {describe(seconds)}")
             self._log(trainer, iteration, {f"time/{name}": value for name, value in seconds.items()})
 
+    @contextlib.contextmanager
+    def _running(self, trainer: Trainer, phase: str) -> Iterator[None]:
+        """Count the time of a phase, which the Trainer's profiler sees too."""
+        with self._watch.running(phase), trainer.profiler.profile(f"[RolloutCallback]{phase}"):  # type: ignore[attr-defined]
+            yield
+
     def _collect(self, trainer: Trainer, dispatcher: Dispatcher, iteration: int) -> None:
         started, scored = time.perf_counter(), dispatcher.seconds["score"] + dispatcher.seconds["judge"]
-        with self._watch.running("sample"), _Phases(trainer, iteration) as phases:
+        with self._running(trainer, "sample"), _Phases(trainer, iteration) as phases:
             manifest = self._plan.run(iteration, self.folder, dispatcher, phases.report, self._team)
             self._watch.add("score", dispatcher.seconds["score"] + dispatcher.seconds["judge"] - scored)
         chosen, monitors = manifest["config"], manifest["monitors"]
@@ -303,7 +309,7 @@ class RolloutCallback(Callback):
 
     def _evaluate(self, trainer: Trainer, dispatcher: Dispatcher, iteration: int) -> None:
         assert self.evaluation is not None
-        with self._watch.running("measure"):
+        with self._running(trainer, "measure"):
             metrics = self.evaluation.run(iteration, self.folder, dispatcher, self.grader, self._team)
         rank_zero_info(
             f"after iteration {iteration}: "
@@ -348,16 +354,16 @@ class RolloutCallback(Callback):
         All ranks help to gather the weights, one tensor at a time, which each streams into its own engine.
         """
         module: Any = trainer.lightning_module
-        with self._watch.running("sync"):
+        with self._running(trainer, "sync"):
             gathered = None if everyone else gathered_weights(module.model, trainer.is_global_zero)
         if not (everyone or trainer.is_global_zero):
             yield None
             return
         opened = self._engine is None
         if self._engine is None:
-            with self._watch.running("open"):
+            with self._running(trainer, "open"):
                 self._engine = open_engine(module.checkpoint, self._config(trainer))
-        with self._watch.running("sync"):
+        with self._running(trainer, "sync"):
             model = module.model if gathered is None else whole_copy(module.model, gathered)
             version = model_version(model)
             self._engine.wake()
@@ -367,7 +373,7 @@ class RolloutCallback(Callback):
             if opened or self._engine.version != version:
                 self._engine.sync(named_weights(model), version)
         dispatcher = Dispatcher(self._engine, module.tokenizer, self._template, self.reward, grader=self.grader)
-        with self._watch.running("prove"):
+        with self._running(trainer, "prove"):
             self._prove(model, version, dispatcher)
         yield dispatcher
         self._engine.sleep()

@@ -37,6 +37,9 @@ COMMANDS: dict[str, Command] = {
         "harness.commands.plan:plan",
         ("files",),
     ),
+    "profile": Command(
+        "Say where the time and the memory of a training run go.", "harness.commands.profile:profile", ("files",)
+    ),
     "eval": Command("Measure a model on benchmarks, with intervals.", "harness.commands.evaluate:eval_tasks"),
     "tasks": Command("List the benchmarks and where their rows come from.", "harness.commands.evaluate:list_tasks"),
     "compare": Command(

@@ -297,7 +297,7 @@ class BatchLoader:
         epoch: int = 0,
         num_workers: int = 0,
     ) -> None:
-        self._plan, self._collate = plan, collate
+        self.plan, self._collate = plan, collate
         self._num_workers = num_workers
         self._epoch = epoch
         self._batches: Plan | None = None
@@ -317,7 +317,7 @@ class BatchLoader:
 
     def _planned(self) -> Plan:
         if self._batches is None:
-            self._batches = self._plan(self._epoch)
+            self._batches = self.plan(self._epoch)
         return self._batches
 
     def __len__(self) -> int:
