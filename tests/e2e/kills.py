@@ -2,17 +2,22 @@
 number `KILL_WITH` holds. Moments are
 "search probe 16", the 16th search of the process for a problem of that split that is about to hand in its responses,
 "score train 30" and "select 2", counted likewise, "step 5", the end of an optimizer step, and "open PATTERN 1",
-"os.rename PATTERN 2", ...: before a file operation of which Python tells its audit hooks, on a path that fits.
+"os.rename PATTERN 2", ...: before a file operation of which Python tells its audit hooks, on a path that fits. And
+"reward 1", the first call of the reward, with which every rank ends its share of a block, however small.
+
+At the moments that `SLOW_AT` holds, separated by commas, a rank takes five times the time-out of its process group.
 """
 
 import os
 import re
 import signal
 import sys
+import time
 from collections import Counter
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
+import torch
 from lightning.pytorch import Callback
 
 from harness.protocols import Search, Selection
@@ -28,8 +33,12 @@ seen = Counter()
 def moment(name):
     """End the process if its moment has come."""
     seen[name] += 1
-    if os.environ.get("KILL_AT") == f"{name} {seen[name]}":
+    now = f"{name} {seen[name]}"
+    if os.environ.get("KILL_AT") == now:
         os.kill(os.getpid(), int(os.environ.get("KILL_WITH", signal.SIGKILL)))
+    if now in os.environ.get("SLOW_AT", "").split(","):
+        group = torch.distributed.distributed_c10d._get_default_group()
+        time.sleep(5 * group._get_backend(torch.device("cpu")).options._timeout.total_seconds())
 
 
 def split_of(problem):
@@ -49,6 +58,7 @@ class KilledReward:
         self, problems: Sequence[Problem], responses: Sequence[Response], correct: Sequence[bool]
     ) -> list[Score]:
         scores = ArithmeticSteps()(problems, responses, correct)
+        moment("reward")
         for problem in problems:
             moment(f"score {split_of(problem)}")
         return scores

@@ -46,6 +46,7 @@ def small_config(folder, data, world, **options):
     rollout = config["trainer"]["callbacks"][1]["init_args"]
     rollout |= {"problems_per_iteration": 12, "replay_share": 0.0, **options}
     rollout |= {"search": {"class_path": "tests.e2e.kills.KilledSearch"}}
+    rollout["reward"]["init_args"]["process"] = {"class_path": "tests.e2e.kills.KilledReward"}
     rollout |= {"select": {"class_path": "tests.e2e.kills.KilledSelector"}}
     rollout["scheduler"]["init_args"] |= {
         "sampling": {"n": 2, "max_tokens": 8}, "temperatures": [0.5, 1.0], "thresholds": [-2.0, -1.0],
@@ -58,8 +59,13 @@ def small_config(folder, data, world, **options):
     return path
 
 
-def fit(folder, data, overlay=(), world=1, killed=-1, at="", **options):
-    """Run `harness fit` as torchrun would start it; exit statuses and outputs of the ranks."""
+def fit(folder, data, overlay=(), world=1, killed=-1, at="", slow=(), **options):
+    """Run `harness fit` as torchrun would start it; exit statuses and outputs of the ranks.
+
+    Args:
+        killed, at: the rank that is killed, and the moment (`tests.e2e.kills`).
+        slow: the moments at which each rank is slow.
+    """
     config = small_config(folder, data, world, **options)
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
@@ -72,6 +78,7 @@ def fit(folder, data, overlay=(), world=1, killed=-1, at="", **options):
     ranks = []
     for rank in range(world):
         environment = {"KILL_AT": at if rank == killed else "", "WANDB_MODE": "disabled"}
+        environment |= {"SLOW_AT": slow[rank] if slow else ""}
         if world > 1:
             environment |= {key: str(value) for key, value in (shared | {"RANK": rank, "LOCAL_RANK": rank}).items()}
         log = folder / f"rank{rank}.log"
@@ -79,7 +86,7 @@ def fit(folder, data, overlay=(), world=1, killed=-1, at="", **options):
         ranks.append((start((str(Path(__file__).with_name("rank.py")),), arguments, log, environment), log))
     try:
         for process, _ in ranks:
-            process.join(140)
+            process.join(500 if slow else 140)
     finally:
         for process, _ in ranks:
             process.kill()
@@ -151,6 +158,16 @@ def test_the_first_rank_alone_may_sample_for_all_and_writes_the_same(tmp_path, d
     assert_same_files(run, two_ranks)
     assert [len(json.loads((run / "rollouts/iter_002.json").read_text())["ranks"])] == [1]
     assert (run / "hf/model.safetensors").read_bytes() == (two_ranks / "hf/model.safetensors").read_bytes()
+
+
+def test_ranks_may_sample_five_times_longer_than_the_process_group_waits(tmp_path, data, one_rank):
+    seconds = 12
+    overlay = (*OVERLAYS["fsdp2"], "--trainer.strategy.timeout", f"0:00:{seconds}")
+    # The second rank while both probe, when the first waits for it, and the first at the end of its own samples.
+    run = whole(tmp_path, data, overlay, 2, slow=("reward 3", "reward 1"))
+    assert_as_one_rank(run, one_rank, data)
+    shares = json.loads((run / "rollouts/iter_001.json").read_text())["ranks"]
+    assert min(share["seconds"] for share in shares) >= 5 * seconds
 
 
 def assert_ended_by_the_loss_of(lost, statuses, outputs):
