@@ -130,18 +130,18 @@ def eval_tasks(
     from harness.evals.record import record
     from harness.evals.run import check, run
     from harness.evals.shards import (
-        MERGE,
-        Shard,
-        ShardsEngine,
         check_alike,
+        engine_of_shards,
         finished_shards,
-        parse_shard,
+        part_of,
+        shard_folder,
         shards_to_merge,
     )
     from harness.evals.until import check_until, parse_until
     from harness.evals.variants import gap_lines
     from harness.models.checkpoints import load_tokenizer
     from harness.rollouts.dispatcher import Dispatcher
+    from harness.rollouts.shards import MERGE, Shard, parse_shard
 
     check_preset(preset)
     stop_rule = parse_until(until)
@@ -205,14 +205,17 @@ def eval_tasks(
         evaluations.append(evaluation)
     done: list[tuple[dict[str, Any], Path]] = []
     shards = next(iter(merged.values()), None)
-    opened = ShardsEngine(shards[0], model, engine.is_url) if shards else open_engine(model, engine)
+    opened = engine_of_shards(shards[0], "" if engine.is_url else model) if shards else open_engine(model, engine)
     try:
         for plan, evaluation in zip(plans, evaluations, strict=True):
             dispatcher = Dispatcher(opened, tokenizer, plan.template, reward, sandbox, evaluation.grader)
             each = evaluation.task
             folder = output_folder(output, several, model, dispatcher, evaluation)
             if isinstance(part, Shard):
-                evaluation, folder = replace(evaluation, data=part.part(evaluation.data)), part.folder(folder)
+                evaluation, folder = (
+                    replace(evaluation, data=part_of(evaluation.data, part)),
+                    shard_folder(folder, part),
+                )
                 if not evaluation.data.problems:
                     print(f"{each.name}: shard {part} holds none of its problems", flush=True)
                     continue

@@ -33,6 +33,7 @@ def rollout(
     engine: EngineConfig = EngineConfig(),
     grader: str = "strict",
     limit: int | None = None,
+    shard: str = "",
 ) -> int:
     """Sample, grade and score responses to problems; a run that was killed continues where it stopped.
 
@@ -57,6 +58,9 @@ def rollout(
         engine: which engine samples, and its memory.
         grader: name of the grader.
         limit: only the first so many problems.
+        shard: for clusters, where each job takes a part: 3/64 samples every 64th problem from the third on, into a file
+            of its own in `OUTPUT.shards`; merge, once all are finished, makes OUTPUT of them, selects, and opens no
+            engine.
     """
     from harness.engines import open_engine
     from harness.metrics.monitors import monitors
@@ -68,17 +72,34 @@ def rollout(
     from harness.rollouts.collect import collect, grade_again
     from harness.rollouts.dispatcher import Dispatcher
     from harness.rollouts.log import RolloutLog
+    from harness.rollouts.shards import (
+        MERGE,
+        Shard,
+        engine_of_rollouts,
+        parse_shard,
+        rollout_file,
+        rollouts_to_merge,
+    )
     from harness.rollouts.step_ends import with_step_ends
     from harness.store import file_hash, read_rows, write_json, write_rows
 
     for choice, file, names in ((select, rows, "select and rows"), (pairs, pair_rows, "pairs and pair_rows")):
         if (choice is None) != (file is None):
             raise InputError(f"{names} go together: one says what to take, the other where to write it.")
+    part = parse_shard(shard)
+    if part is not None and engine.is_url:
+        raise InputError(f"--shard {shard} is for jobs with engines of their own; give all servers to one command.")
     begun = {rollout.problem.id: rollout for path in start or () for rollout in read_rows(path, Rollout)}
     if not problems and not begun:
         raise InputError("give problems to sample for, or rollouts to start from.")
     wanted = (read_all_problems(problems) if problems else [rollout.problem for rollout in begun.values()])[:limit]
-    opened = open_engine(model, engine)
+    shards = rollouts_to_merge(output, wanted) if part == MERGE else []
+    if isinstance(part, Shard):
+        whole, wanted, output = output, list(part.part(wanted)), rollout_file(output, part)
+        if not wanted:
+            print(f"{whole}: shard {part} holds none of its problems")
+            return 0
+    opened = engine_of_rollouts(rollout_file(output, shards[0]), model) if shards else open_engine(model, engine)
     try:
         dispatcher = Dispatcher(
             opened, load_tokenizer(model), find_template(template), reward or Outcome(), sandbox, grader
@@ -105,15 +126,30 @@ def rollout(
                 max_in_flight=window,
             )
 
+        drawn: dict[str, Rollout] = {}
+        for each in shards:
+            with RolloutLog(rollout_file(output, each), made_by, judge) as log:
+                drawn |= {row.problem.id: row for row in log.block(each.part(wanted), sampling, draw)}
+
+        def take(part: Iterable[Problem], window: int) -> Iterable[Rollout]:
+            return (drawn[problem.id] for problem in part)
+
         with (
             RolloutLog(output, made_by, judge) as log,
             track(len(wanted), "rollouts") as progress,
         ):
-            rollouts = log.block(wanted, sampling, draw, progress=lambda done: progress.advance(done - progress.done))
+            rollouts = log.block(
+                wanted,
+                sampling,
+                take if shards else draw,
+                progress=lambda done: progress.advance(done - progress.done),
+            )
     finally:
         opened.close()
     for name, value in monitors(rollouts, reward or Outcome()).items():
         print(f"{name:28} {value:.4g}")
+    if isinstance(part, Shard):
+        return 0
     config = RolloutConfig(replace(sampling), reward_threshold)
     for choice, file in ((select, rows), (pairs, pair_rows)):
         if choice is None or file is None:

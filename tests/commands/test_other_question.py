@@ -153,6 +153,7 @@ class Command:
 
 AFTERWARDS = "made anew from all rows each time"
 PLACE = "where it is written"
+SHARD = "whose samples are those of the whole; tests of shards hold them apart"
 COMMANDS = {
     "rollout": Command(
         rollout,
@@ -170,6 +171,7 @@ COMMANDS = {
         {
             **dict.fromkeys(("select", "reward_threshold", "rows", "pairs", "pair_rows"), AFTERWARDS),
             "output": PLACE,
+            "shard": SHARD,
             "sandbox": "asked by searches with code alone; tests/rollouts/test_dispatcher.py",
         },
     ),
@@ -197,6 +199,7 @@ COMMANDS = {
         {
             **dict.fromkeys(("select", "reward_threshold", "rows", "pairs", "pair_rows"), AFTERWARDS),
             "output": PLACE,
+            "shard": SHARD,
         },
     ),
     "trees": Command(
@@ -390,7 +393,7 @@ NO_RESULTS = {
     **dict.fromkeys(("training_files", "released"), "what is reported beside them"),
     **dict.fromkeys(("budgets", "force_answer"), "what the same samples are cut to; tests/evals/test_budgets.py"),
     "until": "another limit, which tests/evals/test_until.py holds apart",
-    "shard": "whose samples are those of the whole; tests of shards hold them apart",
+    "shard": SHARD,
     "too_long": "whether there are any where a prompt does not fit; the context counts",
     "thinking_budget": "refused by a tokenizer without think tags, as here; tests/evals/test_run.py holds it apart",
     "data_dir": "where the rows come from; their hash counts",

@@ -10,8 +10,9 @@ import pytest
 import harness.engines
 from harness.errors import InputError
 from harness.evals.samples import SAMPLES
-from harness.evals.shards import parse_shard, shards_to_merge
+from harness.evals.shards import shards_to_merge
 from harness.rewards import ArithmeticSteps
+from harness.rollouts.shards import parse_shard
 from harness.search import MCTS
 from tests.evals.test_command import evaluate, write_rows
 
