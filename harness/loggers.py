@@ -1,4 +1,4 @@
-"""Where metrics go: always a CSV file that survives a resume, and Weights & Biases where it is installed."""
+"""Where metrics go: always a CSV file that survives a resume, Weights & Biases where it is installed, or Trackio."""
 
 from __future__ import annotations
 
@@ -18,6 +18,7 @@ from lightning.pytorch.loggers import CSVLogger, Logger, WandbLogger
 from lightning.pytorch.loggers.csv_logs import ExperimentWriter
 from lightning.pytorch.utilities.rank_zero import rank_zero_only
 
+from harness.errors import InputError
 from harness.rundir import METRICS, WANDB_ID
 from harness.store import write_bytes
 
@@ -45,6 +46,9 @@ def chosen_loggers(given: Any, run_dir: str | Path) -> list[Logger] | Literal[Fa
     if given is None or given is True:
         return default_loggers(run_dir)
     others = list(given) if isinstance(given, list | tuple) else [given]
+    for each in others:
+        if isinstance(each, TrackioLogger):
+            each.name_after(run_dir)
     return others if any(isinstance(each, MetricsFile) for each in others) else [MetricsFile(run_dir), *others]
 
 
@@ -147,7 +151,7 @@ class PatientWandbLogger(WandbLogger):
 
         settings = wandb.Settings(init_timeout=self.SECONDS_TO_WAIT, console="off", quiet=True, silent=offline)
         super().__init__(
-            name="/".join(Path(run_dir).parts[-2:]),
+            name=run_name(run_dir),
             save_dir=str(run_dir),
             project=os.environ.get("WANDB_PROJECT", "harness"),
             id=wandb_id(Path(run_dir)),
@@ -182,6 +186,72 @@ class PatientWandbLogger(WandbLogger):
             self._wandb_init["mode"] = "disabled"
 
 
+def run_name(run_dir: str | Path) -> str:
+    """What trackers call a run: the last two parts of its directory."""
+    return "/".join(Path(run_dir).parts[-2:])
+
+
+class TrackioLogger(Logger):
+    """Metrics to Trackio: in the folder that TRACKIO_DIR names, or on a Space of the Hugging Face hub.
+
+    A run of the same name is continued, so a resumed run goes on with its curves.
+
+    Args:
+        project: what the runs are listed under.
+        run: name of the run; default is the last two parts of the run directory.
+        space_id: Space that gets the metrics, such as OWNER/NAME; default is none, so that they stay on this machine.
+
+    Raises:
+        InputError: Trackio is not installed.
+    """
+
+    def __init__(self, project: str = "harness", run: str = "", space_id: str | None = None) -> None:
+        super().__init__()
+        if find_spec("trackio") is None:
+            raise InputError("TrackioLogger needs the package trackio; install harness-reason[trackio].")
+        self.project, self.run, self.space_id = project, run, space_id
+        self._experiment: Any = None
+
+    def name_after(self, run_dir: str | Path) -> None:
+        """Name the run after its directory, where no name was given."""
+        self.run = self.run or run_name(run_dir)
+
+    @property
+    def name(self) -> str:
+        return self.project
+
+    @property
+    def version(self) -> str:
+        return self.run
+
+    @property
+    @rank_zero_experiment
+    def experiment(self) -> Any:
+        """The run of Trackio, begun at first use."""
+        if self._experiment is None:
+            import trackio
+
+            self._experiment = trackio.init(
+                self.project, name=self.run or None, space_id=self.space_id, resume="allow", embed=False
+            )
+        return self._experiment
+
+    @rank_zero_only
+    def log_hyperparams(self, params: Any = None) -> None:
+        """Nothing: config.yaml has them."""
+
+    @rank_zero_only
+    def log_metrics(self, metrics: Any, step: int | None = None) -> None:
+        self.experiment.log(dict(metrics), step=step)
+
+    @rank_zero_only
+    def finalize(self, status: str) -> None:
+        """Write what waits to be written; a later fit of this process goes on with the run."""
+        if self._experiment is not None:
+            self._experiment.finish()
+            self._experiment = None
+
+
 def wandb_id(run_dir: Path) -> str:
     """The id of the run's W&B run, made on first use."""
     path = run_dir / WANDB_ID
@@ -197,6 +267,7 @@ __all__ = [
     "METRICS",
     "MetricsFile",
     "PatientWandbLogger",
+    "TrackioLogger",
     "chosen_loggers",
     "default_loggers",
     "has_wandb_key",

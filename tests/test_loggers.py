@@ -1,13 +1,24 @@
 import csv
 import json
+import os
+import subprocess
+import sys
 from pathlib import Path
 
 import lightning as L
 import pytest
-from lightning.pytorch.loggers import CSVLogger
+from lightning.pytorch.loggers import CSVLogger, TensorBoardLogger
 
 from harness.datamodules import SFTDataModule
-from harness.loggers import MetricsFile, PatientWandbLogger, chosen_loggers, default_loggers, wandb_mode
+from harness.errors import InputError
+from harness.loggers import (
+    MetricsFile,
+    PatientWandbLogger,
+    TrackioLogger,
+    chosen_loggers,
+    default_loggers,
+    wandb_mode,
+)
 from harness.modules import SFTModule
 from harness.modules.optimizer import OptimizerConfig
 
@@ -125,6 +136,75 @@ def test_a_logger_that_is_chosen_writes_beside_the_metrics_file(tmp_path, monkey
     assert chosen_loggers([mine, other], tmp_path) == [mine, other]
     assert chosen_loggers(False, tmp_path) is False
     assert [type(each) for each in chosen_loggers(True, tmp_path)] == [MetricsFile]
+
+
+TRACKIO = """
+import json
+from pathlib import Path
+from harness.loggers import MetricsFile, TrackioLogger, chosen_loggers
+
+for start in (0, 2):  # a run and its continuation
+    file, logger = chosen_loggers(TrackioLogger(), "runs/mine")
+    for step in (start, start + 1):
+        for each in (file, logger):
+            each.log_metrics({"train/loss": 2.0 - step / 4, "iteration": 1.0}, step=step)
+    logger.finalize("success")
+
+from trackio.sqlite_storage import SQLiteStorage
+
+[name] = SQLiteStorage.get_runs("harness")
+logs = SQLiteStorage.get_logs("harness", name)
+print(json.dumps([logger.version, name, [(each["step"], each["train/loss"]) for each in logs]]))
+"""
+
+
+@pytest.mark.slow
+def test_trackio_gets_the_metrics_and_continues_a_run(tmp_path):
+    """In a process of its own, as Trackio takes its folder when it is imported."""
+    pytest.importorskip("trackio")
+    folder = tmp_path / "trackio"
+    environment = {**os.environ, "TRACKIO_DIR": str(folder)}
+    done = subprocess.run(
+        [sys.executable, "-c", TRACKIO], cwd=tmp_path, env=environment, capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stderr
+    [found] = [line for line in done.stdout.splitlines() if line.startswith("[")]  # among what Trackio says
+    version, name, logged = json.loads(found)
+    assert version == name == "runs/mine"
+    assert logged == [[0, 2.0], [1, 1.75], [2, 1.5], [3, 1.25]]
+    assert list(folder.glob("*.db"))
+    assert [row["train/loss"] for row in rows(tmp_path / "runs/mine")] == ["2.0", "1.75", "1.5", "1.25"]
+
+
+def test_trackio_that_is_not_installed_is_one_sentence(monkeypatch):
+    monkeypatch.setattr("harness.loggers.find_spec", lambda name: None)
+    with pytest.raises(InputError, match=r"install harness-reason\[trackio\]"):
+        TrackioLogger()
+
+
+def test_tensorboard_gets_the_metrics(tmp_path):
+    pytest.importorskip("tensorboard")
+    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+    file, logger = chosen_loggers(TensorBoardLogger(tmp_path / "board"), tmp_path)
+    for step, loss in enumerate((1.5, 1.0)):
+        for each in (file, logger):
+            each.log_metrics({"train/loss": loss}, step=step)
+    logger.finalize("success")
+    read = EventAccumulator(logger.log_dir)
+    read.Reload()
+    assert [(each.step, each.value) for each in read.Scalars("train/loss")] == [(0, 1.5), (1, 1.0)]
+
+
+@pytest.mark.parametrize("name", ["TrackioLogger", "TensorBoardLogger"])
+def test_a_logger_is_one_option(name, tmp_path, monkeypatch):
+    from harness.cli.training import training_parsers
+
+    pytest.importorskip(name.removesuffix("Logger").lower())
+    parser = training_parsers("fit")[1]
+    options = [f"--trainer.logger={name}"] + (["--trainer.logger.save_dir=x"] if name == "TensorBoardLogger" else [])
+    known = parser.parse_args(options, defaults=False, _skip_validation=True)
+    assert known.trainer.logger.class_path.endswith(f".{name}")
 
 
 def test_a_short_fit_leaves_its_last_step_with_learning_rate_and_gradient_norm(tmp_path, tiny_model_dir):
