@@ -9,6 +9,7 @@ from harness.callbacks.contamination import ContaminationCheck
 from harness.callbacks.divergence import StopOnDivergence
 from harness.callbacks.heartbeat import Heartbeat
 from harness.callbacks.held_out_accuracy import HeldOutAccuracy
+from harness.callbacks.lineage import WandbLineage
 from harness.callbacks.restart import Restart
 from harness.callbacks.rollout import RolloutCallback
 from harness.moved import moved_attribute
@@ -21,6 +22,7 @@ __all__ = [
     "Restart",
     "RolloutCallback",
     "StopOnDivergence",
+    "WandbLineage",
 ]
 
 

@@ -9,6 +9,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+from harness.artifacts import log_artifact, use_artifact
 from harness.evals.compare import describe_limit
 from harness.store import numbered
 
@@ -63,7 +64,10 @@ def cell(value: object) -> object:
 
 
 def send(results: Mapping[str, Any], folder: Path, project: str) -> None:
-    """One Weights & Biases run with the metrics as its summary; offline where no key is set."""
+    """One Weights & Biases run with the metrics as its summary; offline where no key is set.
+
+    It uses the artifacts of the weights and the rows, and logs one of the evaluation (`harness.artifacts`).
+    """
     import wandb
 
     keyed = os.environ.get("WANDB_API_KEY") or os.environ.get("WANDB_MODE")
@@ -83,4 +87,10 @@ def send(results: Mapping[str, Any], folder: Path, project: str) -> None:
         flat[f"eval/{results['task']}/{name}_low"] = metric["low"]
         flat[f"eval/{results['task']}/{name}_high"] = metric["high"]
     run.summary.update(flat)
+    hashes, model = results["hashes"], str(results["config"].get("model") or "")
+    made_from = [
+        use_artifact(run, "weights", hashes["weights"], {"path": model}),
+        use_artifact(run, "data", hashes["data"], {"task": results["task"]}),
+    ]
+    log_artifact(run, "evaluation", hashes["samples"], {"path": str(folder), "made_from": made_from})
     run.finish()

@@ -11,6 +11,7 @@ from lightning.pytorch.demos.boring_classes import BoringModel
 
 from harness.callbacks.run_record import RunRecord, data_files, git_state
 from harness.loggers import MetricsFile
+from tests.wandb_log import records
 
 
 @pytest.fixture(autouse=True)
@@ -128,24 +129,6 @@ def test_wandb_gets_the_config_and_an_axis_for_each_group_of_metrics(tmp_path, m
 
 
 def recorded_axes(log: bytes) -> dict[str, str]:
-    """Step metric of each metric or pattern defined in a run's transaction log.
-
-    The log is 7 bytes of header, then LevelDB's log format: blocks of 32 KiB of records, each with a checksum (4
-    bytes), a length (2), and a type (1) that tells whole records (1) from first (2), middle (3) and last (4) parts.
-    """
-    from wandb.proto import wandb_internal_pb2
-
-    axes, place, parts = {}, 7, b""
-    while place + 7 <= len(log):
-        if (left := 32768 - place % 32768) < 7:
-            place += left
-            continue
-        length, kind = int.from_bytes(log[place + 4 : place + 6], "little"), log[place + 6]
-        parts += log[place + 7 : place + 7 + length]
-        place += 7 + length
-        if kind in (1, 4):
-            record = wandb_internal_pb2.Record.FromString(parts)
-            parts = b""
-            if record.WhichOneof("record_type") == "metric":
-                axes[record.metric.glob_name or record.metric.name] = record.metric.step_metric
-    return axes
+    """Step metric of each metric or pattern defined in a run's transaction log."""
+    found = (record.metric for record in records(log) if record.WhichOneof("record_type") == "metric")
+    return {metric.glob_name or metric.name: metric.step_metric for metric in found}
