@@ -29,6 +29,8 @@ class UnitTest:
     """Name of the function, or of the method of a class `Solution`, to call instead of running the program."""
     check: str = ""
     """Source of assertions about what the program defines, by its names; they run beside it and must not raise."""
+    seconds: float = 0.0
+    """That it may take, where it needs more than the others of its benchmark."""
 
 
 @dataclass(frozen=True)

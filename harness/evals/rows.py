@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -199,8 +199,11 @@ def to_problem(row: Mapping[str, Any], place: str, index: int, task: Task, colum
     if choices:
         options, answer = lettered(choices, answer, place)
         question = "\n".join([question, *options])
+    name = text("id") or f"{task.name}/{index}"
+    if seconds := task.test_seconds.get(name):
+        tests = tuple(replace(test, seconds=seconds) for test in tests)
     return Problem(
-        id=text("id") or f"{task.name}/{index}",
+        id=name,
         question=question,
         answer=answer,
         solution=str(row.get(columns.get("solution", "solution")) or ""),  # as it is: code begins with blanks

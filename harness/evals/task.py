@@ -75,6 +75,9 @@ class Task:
     protocol: str | Mapping[str, Any] = "boxed"
     """The default prompt template, by name or by its fields; it names the answer protocol too."""
     grader: str = "strict"
+    test_seconds: Mapping[str, float] = field(default_factory=dict)
+    """By the id of a problem, what its unit tests may take where its reference needs more than a second: EvalPlus's
+    rule, max(4 s, 4 x the reference's time). All others may take the 4 s that `UnitTests` gives."""
     max_tokens: int = 1024
     """Default token limit of a response."""
     temperature: float = 0.0

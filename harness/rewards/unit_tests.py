@@ -47,7 +47,7 @@ class UnitTests:
 
     Args:
         all_or_nothing: give nothing for some of the tests.
-        timeout: seconds for each test.
+        timeout: seconds for each test that does not say that it may take more (`UnitTest.seconds`).
         memory: bytes that a program may use.
         workers: programs run at a time; default is the number of processors.
     """
@@ -75,8 +75,20 @@ class UnitTests:
 
     def run(self, problems: Sequence[Problem], programs: Sequence[str]) -> list[list[bool]]:
         """Which tests each program passes; with `all_or_nothing` up to the first it fails. Empty without a program."""
-        sandbox = shared_sandbox(self.workers, self.timeout, self.memory)
-        unique = {(problem.id, program): problem for problem, program in zip(problems, programs, strict=True)}
+        passed: dict[tuple[str, str], list[bool]] = {}
+        for seconds in {self._seconds(problem) for problem in problems}:
+            alike = [pair for pair in zip(problems, programs, strict=True) if self._seconds(pair[0]) == seconds]
+            passed |= self._run_within(seconds, alike)
+        return [passed[problem.id, program] for problem, program in zip(problems, programs, strict=True)]
+
+    def _seconds(self, problem: Problem) -> float:
+        """That each test of a problem may take."""
+        return max([self.timeout, *(test.seconds for test in problem.tests)])
+
+    def _run_within(self, seconds: float, pairs: Sequence[tuple[Problem, str]]) -> dict[tuple[str, str], list[bool]]:
+        """The same of programs whose tests may take equally long, by problem id and program."""
+        sandbox = shared_sandbox(self.workers, seconds, self.memory)
+        unique = {(problem.id, program): problem for problem, program in pairs}
         passed: dict[tuple[str, str], list[bool]] = {key: [] for key in unique}
         live = [key for key, problem in unique.items() if key[1].strip() and _tests(problem)]
         for number in range(max((len(unique[key].tests) for key in live), default=0)):
@@ -90,7 +102,7 @@ class UnitTests:
                 passed[key].append(verdict)
             if self.all_or_nothing:
                 live = [key for key in live if passed[key][-1]]
-        return [passed[problem.id, program] for problem, program in zip(problems, programs, strict=True)]
+        return passed
 
 
 @cache

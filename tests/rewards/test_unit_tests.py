@@ -4,6 +4,8 @@ import json
 import pytest
 
 from harness.errors import InputError
+from harness.evals.rows import load_task
+from harness.evals.task import shipped_tasks
 from harness.evals.unit_tests import unit_tests
 from harness.rewards import UnitTests
 from harness.rewards.unit_tests import passes, program_of
@@ -206,3 +208,19 @@ def test_the_benchmarks_own_solutions_pass_and_those_of_other_problems_do_not():
     judge = UnitTests(timeout=4.0, workers=1)
     assert judge.run(problems, programs) == [[True]] * len(problems)
     assert judge.run(problems, programs[1:] + programs[:1]) == [[False]] * len(problems)
+
+
+def test_a_test_that_needs_longer_than_the_others_gets_its_time():
+    slow = "import time\ntime.sleep(1.5)\nprint(4)"
+    patient = Problem("patient", "?", tests=(UnitTest("", "4", seconds=60.0),))
+    hasty = Problem("hasty", "?", tests=(UnitTest("", "4"),))
+    judge = UnitTests(timeout=1.0, workers=1)
+    assert judge.run([hasty, patient, hasty], [slow, slow, "print(5)"]) == [[False], [True], [False]]
+
+
+@pytest.mark.skipif(not (DATA_DIR / "mbpp.jsonl.gz").exists(), reason="the benchmarks are not here")
+def test_the_slowest_reference_of_mbpp_has_four_times_its_time():
+    problems = {problem.id: problem for problem in load_task(shipped_tasks()["mbpp"], DATA_DIR).problems}
+    assert {name: test.seconds for name, each in problems.items() for test in each.tests if test.seconds} == {
+        "123": 13.2
+    }
