@@ -18,7 +18,8 @@ from harness.errors import InputError
 from harness.ledger import Run, describe
 from harness.models.checkpoints import stored_dtype, weights_directory
 from harness.models.weights import DTYPES
-from harness.modules.footprint import MOMENTS, count_parameters
+from harness.modules.footprint import count_parameters
+from harness.modules.optimizer import moment_bytes
 from harness.rewards.model import RewardModel
 from harness.strategies import FSDP2Strategy
 
@@ -78,13 +79,14 @@ def held_beside(module: Any, config: EngineConfig, reward: object) -> tuple[int,
         bytes of the trainer and the reward models; bytes of the engine's weights.
     """
     weights = list(module.model.parameters())
-    trained = sum(_local_bytes(weight) for weight in weights if weight.requires_grad)
-    held = sum(map(_local_bytes, weights)) + MOMENTS[module.optimizer_config.name] * trained
+    trained = [_local(weight) for weight in weights if weight.requires_grad]
+    held = sum(map(_local_bytes, weights))
+    held += sum(moment_bytes(module.optimizer_config.name, weight) for weight in trained)
     held += sum(
         _local_bytes(weight) for other in getattr(module, "_reference_model", ()) for weight in other.parameters()
     )
     if not config.enable_sleep:
-        held += trained + run_of(module.trainer).footprint.activations
+        held += sum(map(_local_bytes, trained)) + run_of(module.trainer).footprint.activations
     for model in reward_models(reward):
         held += count_parameters(model.checkpoint, scores=True) * DTYPES[model.dtype].itemsize
     kind = stored_dtype(Path(weights_directory(module.checkpoint))) if config.dtype == "auto" else config.dtype
@@ -92,6 +94,10 @@ def held_beside(module: Any, config: EngineConfig, reward: object) -> tuple[int,
     return held, size // config.tensor_parallel_size
 
 
+def _local(weight: Any) -> Tensor:
+    return weight.to_local() if hasattr(weight, "to_local") else weight
+
+
 def _local_bytes(weight: Tensor) -> int:
-    local: Any = weight.to_local() if hasattr(weight, "to_local") else weight
+    local = _local(weight)
     return local.numel() * local.element_size()

@@ -66,10 +66,17 @@ def with_lora(run: Run) -> Run:
     return changed(run, lora=LoRAConfig())
 
 
+def with_8_bits(run: Run) -> Run:
+    config = run.module.optimizer_config
+    possible = config.name == "adamw" and not run.sharded
+    return changed(run, optimizer_config=replace(config, name="adamw_8bit")) if possible else run
+
+
 CHANGES: dict[str, Callable[[Run], Run]] = {
     "FSDP2 (configs/hardware/fsdp2.yaml)": lambda run: replace(run, sharded=run.world > 1),
     "gradient_checkpointing: true": lambda run: changed(run, gradient_checkpointing=True),
     "batch_size: 1 with more accumulate_grad_batches": lambda run: replace(run, batch_size=1, accumulate=2),
+    "optimizer.name: adamw_8bit": with_8_bits,
     "lora (configs/hardware/lora.yaml)": with_lora,
 }
 """What makes a run smaller, the cheapest first."""

@@ -178,6 +178,10 @@ class TrainingModule(L.LightningModule):
     def configure_model(self) -> None:
         if self.model is not None:
             return
+        if self.optimizer_config.name == "adamw_8bit" and self.device_mesh is not None:
+            raise InputError(
+                "optimizer.name: moments of eight bits cannot be sharded; take adamw, or train with one device or ddp."
+            )
         model = self.build_model()
         if not self.dropout:
             switch_off_dropout(model)

@@ -26,12 +26,10 @@ from harness.models.reward_head import likelihood_rewards
 from harness.models.token_stats import take_as_known, token_stats
 from harness.models.weights import load_causal_lm, load_reward_model, rewards_at, transformer_blocks
 from harness.modules.base import TrainingModule
+from harness.modules.optimizer import moment_bytes
 from harness.modules.pairs import PairModule
 from harness.modules.policy_gradient import PolicyGradientModule
 from harness.modules.reward import RewardModule
-
-MOMENTS = {"adamw": 2, "rmsprop": 1}
-"""Values that an optimizer keeps for each trained one, in the same number format."""
 
 
 @dataclass(frozen=True)
@@ -96,7 +94,7 @@ def footprint(module: TrainingModule, batch_size: int, length: int, precision: s
             num_parameters=sum(weight.numel() for weight in weights),
             weights=size,
             gradients=gradients,
-            moments=MOMENTS[module.optimizer_config.name] * gradients,
+            moments=sum(moment_bytes(module.optimizer_config.name, weight) for weight in trained),
             frozen=sum(_bytes(weight) for other in _others(skeleton) for weight in other.parameters()),
             activations=live.most_beside,
             step=live.most,

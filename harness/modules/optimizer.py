@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 from torch.optim.lr_scheduler import LambdaLR
 
 from harness.errors import InputError
@@ -19,8 +19,10 @@ from harness.errors import InputError
 class OptimizerConfig:
     """Optimizer and learning-rate schedule; all counts are optimizer steps."""
 
-    name: Literal["adamw", "rmsprop"] = "adamw"
-    """`rmsprop` is torch's, with momentum 0 and smoothing constant 0.99."""
+    name: Literal["adamw", "adamw_8bit", "rmsprop"] = "adamw"
+    """`adamw_8bit` keeps AdamW's moments in eight bits, with a scale for each 256 of them (arXiv:2110.02861, by
+    bitsandbytes); those of weights of fewer than 4,096 elements stay in float32. `rmsprop` is torch's, with momentum 0
+    and smoothing constant 0.99."""
     lr: float = 1e-5
     """Highest learning rate, reached after the warm-up."""
     betas: tuple[float, float] = (0.9, 0.999)
@@ -73,8 +75,11 @@ def build_optimizer(config: OptimizerConfig, module: nn.Module, fused: bool = Tr
     Args:
         config: names it.
         module: whose parameters they are.
-        fused: let AdamW update all parameters in one kernel: in float32 the same up to rounding, in a fraction of the
-            time, and without a copy of the parameters in memory.
+        fused: let torch's AdamW update all parameters in one kernel: in float32 the same up to rounding, in a fraction
+            of the time, and without a copy of the parameters in memory.
+
+    Raises:
+        InputError: moments of eight bits without bitsandbytes.
     """
     trainable = [p for p in module.parameters() if p.requires_grad]
     groups = [
@@ -82,9 +87,29 @@ def build_optimizer(config: OptimizerConfig, module: nn.Module, fused: bool = Tr
         {"params": [p for p in trainable if p.ndim < 2], "weight_decay": 0.0},
     ]
     groups = [group for group in groups if group["params"]]
+    if config.name == "adamw_8bit":
+        try:
+            from bitsandbytes.optim import AdamW8bit
+        except ImportError as error:
+            raise InputError(
+                "optimizer.name: adamw_8bit needs the package bitsandbytes; install harness-reason[qlora]."
+            ) from error
+        return AdamW8bit(groups, lr=config.lr, betas=config.betas, eps=config.eps)
     if config.name == "adamw":
         return torch.optim.AdamW(groups, lr=config.lr, betas=config.betas, eps=config.eps, fused=fused)
     return torch.optim.RMSprop(groups, lr=config.lr, eps=config.eps)
+
+
+BLOCK_8BIT, LEAST_8BIT = 256, 4096
+"""Moments that share a scale, and elements of the smallest weight whose moments have eight bits, in bitsandbytes."""
+
+
+def moment_bytes(name: str, weight: Tensor) -> int:
+    """What an optimizer keeps for a trained weight, in bytes; of a sharded one, or of a copy without values, too."""
+    count = weight.numel()
+    if name == "adamw_8bit":
+        return 2 * (count + 4 * -(-count // BLOCK_8BIT)) if count >= LEAST_8BIT else 2 * 4 * count
+    return {"adamw": 2, "rmsprop": 1}[name] * count * weight.element_size()
 
 
 def build_schedule(config: OptimizerConfig, optimizer: torch.optim.Optimizer, max_steps: int) -> LambdaLR:

@@ -9,7 +9,8 @@ import torch
 from torch import nn
 
 from harness.errors import InputError
-from harness.modules.optimizer import OptimizerConfig, build_optimizer, build_schedule, lr_factor
+from harness.modules import SFTModule
+from harness.modules.optimizer import OptimizerConfig, build_optimizer, build_schedule, lr_factor, moment_bytes
 
 
 def factors(config, steps, length):
@@ -79,3 +80,57 @@ def test_the_fused_step_equals_the_plain_one():
             optimizer.step()
         found.append([p.detach() for p in module.parameters()])
     torch.testing.assert_close(*found, atol=1e-6, rtol=1e-6)
+
+
+def trained(optimizer_of, start=None, steps=range(60)):
+    """Loss and optimizer of a small network after steps of regression, from a state of both if one is given."""
+    torch.manual_seed(0)
+    module = nn.Sequential(nn.Linear(64, 128), nn.Tanh(), nn.Linear(128, 64), nn.LayerNorm(64))
+    optimizer = optimizer_of(module)
+    if start is not None:
+        module.load_state_dict(start[0])
+        optimizer.load_state_dict(start[1])
+    for step in steps:
+        batch = torch.randn(16, 64, generator=torch.Generator().manual_seed(step))
+        loss = (module(batch) - batch.flip(1)).square().mean()
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+    return loss.item(), module, optimizer
+
+
+def eight_bits(module):
+    return build_optimizer(OptimizerConfig(name="adamw_8bit", lr=1e-2, weight_decay=0.1), module)
+
+
+def test_moments_of_eight_bits_take_a_quarter_and_train_as_those_of_float32():
+    pytest.importorskip("bitsandbytes")
+    whole, _, _ = trained(lambda module: build_optimizer(OptimizerConfig(lr=1e-2, weight_decay=0.1), module))
+    loss, module, optimizer = trained(eight_bits)
+    untrained, _, _ = trained(eight_bits, steps=range(1))
+    assert whole < 0.6 * untrained
+    assert loss == pytest.approx(whole, rel=0.02)
+    for weight in module.parameters():
+        kept = {name: value for name, value in optimizer.state[weight].items() if name.startswith(("state", "absmax"))}
+        found = sum(value.numel() * value.element_size() for value in kept.values())
+        assert found == moment_bytes("adamw_8bit", weight), weight.shape
+    matrix = module[0].weight
+    assert moment_bytes("adamw_8bit", matrix) / moment_bytes("adamw", matrix) == pytest.approx(0.25, abs=0.005)
+
+
+def test_training_with_eight_bits_goes_on_from_a_file_as_if_unbroken(tmp_path):
+    pytest.importorskip("bitsandbytes")
+    _, expected, _ = trained(eight_bits, steps=range(20))
+    _, module, optimizer = trained(eight_bits, steps=range(10))
+    torch.save((module.state_dict(), optimizer.state_dict()), tmp_path / "half.pt")
+    _, resumed, _ = trained(eight_bits, torch.load(tmp_path / "half.pt"), range(10, 20))
+    for name, weight in expected.state_dict().items():
+        assert torch.equal(weight, resumed.state_dict()[name]), name
+
+
+def test_sharded_weights_are_refused_moments_of_eight_bits(tiny_model_dir):
+    module = SFTModule(str(tiny_model_dir), optimizer=OptimizerConfig(name="adamw_8bit"))
+    module._device_mesh = object()
+    with pytest.raises(InputError, match="cannot be sharded; take adamw, or train with one device or ddp"):
+        module.configure_model()
+    assert module.model is None
