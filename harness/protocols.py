@@ -77,7 +77,8 @@ class Reward(Protocol):
     ) -> list[Score]:
         """Return one score for each (problem, response) pair; higher is better.
 
-        `correct` holds the grader's verdicts (False for partial responses).
+        Called by one thread at a time, which may be another one while the engine samples in the main thread. `correct`
+        holds the grader's verdicts (False for partial responses).
         """
 
 

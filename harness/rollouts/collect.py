@@ -18,7 +18,7 @@ from harness.search.driver import AnySearch
 from harness.types import Problem, Response, Rollout, SamplingConfig, ScoredResponse
 
 MAX_WAITING_GROUPS = 8
-"""Groups that may wait to be graded before sampling waits for the grader."""
+"""Groups that may wait for their verdicts and rewards before sampling waits for them."""
 GROUP_RESPONSES = 256
 """Responses that make a group, however few problems they answer."""
 GROUP_TOKENS = 1 << 20
@@ -40,7 +40,9 @@ def collect(
 ) -> Iterator[Rollout]:
     """Search for responses to every problem and yield the scored rollouts, in the order in which they finish.
 
-    Grading runs beside the sampling, in a thread of its own.
+    Grading and rewards run beside the sampling, in a thread of their own; the order and all values are those of scoring
+    in between. Only the first group is waited for, since a reward's model may be loaded by it, which changes settings
+    of torch that the engine sees too.
 
     Args:
         problems: their ids must be distinct; each is taken when there is room for it.
@@ -65,15 +67,16 @@ def collect(
             by_id[problem.id] = problem
             yield problem.id, method(begun.get(problem.id, Rollout(problem)), sampling)
 
-    def scored_group(group: list[Rollout], future: Future[list[Verdict]]) -> list[Rollout]:
+    def waited_for(group: Future[list[Rollout]]) -> list[Rollout]:
         started = time.monotonic()
-        found = with_verdicts(group, future.result(), reward)
+        found = group.result()
         dispatcher.seconds["score"] += time.monotonic() - started
         return found
 
     finished: list[Rollout] = []
-    graded: deque[tuple[list[Rollout], Future[list[Verdict]]]] = deque()
-    pool = ThreadPoolExecutor(1, thread_name_prefix="grading")
+    groups: deque[Future[list[Rollout]]] = deque()
+    most_waiting = 0
+    pool = ThreadPoolExecutor(1, thread_name_prefix="scoring")
     try:
         for key, responses in drive(searches(), dispatcher, max_in_flight):
             # What a search has valued has the steps that it valued.
@@ -84,18 +87,17 @@ def collect(
             num_responses = sum(len(row.responses) for row in finished)
             full = len(finished) >= group_size or num_responses >= GROUP_RESPONSES
             if full or num_tokens(finished) >= GROUP_TOKENS:
-                graded.append((finished, pool.submit(verdicts, finished, dispatcher, grader)))
+                groups.append(pool.submit(score, finished, dispatcher, reward, grader))
                 finished = []
-            while graded and (graded[0][1].done() or len(graded) > MAX_WAITING_GROUPS):
-                yield from scored_group(*graded.popleft())
-        for group, future in graded:
-            yield from scored_group(group, future)
+            while groups and (groups[0].done() or len(groups) > most_waiting):
+                yield from waited_for(groups.popleft())
+                most_waiting = MAX_WAITING_GROUPS
+        if finished:
+            groups.append(pool.submit(score, finished, dispatcher, reward, grader))
+        for group in groups:
+            yield from waited_for(group)
     finally:
         pool.shutdown(cancel_futures=True)  # only what was stopped, such as by Ctrl-C, has any left
-    started = time.monotonic()
-    rest = score(finished, dispatcher, reward, grader)
-    dispatcher.seconds["score"] += time.monotonic() - started
-    yield from rest
 
 
 def num_tokens(rollouts: Iterable[Rollout]) -> int:
@@ -132,7 +134,9 @@ def score(
     rollouts: Sequence[Rollout], dispatcher: Dispatcher, reward: Reward | None = None, grader: str = "strict"
 ) -> list[Rollout]:
     """Grade all responses and give each its reward; generates nothing."""
-    return with_verdicts(rollouts, verdicts(rollouts, dispatcher, grader), reward)
+    found = verdicts(rollouts, dispatcher, grader)
+    with dispatcher.rewarding:
+        return with_verdicts(rollouts, found, reward)
 
 
 def verdicts(rollouts: Sequence[Rollout], dispatcher: Dispatcher, grader: str) -> list[Verdict]:

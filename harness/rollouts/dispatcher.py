@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 import time
 from collections import OrderedDict, deque
 from collections.abc import Callable, Sequence
@@ -101,7 +102,9 @@ class Dispatcher:
         self._programs: dict[str, tuple[str, ...]] = {}
         self.seconds = {"generate": 0.0, "judge": 0.0, "execute": 0.0, "score": 0.0}
         """Time spent waiting for the engine, for the reward of a search, for programs with nothing else to do, and for
-        the verdicts and rewards of what `collect` yields."""
+        the verdicts and rewards of what `collect` yields, as far as they did not come while something else was done."""
+        self.rewarding = threading.Lock()
+        """Held while a reward scores, which need not know of threads: `collect` scores in one of its own."""
         self._pending_seconds = 0.0
 
     @property
@@ -254,7 +257,9 @@ class Dispatcher:
         verdicts = grade_pairs(texts, self.template.answer_protocol, self.grader, ended)
         for i, verdict in zip(finished, verdicts, strict=True):
             correct[i] = verdict.correct
-        scores = iter(self.reward([problem for problem, _ in pairs], [response for _, response in pairs], correct))
+        with self.rewarding:
+            found = self.reward([problem for problem, _ in pairs], [response for _, response in pairs], correct)
+        scores = iter(found)
         for key, request in waiting:
             self._answered.append((key, [next(scores) for _ in request.responses]))
         self.seconds["judge"] += time.monotonic() - start

@@ -1,5 +1,7 @@
 """Collection with the transformers engine on an untrained model of the built-in task."""
 
+import threading
+
 import pytest
 
 from harness.commands.prepare import prepare
@@ -60,6 +62,38 @@ def test_rollouts_carry_steps_that_join_to_the_text_and_the_weights_that_drew_th
         for scored in rollout.responses:
             assert all("\n" not in step[:-1] for step in scored.response.steps)
             assert server.tokenizer.decode(scored.response.token_ids, skip_special_tokens=True) == scored.response.text
+
+
+class MeetsTheEngine(Outcome):
+    """A reward that comes back from its second call only if the engine is asked for the third problem meanwhile."""
+
+    def __init__(self, barrier):
+        self.barrier, self.calls = barrier, 0
+
+    def __call__(self, *pairs):
+        self.calls += 1
+        if self.calls == 2:
+            self.barrier.wait()
+        return super().__call__(*pairs)
+
+
+def test_rewards_come_while_the_engine_samples_and_are_the_same_in_the_same_order(server, monkeypatch):
+    server, folder = server
+    rows, one_by_one = problems(folder)[:6], {"group_size": 1, "max_in_flight": 1}
+    expected = [score([rollout], server)[0] for rollout in collect(rows, server, SAMPLING, **one_by_one)]
+    barrier, asked, submit = threading.Barrier(2, timeout=60), [], server.engine.submit
+
+    def meet(request):
+        asked.append(request)
+        if len(asked) == 3:
+            barrier.wait()
+        submit(request)
+
+    monkeypatch.setattr(server.engine, "submit", meet)
+    before = dict(server.seconds)
+    assert list(collect(rows, server, SAMPLING, reward=MeetsTheEngine(barrier), **one_by_one)) == expected
+    assert not barrier.broken
+    assert server.seconds["score"] >= before["score"]
 
 
 def test_verdicts_and_rewards_are_those_of_the_grader_and_the_rewards(server):
