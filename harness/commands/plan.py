@@ -159,6 +159,7 @@ def _reward_models(given: Any) -> Iterator[tuple[str, str]]:
     """Checkpoint and number format of the reward models in a configuration."""
     if hasattr(given, "class_path"):
         if given.class_path.endswith("RewardModel"):
-            yield given.init_args.checkpoint, given.init_args.dtype
+            dtype = given.init_args.dtype
+            yield given.init_args.checkpoint, "bfloat16" if dtype == "auto" else dtype
         for value in vars(given.get("init_args") or object).values():
             yield from _reward_models(value)

@@ -62,7 +62,7 @@ class RewardModel:
             responses without one, as a PPM is on steps.
         bounds: scores are clipped to these, after the activation.
         batch_tokens: padded tokens per batch.
-        dtype: number format of the weights.
+        dtype: number format of the weights; "auto" is bfloat16 on accelerators and float32 on a CPU.
         device: default is CUDA where there is one.
 
     Raises:
@@ -83,11 +83,13 @@ class RewardModel:
         append_eos: bool = True,
         bounds: tuple[float, float] | None = None,
         batch_tokens: int = 16384,
-        dtype: str = "float32",
+        dtype: str = "auto",
         device: str | None = None,
     ) -> None:
         if scale <= 0:
             raise InputError(f"reward model: scale is {scale}; it must be above 0.")
+        import torch
+
         from harness.models.weights import check_checkpoint
 
         self.checkpoint = check_checkpoint(checkpoint)
@@ -95,10 +97,12 @@ class RewardModel:
         self.per_step, self.aggregation = per_step, aggregation
         self.scale, self.activation, self.bounds = scale, activation, bounds
         self.append_eos = append_eos
-        self.batch_tokens, self.dtype, self.device = batch_tokens, dtype, device
+        self.batch_tokens = batch_tokens
+        self._home = device or ("cuda" if torch.cuda.is_available() else "cpu")
+        """Where the model computes."""
+        by_device = "float32" if self._home == "cpu" else "bfloat16"
+        self.dtype = by_device if dtype == "auto" else dtype
         self._loaded: tuple[Any, Any] | None = None
-        self._home = "cpu"
-        """Where the model computes; known once it is loaded."""
         self._cut = False
         self._weights = ""
 
@@ -120,15 +124,12 @@ class RewardModel:
     def _load(self) -> tuple[Any, Any]:
         """The model and its tokenizer, loaded at the first use."""
         if self._loaded is None:
-            import torch
-
             from harness.models.checkpoints import check_vocabulary, load_tokenizer
             from harness.models.reward_head import has_reward_head, load_likelihood_reward
             from harness.models.weights import load_reward_model
 
             tokenizer = load_tokenizer(self.checkpoint, distinct_pad=True)
             check_vocabulary(self.checkpoint, tokenizer)
-            self._home = self.device or ("cuda" if torch.cuda.is_available() else "cpu")
             load = load_likelihood_reward if has_reward_head(self.checkpoint) else load_reward_model
             self._loaded = load(self.checkpoint, dtype=self.dtype).eval(), tokenizer
         self._loaded[0].to(self._home)

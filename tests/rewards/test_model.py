@@ -66,6 +66,13 @@ def test_a_model_on_an_accelerator_leaves_it_asleep_and_returns_at_the_next_call
     assert set(moves[1:]) == {"cuda:3"}
 
 
+def test_weights_are_in_bfloat16_on_an_accelerator_and_whole_on_a_cpu_if_nothing_is_said(checkpoint):
+    for device, dtype in {"cpu": "float32", "cuda": "bfloat16", "cuda:1": "bfloat16"}.items():
+        reward = RewardModel(checkpoint, "plain", device=device)
+        assert reward.dtype == reward.identity()["dtype"] == dtype, device
+    assert RewardModel(checkpoint, "plain", device="cuda", dtype="float32").dtype == "float32"
+
+
 def test_a_finished_response_can_be_scored_without_eos(checkpoint):
     expected = [alone(checkpoint, p, r.text, False) for p, r in zip(PROBLEMS, RESPONSES, strict=True)]
     found = [score.value for score in rewards(checkpoint, append_eos=False)]
