@@ -24,8 +24,8 @@ test-slow: setup  ## run the tests that take longer: other processes, whole reci
 test-families: setup  ## run the small models of all families in vLLM
 	$(PY) -m pytest -m families
 
-test-gpu: setup  ## run the tests that need a CUDA device
-	$(PY) -m pytest -m gpu
+test-gpu: setup  ## check on a machine with GPUs what can be checked only there
+	$(PY) tools/gpu_check.py
 
 demo: setup  ## the whole loop: SFT, reward model, B-STaR iterations, evaluation
 	$(PY) configs/recipes/bstar/arithmetic/demo.py
