@@ -288,6 +288,12 @@ def read_jsonl(path: str | Path) -> Iterator[tuple[int, dict[str, Any]]]:
     Raises:
         InputError: the file does not exist or cannot be read, or a line is not a JSON object.
     """
+    for number, line in read_lines(path):
+        yield number, parse_line(line, f"{path}:{number}")
+
+
+def read_lines(path: str | Path) -> Iterator[tuple[int, bytes]]:
+    """As `read_jsonl`, the lines as they stand in the file."""
     path = Path(path)
     if not path.is_file():
         raise InputError(f"{path}: no such file; give the path of an existing .jsonl or .jsonl.gz file.")
@@ -296,7 +302,7 @@ def read_jsonl(path: str | Path) -> Iterator[tuple[int, dict[str, Any]]]:
         with opener(path, "rb") as lines:
             for number, line in enumerate(lines, 1):
                 if line.strip():
-                    yield number, parse_line(line, f"{path}:{number}")
+                    yield number, line
     except (OSError, EOFError, zlib.error) as error:
         raise InputError(f"{path}: cannot be read ({error}).") from None
 

@@ -64,7 +64,7 @@ def problem_values(folder: Path, metric: str, rollouts: Iterable[Rollout] | None
             votes="maj" in name or "answer" in name,
             searched=searched,
         )
-        read = stream_rollouts(folder, metric != ACCURACY) if rollouts is None else rollouts
+        read = stream_rollouts(folder, "verdicts" if metric == ACCURACY else "all") if rollouts is None else rollouts
         rows = {rollout.problem.id: _values(rollout, metric, config, ranked) for rollout in read}
     except InputError:
         raise
@@ -89,7 +89,7 @@ def values_and_problems(folder: Path, metric: str) -> tuple[dict[str, float], di
     problems: dict[str, Problem] = {}
 
     def rollouts() -> Iterator[Rollout]:
-        for rollout in stream_rollouts(folder, metric != ACCURACY):
+        for rollout in stream_rollouts(folder, "verdicts" if metric == ACCURACY else "all"):
             problems[rollout.problem.id] = rollout.problem
             yield rollout
 

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import re
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, get_args
@@ -18,7 +18,7 @@ from typing import Any, Literal, get_args
 from harness.engines import generate
 from harness.errors import InputError
 from harness.evals.run import as_json
-from harness.evals.samples import read_results, read_rollouts
+from harness.evals.samples import read_results, stream_rollouts
 from harness.grading.extract import behind_thought
 from harness.grading.graders import named as find_grader
 from harness.metrics.intervals import mean_interval
@@ -102,11 +102,15 @@ def judge(folder: Path, engine: Engine, tokenizer: Any, model: str, max_tokens: 
     Raises:
         InputError: the folder holds no finished evaluation, or its problems have no gold answers to compare with.
     """
-    results, rollouts = read_results(folder), read_rollouts(folder)
-    if not any(rollout.problem.answer for rollout in rollouts):
+
+    def rollouts() -> Iterator[Rollout]:
+        return stream_rollouts(folder, "verdicts")
+
+    results = read_results(folder)
+    if not any(rollout.problem.answer for rollout in rollouts()):
         raise InputError(f"{folder}: its problems have no gold answers, so there is nothing to judge.")
     sampling = SamplingConfig(temperature=0.0, max_tokens=max_tokens)
-    asked = cases(rollouts, results["grader"]["name"])
+    asked = cases(rollouts(), results["grader"]["name"])
     prompts = {key: TEMPLATE.encode(case.prompt(), tokenizer) for key, case in asked.items()}
     keys = {key: f"{stable_hash(engine.version, identity(sampling), ids):016x}" for key, ids in prompts.items()}
     with AppendLog(folder / REPLIES) as log:  # which cuts a line off that a kill has torn
@@ -126,13 +130,13 @@ def judge(folder: Path, engine: Engine, tokenizer: Any, model: str, max_tokens: 
         "judge": {"model": model, "engine": engine.name, "weights": engine.version, "max_tokens": max_tokens},
         "prompt": identity(TEMPLATE),
         "samples": results["hashes"]["samples"],
-        **numbers(rollouts, found),
+        **numbers(rollouts(), found),
     }
     write_json(folder / JUDGED, sealed(document))
     return document
 
 
-def cases(rollouts: Sequence[Rollout], grader: str) -> dict[tuple[str, str], Case]:
+def cases(rollouts: Iterable[Rollout], grader: str) -> dict[tuple[str, str], Case]:
     """The answers to ask about, each once, by problem and text."""
     found: dict[tuple[str, str], Case] = {}
     for rollout in rollouts:
@@ -159,10 +163,11 @@ def label_of(text: str) -> Label:
     return LABELS[letters[0]] if len(set(letters)) == 1 else "invalid"
 
 
-def numbers(rollouts: Sequence[Rollout], replies: Mapping[tuple[str, str], Reply]) -> dict[str, Any]:
+def numbers(rollouts: Iterable[Rollout], replies: Mapping[tuple[str, str], Reply]) -> dict[str, Any]:
     """Accuracy by rules alone and by rules and judge, their difference, and what the judge said by rule."""
-    by_rules, by_both = [], []
+    by_rules, by_both, problems = [], [], []
     for rollout in rollouts:
+        problems.append(rollout.problem)
         count = max(len(rollout.responses), 1)
         rescued = sum(
             (reply := replies.get((rollout.problem.id, scored.answer or ""))) is not None and reply.label == "right"
@@ -172,7 +177,7 @@ def numbers(rollouts: Sequence[Rollout], replies: Mapping[tuple[str, str], Reply
         right = sum(scored.correct for scored in rollout.responses)
         by_rules.append(right / count)
         by_both.append((right + rescued) / count)
-    clusters = clusters_of([rollout.problem for rollout in rollouts])
+    clusters = clusters_of(problems)
     table = Counter((reply.rule, reply.label) for reply in replies.values())
     return {
         "accuracy": as_json(mean_interval(by_rules, True, clusters)),

@@ -107,7 +107,8 @@ def gap_between(original: Path, variant: Path, metric: str = "accuracy") -> Gap 
 
 def _families(folder: Path) -> dict[str, str]:
     """Of each problem what it shares with its variants."""
-    return {rollout.problem.id: rollout.problem.cluster or rollout.problem.id for rollout in stream_rollouts(folder)}
+    problems = (rollout.problem for rollout in stream_rollouts(folder, "verdicts"))
+    return {problem.id: problem.cluster or problem.id for problem in problems}
 
 
 def gap_sentence(gap: Gap, metric: str, names: tuple[str, str], folders: Sequence[Path]) -> str:

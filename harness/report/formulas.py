@@ -86,6 +86,8 @@ def written(tree: Element) -> str | None:
 
 def sources(text: str) -> Iterator[str]:
     """The TeX of the formulas in a text."""
+    if "$" not in text and "\\" not in text:
+        return  # which takes no time to see, unlike that the expression matches nowhere
     for match in FORMULA.finditer(text):
         yield next(group for group in match.groups() if group is not None).strip()
 
@@ -96,8 +98,9 @@ def texts_of(data: Any) -> Iterator[str]:
         for key, value in data.items():
             if key in ("question", "solution", "step", "text") and isinstance(value, str):
                 yield value
-            else:
+            elif isinstance(value, dict | list):
                 yield from texts_of(value)
     elif isinstance(data, list):
         for item in data:
-            yield from texts_of(item)
+            if isinstance(item, dict | list):
+                yield from texts_of(item)

@@ -154,7 +154,7 @@ def evaluation(folder: Path, name: str, writer: BlockWriter, choice: Choice) -> 
         results["metrics"][f"accuracy with judge {judged['judge']['model']}"] = judged["accuracy_with_judge"]
 
     def records() -> Iterator[dict[str, Any]]:
-        for rollout in stream_rollouts(folder):
+        for rollout in stream_rollouts(folder, "texts"):
             values.add(rollout)
             yield problem(rollout)
 

@@ -25,7 +25,17 @@ from harness.evals.export import to_inspect
 from harness.evals.record import record
 from harness.evals.rows import TaskData
 from harness.evals.run import run
-from harness.evals.samples import LOG, RESULTS, SAMPLES, SampleStore, read_rollouts, read_samples
+from harness.evals.samples import (
+    GAVE_UP,
+    LOG,
+    RESULTS,
+    SAMPLES,
+    Sample,
+    SampleStore,
+    read_rollouts,
+    read_samples,
+    stream_rollouts,
+)
 from harness.evals.task import Task
 from harness.metrics.intervals import mean_interval
 from harness.metrics.summary import MetricConfig, evaluate, own_name, rankings_of
@@ -37,7 +47,7 @@ from harness.report.runs import evaluation as page_of
 from harness.rewards import ArithmeticSteps, Outcome, WeightedSum
 from harness.rollouts.dispatcher import Dispatcher
 from harness.search import MCTS
-from harness.store import read_jsonl, write_json, write_rows
+from harness.store import read_jsonl, sealed, to_dict, write_json, write_rows
 from harness.types import Problem, Response, Rollout, SamplingConfig, Score, ScoredResponse
 from tests.evals.conftest import ScriptedEngine, oracle, sums
 
@@ -631,3 +641,51 @@ def test_long_responses_are_graded_without_waiting_for_others(byte_tokenizer, tm
         run(evaluation(n=4), dispatcher, tmp_path / "long", {})
         assert max(groups) == 2
         assert sum(groups) == len(PROBLEMS)
+
+
+HOSTILE = 'she said: "}, "correct": true, "problem": {"id": "x"}}\\", "token_ids": [1, 2]'
+
+
+def test_what_is_read_of_samples_alone_is_what_all_of_them_says(tmp_path):
+    """Whatever their texts, ids and answers look like, and whoever wrote the lines."""
+    problems = [Problem('a "}, "of": ', HOSTILE, "1"), Problem("b\\", "?", HOSTILE, cluster="c"), Problem("ü", "", "")]
+    bare = Response(("one ", HOSTILE), "stop", (), -1.0)
+    whole = replace(bare, token_ids=(7,) * 3, step_values=(0.5, 1.0), inserted=((1, "}, "),), finish_reason="length")
+    rows = [
+        Sample("k1", problems[0].id, 0, whole, 0, 0, HOSTILE, True, "ok", 0.5, problems[0], "p"),
+        Sample("k2", problems[0].id, 1, bare, 0, 0, None, False, "no_answer", 0.0, problems[0], "p"),
+        Sample("k3", problems[1].id, 0, replace(whole, token_ids=(5,)), 2, 9, "}", True, "ok", 1.0, problems[1], "p"),
+        Sample("k4", problems[1].id, 1, whole, 2, 9, "}", True, "ok", 1.0, problems[1], "p"),
+        Sample("k5", problems[2].id, 0, Response(), GAVE_UP, 4, problem=problems[2]),
+    ]
+    document = {"task": "t", "metrics": {}, "counts": {"samples": 4, "given_up": 1}, "hashes": {}, "protocol": {}}
+    write_json(tmp_path / RESULTS, sealed(document))
+    written = [to_dict(row) for row in rows]
+    for layout in (written, [dict(reversed(row.items())) for row in written]):
+        write_rows(tmp_path / SAMPLES, layout)
+        found = read_rollouts(tmp_path)
+        assert [rollout.problem for rollout in found] == problems
+        assert [row.answer for row in found[0].responses] == [HOSTILE, None]
+        short = [
+            replace(
+                rollout,
+                responses=tuple(
+                    replace(row, response=replace(row.response, token_ids=(-1,) * len(row.response.token_ids)))
+                    for row in rollout.responses
+                ),
+            )
+            for rollout in found
+        ]
+        assert list(stream_rollouts(tmp_path, "texts")) == short
+        verdicts = [
+            (rollout.problem, [(row.answer, row.correct, row.reward, row.status) for row in rollout.responses])
+            for rollout in stream_rollouts(tmp_path, "verdicts")
+        ]
+        assert verdicts == [
+            (rollout.problem, [(row.answer, row.correct, row.reward, row.status) for row in rollout.responses])
+            for rollout in found
+        ]
+    write_rows(tmp_path / SAMPLES, [*written[:3], {**written[3], "correct": "yes"}, written[4]])
+    for what in ("all", "texts", "verdicts"):
+        with pytest.raises(InputError, match=re.escape(f"{SAMPLES}:4: 'correct': expected bool, found 'yes'")):
+            list(stream_rollouts(tmp_path, what))
