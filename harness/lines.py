@@ -24,7 +24,7 @@ class Lines:
     4 MiB of text), so lines are best taken in their order. They are known as far as `scan` has come.
 
     Args:
-        path: the file; it must stay as it is, but may be removed.
+        path: the file; what it holds must stay as it is, but it may be removed.
 
     Raises:
         InputError: it cannot be read, here or when a line is taken.
@@ -47,9 +47,14 @@ class Lines:
         return len(self._ends)
 
     def scan(self) -> Iterator[bytes]:
-        """All lines, one after the other, with their line breaks; from then on they can be taken by number."""
-        self._ends, self._points, end = array("Q"), [], 0
-        for line in self._split():
+        """All lines, one after the other, with their line breaks; from then on they can be taken by number.
+
+        Of a file that is not compressed only those that are not known yet, such as others have appended.
+        """
+        if self.path.suffix == ".gz":
+            self._ends, self._points = array("Q"), []
+        end = self._ends[-1] if self._ends else 0
+        for line in self._split(end):
             end += len(line)
             self._ends.append(end)
             yield line
@@ -68,9 +73,9 @@ class Lines:
             self._start, self._buffer = self._start + done, self._buffer[done:] + next(self._blocks)
         return self._buffer[start - self._start : end - self._start]
 
-    def _split(self) -> Iterator[bytes]:
+    def _split(self, start: int) -> Iterator[bytes]:
         if self.path.suffix != ".gz":
-            self._file.seek(0)
+            self._file.seek(start)
             yield from self._file
             return
         rest = b""

@@ -313,7 +313,13 @@ def read_rows(path: str | Path, kind: type[Row]) -> list[Row]:
     Raises:
         InputError: as `read_jsonl`, or a row lacks a required field.
     """
-    return [to_row(kind, data, f"{path}:{number}") for number, data in read_jsonl(path)]
+    return list(stream_rows(path, kind))
+
+
+def stream_rows(path: str | Path, kind: type[Row]) -> Iterator[Row]:
+    """As `read_rows`, one row at a time."""
+    for number, data in read_jsonl(path):
+        yield to_row(kind, data, f"{path}:{number}")
 
 
 def write_rows(path: str | Path, rows: Iterable[Any], sealed: bool = False) -> None:
@@ -462,8 +468,12 @@ class AppendLog:
 
     def extend(self, rows: Iterable[Any]) -> None:
         """Append rows; raises `InputError` when the disk is full, leaving all earlier lines intact."""
+        self.extend_lines([b"".join(map(sealed_line, rows))])
+
+    def extend_lines(self, lines: Iterable[bytes]) -> None:
+        """As `extend` for lines of another log, which memory need not hold."""
         try:
-            self._file.write(b"".join(map(sealed_line, rows)))
+            self._file.writelines(lines)
             self._file.flush()
         except OSError as error:
             raise InputError(f"{self.path}: cannot be written ({error.strerror}); earlier lines are intact.") from None

@@ -15,6 +15,7 @@ WORDS = ("types", "protocols", "errors", "environment", "interrupts")
 TEXT = (
     "store",
     "lines",
+    "streams",
     "provenance",
     "locks",
     "moved",

@@ -20,7 +20,7 @@ from harness.rollouts.collect import collect, grade_again
 from harness.rollouts.dispatcher import Dispatcher
 from harness.rollouts.log import RolloutLog
 from harness.rollouts.team import Block, Draw, Team
-from harness.store import file_hash, read_rows, sealed, stable_hash, write_json
+from harness.store import file_hash, sealed, stable_hash, stream_rows, write_json
 from harness.types import Problem, Rollout, SamplingConfig
 
 OF_A_PART = ("part", "whole_every")
@@ -109,7 +109,7 @@ class HeldOutAccuracy:
             problems = self._random_part(problems, iteration)
         greedy = SamplingConfig(n=1, temperature=0.0, max_tokens=self.max_tokens, seed=self.seed)
 
-        def sample(sampling: SamplingConfig) -> list[Rollout]:
+        def sample(sampling: SamplingConfig) -> Sequence[Rollout]:
             draw = _draw(dispatcher, sampling, grader, iteration)
             return log.block(problems, sampling, draw, kind="measure", iteration=iteration, width=sampling.n)
 
@@ -158,7 +158,7 @@ class HeldOutAccuracy:
 def pass_rates(path: Path) -> dict[str, float]:
     """Of each problem in a file of graded rollouts the share of right responses, however they were sampled."""
     right: dict[str, list[float]] = {}
-    for rollout in read_rows(path, Rollout):
+    for rollout in stream_rows(path, Rollout):
         right.setdefault(rollout.problem.id, []).extend(float(row.correct) for row in rollout.responses)
     return {name: sum(rows) / len(rows) for name, rows in right.items()}
 

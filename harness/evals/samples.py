@@ -8,13 +8,11 @@ import hashlib
 import itertools
 import json
 import logging
-import os
 import re
-import tempfile
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, BinaryIO, Literal, cast
+from typing import Any, Literal
 
 from harness.errors import InputError
 from harness.lines import Lines
@@ -25,6 +23,7 @@ from harness.rollouts.dispatcher import Dispatcher, problem_seed
 from harness.search import Sampling
 from harness.search.meter import Meter, metered
 from harness.store import AppendLog, file_hash, parse_line, read_json, read_lines, to_json, to_row, write_lines
+from harness.streams import Spool
 from harness.types import AnswerStatus, Problem, Response, Rollout, SamplingConfig, ScoredResponse
 
 log = logging.getLogger(__name__)
@@ -100,15 +99,15 @@ class SampleStore:
         """By problem id, the tokens that a search drew for it; empty for independent samples."""
         self._independent = isinstance(self.search, Sampling)
         self._draws: dict[str, str] = {}
-        self._scored: dict[str, tuple[int, int, int]] = {}
-        """By problem id, where its scored samples stand in `_spool`: offset, bytes, and how many they are."""
+        self._scored: dict[str, tuple[int, int]] = {}
+        """By problem id, where its scored samples stand in `_spool`, and how many they are."""
         self._held = contextlib.ExitStack()
 
     def __enter__(self) -> SampleStore:
         with contextlib.ExitStack() as held:
             held.enter_context(only_writer(self.folder, folder=True))
             self._log = held.enter_context(AppendLog(self.folder / LOG))
-            self._spool = held.enter_context(_temporary(self.folder))
+            self._spool = Spool(self.folder)
             self._rows = KeyedSamples([self.folder / SAMPLES, self.folder / LOG])
             self._borrowed = KeyedSamples([folder / SAMPLES for folder in self._beside])
             if old := self._rows.num_unaccounted:
@@ -246,8 +245,7 @@ class SampleStore:
         ]
         lines = "".join(to_json(row) + "\n" for row in rows).encode()
         try:
-            self._scored[problem.id] = self._spool.seek(0, os.SEEK_END), len(lines), len(rows)
-            self._spool.write(lines)
+            self._scored[problem.id] = self._spool.append(lines), len(rows)
         except OSError as error:
             raise InputError(
                 f"{self.folder}: cannot be written ({error.strerror}); what was drawn is in {LOG}."
@@ -261,9 +259,9 @@ class SampleStore:
         return Rollout(problem, scored, self.sampling, 0, self.dispatcher.engine.version)
 
     def _lines(self, problem: Problem) -> list[bytes]:
-        start, size, _ = self._scored.get(problem.id, (0, 0, 0))
-        self._spool.seek(start)
-        return self._spool.read(size).splitlines(keepends=True)
+        if problem.id not in self._scored:
+            return []
+        return self._spool[self._scored[problem.id][0]].splitlines(keepends=True)
 
     def finish(self, problems: Sequence[Problem]) -> None:
         """Write the compressed file from what was kept and whatever else the directory holds; remove the log."""
@@ -320,14 +318,6 @@ def _key(line: bytes, place: str) -> str:
     if line.startswith(KEY) and end > 0 and line[start:end].isalnum() and line.rstrip().endswith(b"}"):
         return line[start:end].decode()
     return _sample(line, place).key
-
-
-def _temporary(folder: Path) -> BinaryIO:
-    """A file in a folder that has no name, and so is gone with the process."""
-    try:
-        return cast(BinaryIO, tempfile.TemporaryFile(dir=folder))
-    except OSError as error:
-        raise InputError(f"{folder}: cannot be written ({error.strerror}).") from None
 
 
 def _order(row: Sample) -> tuple[str, int, str]:

@@ -11,6 +11,7 @@ An iteration's files lie side by side; `manifest` is written last and marks it c
 
 from __future__ import annotations
 
+import itertools
 import math
 import random
 import time
@@ -43,6 +44,7 @@ from harness.store import (
     write_json,
     write_rows,
 )
+from harness.streams import Lazy
 from harness.types import Problem, Rollout, RolloutConfig, SamplingConfig, SFTExample
 
 Progress = Callable[[str, int, int], None]
@@ -157,9 +159,10 @@ class Iteration:
         sampling = replace(decision[0].sampling, seed=stable_hash(self.seed, iteration, "train", bits=31))
         with self._log(paths.rollouts, dispatcher, team) as log:
             problems = self.chosen_problems(iteration)
-            rollouts = self._sample(problems, sampling, log, dispatcher, progress, "sample", iteration)
-            for further in self._further_problems(iteration, problems, rollouts, decision[0]):
-                rollouts += self._sample(further, sampling, log, dispatcher, progress, "sample further", iteration)
+            self._sample(problems, sampling, log, dispatcher, progress, "sample", iteration)
+            for further in self._further_problems(iteration, problems, log, decision[0]):
+                self._sample(further, sampling, log, dispatcher, progress, "sample further", iteration)
+            rollouts = log.rows
         seconds["sample"], tokens["sample"] = time.perf_counter() - started, team.num_tokens - before
 
         config, account = self.scheduler.refine(decision, rollouts)
@@ -208,12 +211,12 @@ class Iteration:
         return manifest
 
     def _further_problems(
-        self, iteration: int, first: Sequence[Problem], rollouts: Sequence[Rollout], config: RolloutConfig
+        self, iteration: int, first: Sequence[Problem], log: RolloutLog, config: RolloutConfig
     ) -> Iterator[list[Problem]]:
         """Rounds of problems in place of those that teach a `Refilling` selector nothing.
 
-        The caller adds each round's rollouts to `rollouts` before it asks for the next. A round has as many problems as
-        the share that teaches makes likely to be enough, at most as many as `first`.
+        The caller samples each round's problems into the log before it asks for the next. A round has as many problems
+        as the share that teaches makes likely to be enough, at most as many as `first`.
         """
         if not isinstance(self.select, Refilling) or not self.select.max_rounds:
             return
@@ -221,6 +224,7 @@ class Iteration:
         rest = [problem for problem in self.problems if problem.id not in taken]
         random.Random(stable_hash(self.seed, "refill", iteration)).shuffle(rest)
         for _ in range(self.select.max_rounds):
+            rollouts = log.rows
             useful = sum(self.select.teaches(rollout, config) for rollout in rollouts)
             missing = len(first) - useful
             if missing <= 0 or not rest:
@@ -285,7 +289,7 @@ class Iteration:
         phase: str,
         iteration: int,
         kind: Kind = "sample",
-    ) -> list[Rollout]:
+    ) -> Sequence[Rollout]:
         return log.block(
             problems,
             sampling,
@@ -303,19 +307,19 @@ class Iteration:
         log: RolloutLog,
         dispatcher: Dispatcher,
         progress: Progress,
-    ) -> list[Rollout]:
+    ) -> Sequence[Rollout]:
         """Sample the problems without a right response again, by a dispatcher that shows the answer."""
         failed = [rollout.problem for rollout in rollouts if not any(scored.correct for scored in rollout.responses)]
         iteration = rollouts[0].iteration if rollouts else 0
         sampling = replace(sampling, seed=stable_hash(sampling.seed, "hint", bits=31))
         return self._sample(failed, sampling, log, dispatcher, progress, "sample with hints", iteration, "hint")
 
-    def _with_replay(self, rows: Sequence[Any], iteration: int) -> list[Any]:
+    def _with_replay(self, rows: Sequence[Any], iteration: int) -> Iterable[Any]:
         count = round(len(rows) * self.replay.share)
         if not count:
-            return list(rows)
+            return rows
         rng = random.Random(stable_hash(self.seed, "replay", iteration))
-        return [*rows, *rng.sample(list(self.replay.rows), min(count, len(self.replay.rows)))]
+        return itertools.chain(rows, rng.sample(list(self.replay.rows), min(count, len(self.replay.rows))))
 
 
 def hinting(dispatcher: Dispatcher, hint: str) -> Dispatcher:
@@ -326,10 +330,18 @@ def hinting(dispatcher: Dispatcher, hint: str) -> Dispatcher:
     )
 
 
-def with_hinted(rollouts: Sequence[Rollout], hinted: Sequence[Rollout]) -> list[Rollout]:
+def with_hinted(rollouts: Sequence[Rollout], hinted: Sequence[Rollout]) -> Sequence[Rollout]:
     """The rollouts, and beside their responses the right ones to the same problem with a hint."""
-    found = {row.problem.id: tuple(scored for scored in row.responses if scored.correct) for row in hinted}
-    return [replace(row, responses=row.responses + found.get(row.problem.id, ())) for row in rollouts]
+    places = {row.problem.id: place for place, row in enumerate(hinted)}
+
+    def both(number: int) -> Rollout:
+        row = rollouts[number]
+        if row.problem.id not in places:
+            return row
+        right = tuple(scored for scored in hinted[places[row.problem.id]].responses if scored.correct)
+        return replace(row, responses=row.responses + right)
+
+    return Lazy(both, range(len(rollouts)))
 
 
 def rationalized_share(hinted: Sequence[Rollout]) -> float:
@@ -350,7 +362,7 @@ class _Probe:
     def num_problems(self) -> int:
         return len(self._plan.probe_problems)
 
-    def __call__(self, sampling: SamplingConfig, start: int = 0, stop: int | None = None) -> list[Rollout]:
+    def __call__(self, sampling: SamplingConfig, start: int = 0, stop: int | None = None) -> Sequence[Rollout]:
         if not self._plan.probe_problems:
             raise InputError("this scheduler compares settings on probe problems, but none were given.")
         problems = self._plan.probe_problems[start:stop]

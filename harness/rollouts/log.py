@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import glob
+import itertools
 import logging
-from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, TypeVar
@@ -12,26 +13,47 @@ from typing import Any, TypeVar
 from harness.errors import InputError
 from harness.lines import Lines
 from harness.provenance import Provenance, ProvenanceFile, describe_differences, differences, identity
-from harness.rollouts.team import Block, Draw, Kind, Team
+from harness.rollouts.team import Block, Draw, Kind, Team, part_file
 from harness.store import AppendLog, parse_line, read_jsonl, sealed_line, to_row, write_lines, write_rows
+from harness.streams import Lazy, Spool
 from harness.types import Problem, Rollout, SamplingConfig
 
 log = logging.getLogger(__name__)
 
 Row = TypeVar("Row")
 Key = TypeVar("Key", bound=Hashable)
+GROUP = 64
+"""Rows that are graded again at a time."""
 Judge = Callable[[Sequence[Rollout]], Iterable[Rollout]]
 """Grades and scores rollouts again, in their order; draws nothing."""
+
+
+def stored_rollouts(path: str | Path) -> Sequence[Rollout]:
+    """The rollouts of a file, each read whenever it is asked for; memory holds where they stand.
+
+    Raises:
+        InputError: the file cannot be read, or, when one is asked for, a row is damaged or no rollout.
+    """
+    lines = Lines(path)
+    numbers = [number for number, line in enumerate(lines.scan()) if line.strip()]
+    return Lazy(lambda number: _rollout(lines[number], lines.path, number), numbers)
+
+
+def _rollout(line: bytes, path: Path, number: int) -> Rollout:
+    place = f"{path}:{number + 1}"
+    return to_row(Rollout, parse_line(line, place), place)
 
 
 class RolloutLog:
     """A JSONL file of rollouts that a killed run left and the same run, started again, continues.
 
-    The caller asks for the same blocks of problems in the same order as before. What the file holds is read back. The
-    rows of the block under way lie, in the order in which they finished, in one file beside it for each rank that
+    The caller asks for the same blocks of problems in the same order as before. What the file holds is not made again.
+    The rows of the block under way lie, in the order in which they finished, in one file beside it for each rank that
     samples (`part_file`); once the block is complete they are appended to the file in the order of the problems. So a
     killed run loses only the problems it had in flight, the file does not tell who sampled what, and a run may go on
     with another number of ranks.
+
+    Memory holds where rows stand; they are read when they are asked for, also after the log is closed.
 
     Rows of which only verdicts and rewards would be others now are graded again, and replaced in the file at its next
     change or at the end. Use as a context manager.
@@ -39,7 +61,7 @@ class RolloutLog:
     Args:
         path: the file; it need not exist.
         provenance: what draws and judges its rows now, the sampling apart, which each row holds.
-        judge: grades rows again.
+        judge: grades rows again, some at a time.
         team: who samples; default is this process alone.
         tokens: how many this process has sampled so far.
     """
@@ -57,15 +79,13 @@ class RolloutLog:
         for file in (self.path, *self._parts()):
             with AppendLog(file):  # cuts a torn last line
                 pass
-        self._lines = Lines(self.path)
-        for _ in self._lines.scan():
-            pass
-        self._replaced: dict[int, bytes] = {}
-        """Lines of rows that were graded again, by number."""
+        self._lines = _scanned(self.path)
+        self._spool = Spool(self.path.parent)
+        """Lines of rows that were graded again."""
+        self._replaced: dict[int, int] = {}
+        """By number of a line in the file that of the line in `_spool` which takes its place."""
         self._made_by = ProvenanceFile(self.path, provenance)
         self._position = 0
-        self._changed = False
-        """Whether there are some that the file does not hold."""
         self._num_judged = 0
         self._merged: set[tuple[str, SamplingConfig]] = set()
         """Problems and sampling of the file's rows so far."""
@@ -80,6 +100,11 @@ class RolloutLog:
         if self._num_judged:
             log.warning("%s: %d rows were graded anew, not sampled.", self.path, self._num_judged)
 
+    @property
+    def rows(self) -> Sequence[Rollout]:
+        """The scored rollouts of all blocks so far."""
+        return Lazy(self._row, range(self._position))
+
     def block(
         self,
         problems: Sequence[Problem],
@@ -90,7 +115,7 @@ class RolloutLog:
         iteration: int = 0,
         width: int = 1,
         progress: Callable[[int], None] = lambda done: None,
-    ) -> list[Rollout]:
+    ) -> Sequence[Rollout]:
         """The scored rollouts of `problems`, in their order.
 
         Args:
@@ -102,38 +127,49 @@ class RolloutLog:
             InputError: the rows on disk were drawn for other problems or otherwise than they would be now.
         """
         start = self._position
-        rollouts = self._stored(problems[: max(len(self._lines) - start, 0)], sampling)
+        known = problems[: max(len(self._lines) - start, 0)]
+        self._check(known, sampling)
         self._position = start + len(problems)
-        progress(len(rollouts))
-        if rest := problems[len(rollouts) :]:
+        progress(len(known))
+        if rest := problems[len(known) :]:
             self._flush()
             asked = Block(self.path.name, kind, iteration, sampling, (), width)
-            made = self._made(rest, asked, draw, lambda done: progress(len(rollouts) + done))
+            made = self._made(rest, asked, draw, lambda done: progress(len(known) + done))
             with AppendLog(self.path) as file:
-                file.extend(made)
+                file.extend_lines(made)
             self._remove_parts()
-            rollouts += made
+            for _ in self._lines.scan():
+                pass
         self._merged |= {(problem.id, sampling) for problem in problems}
-        return rollouts
+        return self.rows[start:]
 
     def _made(
         self, problems: Sequence[Problem], asked: Block, draw: Draw, progress: Callable[[int], None]
-    ) -> list[Rollout]:
-        """Rows that the file does not hold yet, from the files of the ranks and from sampling."""
+    ) -> Iterator[bytes]:
+        """Lines of rows that the file does not hold yet, from the files of the ranks and from sampling."""
         by_id = {problem.id: problem for problem in problems}
-        found = self._unmerged(by_id, asked.sampling)
+        parts: dict[Path, Lines] = {}
+        own = part_file(self.path, self._team.ranks.rank)
+        found = self._unmerged(by_id, asked.sampling, parts)
         progress(len(found))
         self._made_by.save()
         while missing := tuple(name for name in by_id if name not in found):
             block, known = self._team.announce(replace(asked, problems=missing)), len(found)
+            drawn: list[str] = []
             for row in self._team.take_part(block, by_id, self.path, self.provenance.key, draw, self._tokens):
-                found[row.problem.id] = row
+                self._team.learn([row])
+                drawn.append(row.problem.id)
                 progress(known + self._team.finished())
+            lines = parts.setdefault(own, Lines(own))
+            before = len(lines)
+            for _ in lines.scan():
+                pass
+            found |= {name: (lines, before + count) for count, name in enumerate(drawn)}
             self._team.wait(lambda done: progress(known + done))  # noqa: B023 - called at once
             if self._team.ranks.size > 1:
-                found |= self._unmerged({name: by_id[name] for name in missing if name not in found}, asked.sampling)
-        self._team.learn(found.values())
-        return [found[name] for name in by_id]
+                others = {name: by_id[name] for name in missing if name not in found}
+                found |= self._unmerged(others, asked.sampling, parts)
+        return (lines[number] for lines, number in map(found.__getitem__, by_id))
 
     def _parts(self) -> list[Path]:
         """The files of the ranks that are there, from this start or an earlier one."""
@@ -143,61 +179,76 @@ class RolloutLog:
         for part in self._parts():
             part.unlink()
 
-    def _unmerged(self, wanted: Mapping[str, Problem], sampling: SamplingConfig) -> dict[str, Rollout]:
-        """The rows of wanted problems in the files of the ranks, by id, graded again where they have to be."""
-        found: dict[str, Rollout] = {}
+    def _unmerged(
+        self, wanted: Mapping[str, Problem], sampling: SamplingConfig, parts: dict[Path, Lines]
+    ) -> dict[str, tuple[Lines | Spool, int]]:
+        """Where the rows of wanted problems stand, by id: in the files of the ranks, or graded again in the spool.
+
+        Args:
+            parts: the files with the lines that were looked at; others are added.
+        """
+        found: dict[str, tuple[Lines | Spool, int]] = {}
         stale: list[str] = []
         for part in self._parts():
-            for number, data in read_jsonl(part):
-                row = to_row(Rollout, data, f"{part}:{number}")
+            lines = parts.setdefault(part, Lines(part))
+            for number, line in enumerate(lines.scan(), len(lines)):
+                row = _rollout(line, part, number)
                 name = row.problem.id
                 if name in found or (name, row.sampling) in self._merged:
                     continue  # sampled twice, or left by a run that was killed between merging and removing
-                judged_as_now = self._made_by.check(number, row.provenance, part)
-                check_drawn(part, number, {"sampling": row.sampling}, {"sampling": sampling})
+                judged_as_now = self._made_by.check(number + 1, row.provenance, part)
+                check_drawn(part, number + 1, {"sampling": row.sampling}, {"sampling": sampling})
                 if name not in wanted:
                     continue
-                check_problem(part, number, row.problem, wanted[name], self.provenance.asked)
+                check_problem(part, number + 1, row.problem, wanted[name], self.provenance.asked)
+                self._team.learn([row])
                 if not judged_as_now or row.problem != wanted[name]:
                     stale.append(name)
-                found[name] = replace(row, problem=wanted[name], provenance=self.provenance.key)
-        found |= {row.problem.id: row for row in self._judge([found[name] for name in stale])}
-        self._num_judged += len(stale)
-        return found
+                found[name] = lines, number
+        rows = ((_rollout(found[name][0][found[name][1]], self.path, 0), wanted[name]) for name in stale)
+        return found | {name: (self._spool, number) for name, number in zip(stale, self._graded(rows), strict=True)}
 
-    def _stored(self, problems: Sequence[Problem], sampling: SamplingConfig) -> list[Rollout]:
-        """The next rows of the file, graded again where they have to be."""
-        start, key = self._position, self.provenance.key
-        places = [f"{self.path}:{start + offset + 1}" for offset in range(len(problems))]
-        rows = [
-            to_row(Rollout, parse_line(self._line(start + offset), place), place) for offset, place in enumerate(places)
-        ]
-        stale = []
-        for offset, (problem, row) in enumerate(zip(problems, rows, strict=True)):
-            line = start + offset + 1
-            judged_as_now = self._made_by.check(line, row.provenance)
-            check_drawn(self.path, line, {"sampling": row.sampling}, {"sampling": sampling})
-            check_problem(self.path, line, row.problem, problem, self.provenance.asked)
+    def _check(self, problems: Sequence[Problem], sampling: SamplingConfig) -> None:
+        """Check the next rows of the file, and grade those again that have to be."""
+        stale: dict[int, Problem] = {}
+        for number, problem in enumerate(problems, self._position):
+            row = self._row(number)
+            judged_as_now = self._made_by.check(number + 1, row.provenance)
+            check_drawn(self.path, number + 1, {"sampling": row.sampling}, {"sampling": sampling})
+            check_problem(self.path, number + 1, row.problem, problem, self.provenance.asked)
             if not judged_as_now or row.problem != problem:
-                stale.append(offset)
-        again = self._judge([replace(rows[offset], problem=problems[offset], provenance=key) for offset in stale])
-        for offset, row in zip(stale, again, strict=True):
-            rows[offset] = row
-            self._replaced[start + offset] = sealed_line(row)
-        self._changed |= bool(stale)
-        self._num_judged += len(stale)
-        return rows
+                stale[number] = problem
+        rows = ((self._row(number), problem) for number, problem in stale.items())
+        self._replaced |= zip(stale, self._graded(rows), strict=True)
+
+    def _graded(self, rows: Iterable[tuple[Rollout, Problem]]) -> Iterator[int]:
+        """Grade rows again, as those of these problems; their numbers in the spool."""
+        asked = (replace(row, problem=problem, provenance=self.provenance.key) for row, problem in rows)
+        while group := list(itertools.islice(asked, GROUP)):
+            for row in self._judge(group):
+                self._num_judged += 1
+                yield self._spool.append(sealed_line(row))
+
+    def _row(self, number: int) -> Rollout:
+        return _rollout(self._line(number), self.path, number)
 
     def _line(self, number: int) -> bytes:
-        return self._replaced.get(number) or self._lines[number]
+        return self._spool[self._replaced[number]] if number in self._replaced else self._lines[number]
 
     def _flush(self) -> None:
-        """Write the file anew if its lines have changed."""
-        if self._changed:
+        """Write the file anew if some of its lines were replaced."""
+        if self._replaced:
             self._made_by.save()
             write_lines(self.path, map(self._line, range(len(self._lines))))
             self._made_by.save(alone=self._position >= len(self._lines))
-        self._changed = False
+            self._lines, self._replaced = _scanned(self.path), {}
+
+
+def _scanned(path: Path) -> Lines:
+    lines = Lines(path)
+    for _ in lines.scan():
+        pass
+    return lines
 
 
 def check_drawn(path: Path, line: int, then: Any, now: Any) -> None:

@@ -38,7 +38,7 @@ def teams(monkeypatch):
 
 def lead(team, path, draw, blocks=(PROBLEMS,)):
     with RolloutLog(path, MADE_BY, lambda rows: rows, team, lambda: 10 * len(draw.drawn)) as log:
-        rows = [log.block(block, SAMPLING, draw, width=SAMPLING.n) for block in blocks]
+        rows = [list(log.block(block, SAMPLING, draw, width=SAMPLING.n)) for block in blocks]
     team.dismiss()
     return rows
 
