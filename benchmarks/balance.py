@@ -116,13 +116,13 @@ class Shuffled:
 class Halves(BalancedSampling):
     """Successive halving by rank (arXiv:1502.07943): the better half of the temperatures goes on each time."""
 
-    def _probe(self, probe: Probe) -> dict[float, list[Rollout]]:
+    def _probe(self, probe: Probe) -> dict[float, Sequence[Rollout]]:
         live, start = list(self.temperatures), 0
-        found: dict[float, list[Rollout]] = {t: [] for t in live}
+        found: dict[float, Sequence[Rollout]] = dict.fromkeys(live, ())
         for left in range(math.ceil(math.log2(len(live))), -1, -1):
             stop = math.ceil(probe.num_problems / 2**left)
             for t in live:
-                found[t] += probe(replace(self.sampling, temperature=t), start, stop)
+                found[t] = [*found[t], *probe(replace(self.sampling, temperature=t), start, stop)]
             ranked = sorted(live, key=lambda t: -self.scores(found[t]).mean.max())
             live, start = sorted(ranked[: math.ceil(len(live) / 2)]), stop
             if len(live) == 1:

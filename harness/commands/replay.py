@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import itertools
+from array import array
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -13,9 +15,11 @@ from harness.errors import InputError
 from harness.objectives.objective import Objective
 from harness.protocols import Reward, SamplingScheduler, Selector
 from harness.rollouts.iteration import IterationFiles, read_manifest, with_hinted
+from harness.rollouts.log import GROUP, stored_rollouts
 from harness.selection.policy_rows import PolicyRows
 from harness.selection.top_k import TopK
-from harness.store import read_rows, to_row, write_json
+from harness.store import stream_rows, to_row, write_json
+from harness.streams import Lazy
 from harness.types import PolicyExample, Problem, Rollout, RolloutConfig, SamplingConfig, SFTExample
 
 # A preset of an objective is a subclass of it.
@@ -33,10 +37,10 @@ class StoredProbe:
     """Implements `harness.protocols.Probe` over the probe samples of a finished iteration; samples nothing."""
 
     def __init__(self, rollouts: Sequence[Rollout], path: Path) -> None:
-        self._path = path
-        self._by_temperature: dict[float, list[Rollout]] = {}
-        for rollout in rollouts:
-            self._by_temperature.setdefault(rollout.sampling.temperature, []).append(rollout)
+        self._rollouts, self._path = rollouts, path
+        self._by_temperature: dict[float, list[int]] = {}
+        for number, rollout in enumerate(rollouts):
+            self._by_temperature.setdefault(rollout.sampling.temperature, []).append(number)
 
     @property
     def num_problems(self) -> int:
@@ -50,7 +54,12 @@ class StoredProbe:
                 f"{self._path}: holds {len(rows)} probed problems at temperature {sampling.temperature:g}, "
                 f"{self.num_problems} are needed; known temperatures: {sorted(self._by_temperature)}."
             )
-        return [replace(row, responses=row.responses[: sampling.n]) for row in rows[start:stop]]
+
+        def drawn(number: int) -> Rollout:
+            row = self._rollouts[number]
+            return replace(row, responses=row.responses[: sampling.n])
+
+        return Lazy(drawn, rows[start:stop])
 
 
 def replay(
@@ -108,10 +117,10 @@ def _replay_one(
     manifest = read_manifest(path)
     files = IterationFiles(folder, manifest["iteration"])
     decided = to_row(RolloutConfig, manifest["config"], str(path))
-    rollouts = rescored(read_rows(files.rollouts, Rollout), reward)
+    rollouts = rescored(stored_rollouts(files.rollouts), reward)
     config, account = decided, manifest["decision"]
     if scheduler is not None:
-        probe = StoredProbe(rescored(read_rows(files.probe, Rollout), reward), files.probe)
+        probe = StoredProbe(rescored(stored_rollouts(files.probe), reward), files.probe)
         config, account = scheduler.refine(scheduler.decide(manifest["iteration"], probe), rollouts)
     result: dict[str, Any] = {
         "iteration": manifest["iteration"],
@@ -127,10 +136,11 @@ def _replay_one(
     # The training problems were sampled at the temperature of the run; another one's rows are not known.
     if config.sampling.temperature == decided.sampling.temperature:
         if files.hinted.exists():
-            rollouts = with_hinted(rollouts, rescored(read_rows(files.hinted, Rollout), reward))
+            rollouts = with_hinted(rollouts, rescored(stored_rollouts(files.hinted), reward))
         rows, counts = select(rollouts, config, lambda problem: problem.id)
-        chosen = {(row.problem_id, row.response) for row in rows if isinstance(row, SFTExample | PolicyExample)}
-        trained = {(row.problem_id, row.response) for row in read_rows(files.train, SFTExample)}
+        # By their hashes, which are much smaller.
+        chosen = {hash((row.problem_id, row.response)) for row in rows if isinstance(row, SFTExample | PolicyExample)}
+        trained = {hash((row.problem_id, row.response)) for row in stream_rows(files.train, SFTExample)}
         result |= {"rows": len(rows), "wrong_share": counts.get("wrong_share"), "counts": dict(counts)}
         result["also_in_run"] = len(chosen & trained) / max(len(chosen), 1)
         if moved is not None and isinstance(select, PolicyRows):
@@ -199,16 +209,23 @@ class Moved:
         return kept_gradient(tokens, objective)
 
 
-def rescored(rollouts: list[Rollout], reward: Reward | None) -> list[Rollout]:
+def rescored(rollouts: Sequence[Rollout], reward: Reward | None) -> Sequence[Rollout]:
     """The same rollouts with the rewards of another reward; verdicts stay."""
     if reward is None:
         return rollouts
-    pairs = [(rollout.problem, scored) for rollout in rollouts for scored in rollout.responses]
-    scores = iter(reward([p for p, _ in pairs], [s.response for _, s in pairs], [s.correct for _, s in pairs]))
-    return [
-        replace(rollout, responses=tuple(replace(scored, reward=next(scores).value) for scored in rollout.responses))
-        for rollout in rollouts
-    ]
+    values: list[array[float]] = []
+    rows = iter(rollouts)
+    while group := list(itertools.islice(rows, GROUP)):
+        pairs = [(rollout.problem, scored) for rollout in group for scored in rollout.responses]
+        scores = iter(reward([p for p, _ in pairs], [s.response for _, s in pairs], [s.correct for _, s in pairs]))
+        values += (array("d", [next(scores).value for _ in rollout.responses]) for rollout in group)
+
+    def again(number: int) -> Rollout:
+        rollout = rollouts[number]
+        rewards = zip(rollout.responses, values[number], strict=True)
+        return replace(rollout, responses=tuple(replace(scored, reward=value) for scored, value in rewards))
+
+    return Lazy(again, range(len(rollouts)))
 
 
 def _shown(value: Any) -> str:

@@ -2,28 +2,29 @@
 
 from __future__ import annotations
 
+from array import array
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 
 import numpy as np
 
 from harness.metrics import batched
 from harness.metrics.diversity import distinct_equation_ratio
-from harness.metrics.summary import GAP_QUANTILE, rankings_of
+from harness.metrics.summary import GAP_QUANTILE, Ranking, rankings_of
 from harness.protocols import Reward, answer_weight
-from harness.types import Rollout, ScoredResponse
+from harness.types import Rollout
 
 WANTED = (1, 4)
 """Values of S in Pass@K-S and Reward@K-S."""
 
 
 def monitors(
-    rollouts: Sequence[Rollout], reward: Reward | None = None, threshold: float | None = None
+    rollouts: Iterable[Rollout], reward: Reward | None = None, threshold: float | None = None
 ) -> dict[str, float]:
     """Accuracy, coverage, diversity, length and reward of scored rollouts, and how well the reward ranks them.
 
     Args:
-        rollouts: scored.
+        rollouts: scored; gone through once.
         reward: what scored them; gives the rankings that `harness.metrics.summary.rankings_of` says. None gives none.
         threshold: rewards above it are selected; without it there are no gaps of the selection.
 
@@ -40,31 +41,29 @@ def monitors(
         they are no generation-verification gap. That is `gv_gap/prm` (arXiv:2412.02674), of keeping a problem's better
         half by what does not see it, and `relative_gv_gap/prm`.
     """
-    rows = [scored for rollout in rollouts for scored in rollout.responses]
-    count, problems = max(len(rows), 1), max(len(rollouts), 1)
-    tokens = sum(len(row.response.token_ids) for row in rows)
-    distinct = [{row.response.text for row in rollout.responses} for rollout in rollouts]
-    correct = [[row.response.text for row in rollout.responses if row.correct] for rollout in rollouts]
-    answers = [{row.answer for row in rollout.responses if row.answer is not None} for rollout in rollouts]
+    gathered = _Gathered({} if reward is None else rankings_of(answer_weight(reward)))
+    for rollout in rollouts:
+        gathered.add(rollout)
+    sums = gathered.sums
+    count, problems = max(len(gathered.rewards), 1), max(len(gathered.sizes), 1)
     found = {
-        "num_problems": len(rollouts),
-        "num_responses": len(rows),
-        "accuracy": sum(row.correct for row in rows) / count,
-        "solved": sum(map(bool, correct)) / problems,
-        "distinct_correct": sum(len(set(texts)) for texts in correct) / problems,
-        "distinct_answers": sum(map(len, answers)) / problems,
-        "duplicate_share": 1 - sum(map(len, distinct)) / count,
-        "no_answer_share": sum(row.answer is None for row in rows) / count,
-        "cut_share": sum(row.response.finish_reason == "length" for row in rows) / count,
-        "mean_reward": sum(row.reward for row in rows) / count,
-        "mean_tokens": tokens / count,
-        "entropy": -sum(row.response.logp for row in rows) / max(tokens, 1),
+        "num_problems": len(gathered.sizes),
+        "num_responses": len(gathered.rewards),
+        "accuracy": sum(gathered.correct) / count,
+        "solved": sums["solved"] / problems,
+        "distinct_correct": sums["distinct_correct"] / problems,
+        "distinct_answers": sums["distinct_answers"] / problems,
+        "duplicate_share": 1 - sums["distinct"] / count,
+        "no_answer_share": sums["no_answer"] / count,
+        "cut_share": sums["cut"] / count,
+        "mean_reward": sum(gathered.rewards) / count,
+        "mean_tokens": sums["tokens"] / count,
+        "entropy": -sum(gathered.logps) / max(sums["tokens"], 1),
     }
-    ratios = [ratio for texts in correct if (ratio := distinct_equation_ratio(texts)) is not None]
-    if ratios:
-        found["distinct_equation_ratio"] = float(np.mean(ratios))
+    if gathered.ratios:
+        found["distinct_equation_ratio"] = float(np.mean(gathered.ratios))
     columns: dict[str, list[np.ndarray]] = {}
-    for name, values in _ranked(rollouts, reward, threshold):
+    for name, values in _ranked(gathered, threshold):
         columns.setdefault(name, []).append(values)
     for name, parts in columns.items():
         values = np.concatenate(parts)
@@ -73,24 +72,65 @@ def monitors(
     return found
 
 
-def _ranked(
-    rollouts: Sequence[Rollout], reward: Reward | None, threshold: float | None
-) -> Iterator[tuple[str, np.ndarray]]:
+class _Gathered:
+    """What monitors need of rollouts that are gone through once: numbers, no texts and no tokens."""
+
+    def __init__(self, rankings: Mapping[str, Ranking]) -> None:
+        self.rankings = rankings
+        self.sizes: list[int] = []
+        """Responses to each problem."""
+        self.copies: list[list[int]] = []
+        """How often each distinct correct response to a problem was drawn, the most frequent first."""
+        self.ratios: list[float] = []
+        self.sums: Counter[str] = Counter()
+        # Of each response, in order.
+        self.correct = bytearray()
+        self.rewards, self.logps = array("d"), array("d")
+        self.ranked = {name: array("d") for name in rankings}
+
+    def add(self, rollout: Rollout) -> None:
+        rows = rollout.responses
+        texts = [row.response.text for row in rows]
+        correct = [text for text, row in zip(texts, rows, strict=True) if row.correct]
+        copies = Counter(correct)
+        self.sizes.append(len(rows))
+        self.copies.append(sorted(copies.values(), reverse=True))
+        self.correct.extend(bool(row.correct) for row in rows)
+        self.rewards.extend(row.reward for row in rows)
+        self.logps.extend(row.response.logp for row in rows)
+        for name, rank in self.rankings.items():
+            self.ranked[name].extend(map(rank, rows))
+        if (ratio := distinct_equation_ratio(correct)) is not None:
+            self.ratios.append(ratio)
+        self.sums.update(
+            solved=bool(correct),
+            distinct_correct=len(copies),
+            distinct_answers=len({row.answer for row in rows if row.answer is not None}),
+            distinct=len(set(texts)),
+            no_answer=sum(row.answer is None for row in rows),
+            cut=sum(row.response.finish_reason == "length" for row in rows),
+            tokens=sum(len(row.response.token_ids) for row in rows),
+        )
+
+
+def _ranked(gathered: _Gathered, threshold: float | None) -> Iterator[tuple[str, np.ndarray]]:
     """(name, values by problem) of what depends on the number of responses, for the problems of each such number."""
-    sizes = Counter(len(rollout.responses) for rollout in rollouts)
-    smallest = min(sizes, default=0)
+    sizes = np.array(gathered.sizes, dtype=np.int64)
+    firsts = sizes.cumsum() - sizes
+    smallest = min(gathered.sizes, default=0)
     budgets = sorted({k for k in (smallest // 2, smallest) if k > 1})
-    for n in sizes if smallest else ():
-        rows = [rollout.responses for rollout in rollouts if len(rollout.responses) == n]
-        correct = np.array([[row.correct for row in group] for group in rows])
-        rewards = np.array([[row.reward for row in group] for group in rows])
-        copies = _copies(rows, n)
+    for n in dict.fromkeys(gathered.sizes) if smallest else ():
+        alike = np.flatnonzero(sizes == n)
+        rows = firsts[alike, None] + np.arange(n)
+        correct = np.frombuffer(gathered.correct, dtype=bool)[rows]
+        rewards = np.frombuffer(gathered.rewards)[rows]
+        copies = _padded([gathered.copies[number] for number in alike])
         wanted = [(k, s) for k in budgets for s in WANTED if s <= k]
         passed = {(k, s): batched.pass_at_k_s(copies, n, k, s) for k, s in wanted}
         for (k, s), values in passed.items():
             yield (f"pass@{k}" if s == 1 else f"pass@{k}-{s}"), values
-        for name, rank in rankings_of(answer_weight(reward)).items() if reward is not None else ():
-            ranking = np.array([[rank(row) for row in group] for group in rows])
+        for name, column in gathered.ranked.items():
+            ranking = np.frombuffer(column)[rows]
             for k, s in wanted:
                 values = batched.reward_at_k_s(correct, ranking, k, s)
                 yield (f"reward@{k}/{name}" if s == 1 else f"reward@{k}-{s}/{name}"), values
@@ -109,10 +149,9 @@ def _ranked(
             yield "relative_selection_gap", relative
 
 
-def _copies(rows: Sequence[Sequence[ScoredResponse]], n: int) -> np.ndarray:
-    """(Q, m) how often each distinct correct response was drawn, the most frequent first."""
-    counts = [sorted(Counter(r.response.text for r in group if r.correct).values(), reverse=True) for group in rows]
-    copies = np.zeros((len(rows), max(map(len, counts), default=0)), dtype=np.int64)
+def _padded(counts: Sequence[Sequence[int]]) -> np.ndarray:
+    """(Q, m) numbers of each problem, and zeros behind them."""
+    copies = np.zeros((len(counts), max(map(len, counts), default=0)), dtype=np.int64)
     for row, found in zip(copies, counts, strict=True):
         row[: len(found)] = found
     return copies
@@ -128,14 +167,15 @@ def _auc(correct: np.ndarray, ranking: np.ndarray) -> np.ndarray:
     return values
 
 
-def describe_rewards(rollouts: Sequence[Rollout]) -> str:
+def describe_rewards(rollouts: Iterable[Rollout]) -> str:
     """Number of responses and range of their rewards, in words; how many were cut or have no answer."""
-    rows = [scored for rollout in rollouts for scored in rollout.responses]
-    if not rows:
+    rewards, cut, unanswered = array("d"), 0, 0
+    for rollout in rollouts:
+        rewards.extend(scored.reward for scored in rollout.responses)
+        cut += sum(scored.response.finish_reason == "length" for scored in rollout.responses)
+        unanswered += sum(scored.answer is None for scored in rollout.responses)
+    if not rewards:
         return "0 responses"
-    rewards = [scored.reward for scored in rows]
-    cut = sum(scored.response.finish_reason == "length" for scored in rows)
-    unanswered = sum(scored.answer is None for scored in rows)
-    found = f"{len(rows)} responses with rewards from {min(rewards):g} to {max(rewards):g}"
+    found = f"{len(rewards)} responses with rewards from {min(rewards):g} to {max(rewards):g}"
     found += f", {cut} of them cut at the token limit" if cut else ""
     return found + (f", {unanswered} without an answer" if unanswered else "")

@@ -18,6 +18,7 @@ from harness.errors import InputError
 from harness.metrics.monitors import describe_rewards
 from harness.protocols import Decision, Probe
 from harness.selection.ranked import Dedup, Pool, build_pool, caps, taken
+from harness.streams import joined
 from harness.types import Rollout, RolloutConfig, SamplingConfig
 
 log = logging.getLogger(__name__)
@@ -176,7 +177,7 @@ class BalancedSampling:
         """
         probed = self._probe(probe)
         grid = {t: self.scores(rollouts) for t, rollouts in probed.items()}
-        self._check_thresholds(grid, [rollout for rollouts in probed.values() for rollout in rollouts])
+        self._check_thresholds(grid, joined(list(probed.values())))
         finalists = [t for t, rollouts in probed.items() if len(rollouts) == max(map(len, probed.values()))]
         best = max(finalists, key=lambda t: grid[t].mean.max())
         column = int(grid[best].mean.argmax())
@@ -197,23 +198,27 @@ class BalancedSampling:
     def _check_thresholds(self, grid: Mapping[float, ThresholdScores], rollouts: Sequence[Rollout]) -> None:
         """Raise if the thresholds select nothing, warn if they all select the same."""
         numbers = np.array([scores.num_above for scores in grid.values()])
-        span, found = f"thresholds {min(self.levels):g} to {max(self.levels):g}", describe_rewards(rollouts)
+        span = f"thresholds {min(self.levels):g} to {max(self.levels):g}"
         if not numbers.any():
             raise InputError(
-                f"none of the {span} is below the reward of a probe response ({found}); give lower thresholds, "
-                "sample more, or start from a better policy."
+                f"none of the {span} is below the reward of a probe response ({describe_rewards(rollouts)}); give "
+                "lower thresholds, sample more, or start from a better policy."
             )
         if len(self.levels) > 1 and (numbers == numbers[:, :1]).all():
-            log.warning("The %s select the same probe responses (%s): only the temperature is chosen.", span, found)
+            log.warning(
+                "The %s select the same probe responses (%s): only the temperature is chosen.",
+                span,
+                describe_rewards(rollouts),
+            )
 
-    def _probe(self, probe: Probe) -> dict[float, list[Rollout]]:
+    def _probe(self, probe: Probe) -> dict[float, Sequence[Rollout]]:
         """The probe rollouts of each temperature; temperatures that `halving` dropped have fewer."""
-        found: dict[float, list[Rollout]] = {t: [] for t in self.temperatures}
+        found: dict[float, Sequence[Rollout]] = dict.fromkeys(self.temperatures, ())
         live = list(self.temperatures)
         start, stop = 0, min(self.first_round, probe.num_problems) if self.halving else probe.num_problems
         while True:
             for t in live:
-                found[t] += probe(replace(self.sampling, temperature=t), start, stop)
+                found[t] = joined([found[t], probe(replace(self.sampling, temperature=t), start, stop)])
             if stop >= probe.num_problems:
                 return found
             live = self._survivors({t: self.scores(found[t]) for t in live})

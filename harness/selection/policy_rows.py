@@ -13,6 +13,7 @@ from harness.metrics.monitors import describe_rewards
 from harness.objectives.credit import CreditConfig, Samples, advantages, check_group_size, overlong_penalty
 from harness.objectives.objective import Objective
 from harness.protocols import Selection
+from harness.streams import Lazy
 from harness.types import PolicyExample, Problem, Rollout, RolloutConfig, SamplingConfig, ScoredResponse
 
 ROW_CHOICES = (
@@ -41,29 +42,35 @@ class PolicyRows:
         Raises:
             InputError: the samples or their rewards are not what the objective needs.
         """
+        prompts: list[str] = []
+        parts: list[_Columns] = []
         for rollout in rollouts:
             self._check(rollout)
-        owners = [number for number, rollout in enumerate(rollouts) for _ in rollout.responses]
-        pool = [scored for rollout in rollouts for scored in rollout.responses]
-        groups = np.array(owners, dtype=np.int64)
-        samples = self._samples(pool, groups, config.reward_threshold)
+            prompts.append(render(rollout.problem))
+            parts.append(_columns(rollout.responses))
+        columns = _joined(parts)
+        sizes = np.array([len(part.rewards) for part in parts], dtype=np.int64)
+        groups, firsts = np.repeat(np.arange(len(sizes)), sizes), sizes.cumsum() - sizes
+        correct, truncated, copies = columns.correct, columns.truncated, columns.copies
+        samples = self._samples(columns, groups, config.reward_threshold)
         credit = advantages(self.objective.credit, samples, self.objective)
         keep = self._kept(samples, credit)
-        truncated = np.array([scored.response.finish_reason == "length" for scored in pool])
         if self.objective.mask_truncated:
             keep &= ~truncated
-        copies = _copies(pool, owners)
         if self.objective.drop_copies:
             keep &= ~copies
-        if len(pool) and not credit[keep].any():
+        if len(groups) and not credit[keep].any():
             raise InputError(
                 f"credit '{self.objective.credit}' is 0 for every row that is kept of {describe_rewards(rollouts)}; "
                 "sample more responses to each problem, other problems, or choose a credit that learns from equal "
                 "rewards (reinforce, nsr)."
             )
-        prompts = [render(rollout.problem) for rollout in rollouts]
-        rows = [
-            PolicyExample(
+
+        def row(i: int) -> PolicyExample:
+            owner = int(groups[i])
+            rollout = rollouts[owner]
+            scored = rollout.responses[i - firsts[owner]]
+            return PolicyExample(
                 prompt=prompts[owner],
                 response=scored.response.text,
                 token_ids=scored.response.token_ids,
@@ -71,19 +78,17 @@ class PolicyRows:
                 token_logps=scored.response.token_logps,
                 reward=float(samples.rewards[i]),
                 correct=scored.correct,
-                temperature=rollouts[owner].sampling.temperature,
-                problem_id=rollouts[owner].problem.id,
-                weights=rollouts[owner].weights,
+                temperature=rollout.sampling.temperature,
+                problem_id=rollout.problem.id,
+                weights=rollout.weights,
             )
-            for i, (owner, scored) in enumerate(zip(owners, pool, strict=True))
-            if keep[i]
-        ]
-        correct = np.array([scored.correct for scored in pool], dtype=bool)
+
+        rows = Lazy(row, np.flatnonzero(keep).tolist())  # with their tokens they take more memory than all else
         counts = {
             "num_rows": float(len(rows)),
-            "wrong_share": sum(not row.correct for row in rows) / max(len(rows), 1),
+            "wrong_share": int((~correct[keep]).sum()) / max(len(rows), 1),
             "advantage_mean": _mean(credit),
-            "advantage_std": float(credit.std()) if len(pool) else 0.0,
+            "advantage_std": float(credit.std()) if len(groups) else 0.0,
             "advantage_max": float(np.abs(credit).max(initial=0.0)),
             "advantage_right": _mean(credit[correct]),
             "advantage_wrong": _mean(credit[~correct]),
@@ -102,18 +107,16 @@ class PolicyRows:
 
     def teaches(self, rollout: Rollout, config: RolloutConfig) -> bool:
         """Whether the responses to a problem differ in reward, so that it need not be replaced."""
-        responses = rollout.responses
-        groups = np.zeros(len(responses), dtype=np.int64)
-        return bool(self._samples(responses, groups, config.reward_threshold).spread.any())
+        groups = np.zeros(len(rollout.responses), dtype=np.int64)
+        return bool(self._samples(_columns(rollout.responses), groups, config.reward_threshold).spread.any())
 
-    def _samples(self, pool: Sequence[ScoredResponse], groups: np.ndarray, threshold: float) -> Samples:
-        lengths = np.array([len(scored.response.token_ids) for scored in pool])
-        rewards = np.array([scored.reward for scored in pool], dtype=float)
+    def _samples(self, columns: _Columns, groups: np.ndarray, threshold: float) -> Samples:
+        lengths, rewards = columns.lengths, columns.rewards.copy()
         if self.objective.binary_reward:
             rewards, threshold = (rewards > threshold).astype(float), 0.5
         if self.objective.overlong_limit:
             rewards += overlong_penalty(lengths, self.objective.overlong_limit, self.objective.overlong_buffer)
-        return Samples(rewards, groups, lengths, np.array([scored.response.logp for scored in pool]), threshold)
+        return Samples(rewards, groups, lengths, columns.logps, threshold)
 
     def _kept(self, samples: Samples, credit: np.ndarray) -> np.ndarray:
         trained = credit != 0 if self.objective.denominator == "trained" else np.ones(len(credit), dtype=bool)
@@ -180,15 +183,39 @@ class PolicyRows:
                 )
 
 
-def _copies(pool: Sequence[ScoredResponse], owners: Sequence[int]) -> np.ndarray:
-    """(R,) whether a response is equal to an earlier one to the same problem."""
-    seen: set[tuple[int, str]] = set()
-    found = np.zeros(len(pool), dtype=bool)
-    for i, (owner, scored) in enumerate(zip(owners, pool, strict=True)):
-        key = (owner, scored.response.text)
-        found[i] = key in seen
-        seen.add(key)
-    return found
+@dataclass(frozen=True)
+class _Columns:
+    """Numbers of R responses, (R,) each."""
+
+    rewards: np.ndarray
+    lengths: np.ndarray
+    """In tokens."""
+    logps: np.ndarray
+    correct: np.ndarray
+    truncated: np.ndarray
+    copies: np.ndarray
+    """Whether the text is that of an earlier response to the same problem."""
+
+
+def _columns(responses: Sequence[ScoredResponse]) -> _Columns:
+    """Of the responses to one problem."""
+    seen: set[str] = set()
+    copies = [scored.response.text in seen or seen.add(scored.response.text) for scored in responses]  # type: ignore[func-returns-value]
+    return _Columns(
+        np.array([scored.reward for scored in responses], dtype=float),
+        np.array([len(scored.response.token_ids) for scored in responses], dtype=np.int64),
+        np.array([scored.response.logp for scored in responses], dtype=float),
+        np.array([scored.correct for scored in responses], dtype=bool),
+        np.array([scored.response.finish_reason == "length" for scored in responses], dtype=bool),
+        np.array(copies, dtype=bool),
+    )
+
+
+def _joined(parts: Sequence[_Columns]) -> _Columns:
+    """The columns of several problems as one."""
+    return _Columns(
+        *(np.concatenate([getattr(part, f.name) for part in parts or [_columns(())]]) for f in fields(_Columns))
+    )
 
 
 def _mean(values: np.ndarray) -> float:

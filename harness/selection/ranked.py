@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from array import array
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Literal
 
@@ -24,8 +25,9 @@ MAX_CAP = 64
 class Pool:
     """Q problems with up to S ranked responses each; places past the last response hold reward -inf."""
 
-    candidates: tuple[tuple[ScoredResponse, ...], ...]
-    """The responses of each problem, best first, copies included where they use up places."""
+    ranked: tuple[array[int], ...]
+    """The responses of each problem, best first, copies included where they use up places, by their numbers for
+    `response_of`."""
     rewards: np.ndarray
     """(Q, S) float, descending in each row."""
     num_unique: np.ndarray
@@ -35,7 +37,7 @@ class Pool:
 
     @property
     def num_problems(self) -> int:
-        return len(self.candidates)
+        return len(self.ranked)
 
     def num_above(self, thresholds: np.ndarray) -> np.ndarray:
         """(len(thresholds), Q) int: responses of each problem with a reward strictly above each threshold."""
@@ -55,7 +57,7 @@ class Pool:
 
 
 def build_pool(
-    rollouts: Sequence[Rollout],
+    rollouts: Iterable[Rollout],
     *,
     dedup: Dedup = "before_cap",
     with_gold: bool = False,
@@ -67,7 +69,7 @@ def build_pool(
     """Rank the responses of each rollout by reward; ties are broken at random from `seed`.
 
     Args:
-        rollouts: scored.
+        rollouts: scored; gone through once.
         dedup: see `Dedup`.
         with_gold: add the worked solution of each problem that has a response left to it, with reward `GOLD_REWARD`
             and counted as correct (released B-STaR code; the paper uses self-generated responses only).
@@ -76,35 +78,45 @@ def build_pool(
         keep_unanswered: keep responses in which no answer was found.
         seed: of the order among equal rewards.
     """
-    ranked, flags = [], []
+    ranked: list[array[int]] = []
+    columns: list[tuple[array[float], bytes, bytes]] = []
     for index, rollout in enumerate(rollouts):
-        pool = [
-            row
-            for row in rollout.responses
+        numbers = [
+            number
+            for number, row in enumerate(rollout.responses)
             if (keep_cut or row.response.finish_reason != "length") and (keep_unanswered or row.answer is not None)
         ]
-        if with_gold and pool and rollout.problem.solution:
-            gold = Response((rollout.problem.solution,), "stop")
-            pool.append(ScoredResponse(gold, rollout.problem.answer, True, GOLD_REWARD))
+        if with_gold and numbers and rollout.problem.solution:
+            numbers.append(len(rollout.responses))
+        pool = [response_of(rollout, number) for number in numbers]
         tie_break = np.random.default_rng([seed, index]).permutation(len(pool))
-        pool = [pool[i] for i in sorted(range(len(pool)), key=lambda i: (-pool[i].reward, tie_break[i]))]
+        order = sorted(range(len(pool)), key=lambda i: (-pool[i].reward, tie_break[i]))
         seen: set[str] = set()
-        new = [not (scored.response.text in seen or seen.add(scored.response.text)) for scored in pool]  # type: ignore[func-returns-value]
+        new = [not (pool[i].response.text in seen or seen.add(pool[i].response.text)) for i in order]  # type: ignore[func-returns-value]
         if dedup == "before_cap":
-            pool = [scored for scored, first in zip(pool, new, strict=True) if first]
-            new = [True] * len(pool)
-        right = [s.correct if correct_above is None else s.reward > correct_above for s in pool]
-        ranked.append(tuple(pool))
-        flags.append((new, right))
-    width = max((len(pool) for pool in ranked), default=0)
+            order = [i for i, first in zip(order, new, strict=True) if first]
+            new = [True] * len(order)
+        best = [pool[i] for i in order]
+        right = [s.correct if correct_above is None else s.reward > correct_above for s in best]
+        ranked.append(array("i", [numbers[i] for i in order]))
+        columns.append((array("d", [scored.reward for scored in best]), bytes(new), bytes(map(bool, right))))
+    width = max(map(len, ranked), default=0)
     rewards = np.full((len(ranked), width), -np.inf)
     unique = np.zeros((len(ranked), width + 1), dtype=np.int64)
     correct = np.zeros((len(ranked), width + 1), dtype=np.int64)
-    for row, (best, (new, right)) in enumerate(zip(ranked, flags, strict=True)):
-        rewards[row, : len(best)] = [scored.reward for scored in best]
-        unique[row, 1 : len(best) + 1] = new
-        correct[row, 1 : len(best) + 1] = np.logical_and(new, right)
+    for row, (values, firsts, rights) in enumerate(columns):
+        rewards[row, : len(values)] = values
+        unique[row, 1 : len(values) + 1] = list(firsts)
+        correct[row, 1 : len(values) + 1] = np.logical_and(list(firsts), list(rights))
     return Pool(tuple(ranked), rewards, unique.cumsum(1), correct.cumsum(1))
+
+
+def response_of(rollout: Rollout, number: int) -> ScoredResponse:
+    """A response by its number, or, by the next one, the worked solution of the problem as a response."""
+    if number < len(rollout.responses):
+        return rollout.responses[number]
+    gold = Response((rollout.problem.solution,), "stop")
+    return ScoredResponse(gold, rollout.problem.answer, True, GOLD_REWARD)
 
 
 def caps(pool: Pool, above: np.ndarray, target: int | None, max_cap: int = MAX_CAP) -> np.ndarray:

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from harness.protocols import Selection
-from harness.selection.ranked import Dedup, build_pool, caps, taken
+from harness.selection.ranked import Dedup, build_pool, caps, response_of, taken
 from harness.types import Problem, Rollout, RolloutConfig, SFTExample
 
 
@@ -53,10 +53,14 @@ class TopK:
         cap = caps(pool, above, target, self.max_per_problem)
         rows: list[SFTExample] = []
         num_wrong = 0
-        for rollout, ranked, places in zip(rollouts, pool.candidates, above[0], strict=True):
+        for index, (ranked, places) in enumerate(zip(pool.ranked, above[0], strict=True)):
+            chosen = ranked[: min(int(places), int(cap[0]))]
+            if not chosen:
+                continue
+            rollout = rollouts[index]
             prompt = render(rollout.problem)
             seen: set[str] = set()
-            for scored in ranked[: min(int(places), int(cap[0]))]:
+            for scored in (response_of(rollout, number) for number in chosen):
                 text = scored.response.text
                 if text in seen and not self.keep_copies:
                     continue
