@@ -8,7 +8,9 @@ tokens are drawn greedily (budget forcing, arXiv:2501.19393).
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import contextlib
+import itertools
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import ClassVar, cast
@@ -17,7 +19,7 @@ from harness.engines.completion import Decoder
 from harness.errors import InputError
 from harness.evals.evaluation import Evaluation
 from harness.metrics.intervals import Estimate
-from harness.metrics.summary import evaluate
+from harness.metrics.summary import clusters_of, problem_metrics, summarize
 from harness.prompts.chats import END_OF_THOUGHT, is_thinking
 from harness.protocols import Search
 from harness.rollouts.collect import collect, score
@@ -27,6 +29,7 @@ from harness.types import (
     Completion,
     Generate,
     GenerationRequest,
+    Problem,
     Response,
     Rollout,
     SamplingConfig,
@@ -37,6 +40,9 @@ FORCED = "forced.jsonl"
 """The forced answers of an evaluation's folder, so that none is drawn twice."""
 FORCED_TOKENS = 32
 """Tokens of a forced answer at most."""
+GROUP = 256
+"""Problems whose responses are cut at a time."""
+Metrics = Mapping[str, float | None]
 OF_CUT_RESPONSES = ("accuracy", "pass@", "gpass@", "mgpass@", "maj@", "tokens", "truncated", "no_answer")
 """The metrics that are known of cut responses begin with these; their log-probabilities are not."""
 
@@ -52,31 +58,46 @@ class Point:
 
 
 def budget_curve(
-    rollouts: Sequence[Rollout], evaluation: Evaluation, dispatcher: Dispatcher, folder: Path
+    rollouts: Iterable[Rollout], evaluation: Evaluation, dispatcher: Dispatcher, folder: Path
 ) -> list[Point]:
     """The metrics at each budget that the evaluation asks for.
 
     Args:
-        rollouts: graded, of independent samples with their tokens.
+        rollouts: graded, of independent samples with their tokens; memory holds some of them at a time.
         dispatcher: over the engine that drew them; it draws only forced answers.
         folder: of the evaluation, in which forced answers are kept.
 
     Raises:
         InputError: a response has no tokens to cut, as from a server that gives text alone.
     """
-    points = []
-    for budget in evaluation.budgets:
-        cut = cut_at(rollouts, budget, evaluation, dispatcher)
-        forced = None
+    rows, problems = iter(rollouts), list[Problem]()
+    found = {(budget, is_forced): list[Metrics]() for budget in evaluation.budgets for is_forced in (False, True)}
+    with contextlib.ExitStack() as stack:
+        search = None
         if evaluation.force_answer:
-            forced = _metrics(with_forced_answers(cut, evaluation, dispatcher, folder), evaluation)
-        points.append(Point(budget, _metrics(cut, evaluation), forced))
-    return points
+            log = stack.enter_context(AppendLog(folder / FORCED))
+            search = Forcing(dispatcher, evaluation.force_answer, log)
+        while group := list(itertools.islice(rows, GROUP)):
+            problems += (rollout.problem for rollout in group)
+            for budget in evaluation.budgets:
+                cut = cut_at(group, budget, evaluation, dispatcher)
+                found[budget, False] += (problem_metrics(rollout, evaluation.metrics) for rollout in cut)
+                if search is not None:
+                    forced = with_forced_answers(cut, evaluation, dispatcher, search)
+                    found[budget, True] += (problem_metrics(rollout, evaluation.metrics) for rollout in forced)
+    clusters = clusters_of(problems)
 
+    def of_cut_responses(rows: Sequence[Metrics]) -> dict[str, Estimate]:
+        return {k: value for k, value in summarize(rows, clusters).items() if k.startswith(OF_CUT_RESPONSES)}
 
-def _metrics(rollouts: Sequence[Rollout], evaluation: Evaluation) -> dict[str, Estimate]:
-    found = evaluate(rollouts, evaluation.metrics)
-    return {name: value for name, value in found.items() if name.startswith(OF_CUT_RESPONSES)}
+    return [
+        Point(
+            budget,
+            of_cut_responses(found[budget, False]),
+            of_cut_responses(found[budget, True]) if evaluation.force_answer else None,
+        )
+        for budget in evaluation.budgets
+    ]
 
 
 def cut_at(rollouts: Sequence[Rollout], budget: int, evaluation: Evaluation, dispatcher: Dispatcher) -> list[Rollout]:
@@ -121,7 +142,7 @@ def _put(rollout: Rollout, part: Rollout, chosen: Sequence[bool]) -> Rollout:
 
 
 def with_forced_answers(
-    rollouts: Sequence[Rollout], evaluation: Evaluation, dispatcher: Dispatcher, folder: Path
+    rollouts: Sequence[Rollout], evaluation: Evaluation, dispatcher: Dispatcher, search: Forcing
 ) -> list[Rollout]:
     """The rollouts with an answer forced of every response that was cut before it stated one."""
     chosen = {rollout.problem.id: [_lacks_answer(row) for row in rollout.responses] for rollout in rollouts}
@@ -130,12 +151,10 @@ def with_forced_answers(
         for rollout in rollouts
         if any(chosen[rollout.problem.id])
     }
-    with AppendLog(folder / FORCED) as log:
-        search = Forcing(dispatcher, evaluation.force_answer, log)
-        sampling = SamplingConfig(temperature=0.0, max_tokens=FORCED_TOKENS, stop=evaluation.sampling.stop)
-        problems = [rollout.problem for rollout in start.values()]
-        drawn = collect(problems, dispatcher, sampling, search=search, grader=evaluation.grader, start=start)
-        forced = {rollout.problem.id: rollout for rollout in drawn}
+    sampling = SamplingConfig(temperature=0.0, max_tokens=FORCED_TOKENS, stop=evaluation.sampling.stop)
+    problems = [rollout.problem for rollout in start.values()]
+    drawn = collect(problems, dispatcher, sampling, search=search, grader=evaluation.grader, start=start)
+    forced = {rollout.problem.id: rollout for rollout in drawn}
     return [_put(rollout, forced.get(rollout.problem.id, rollout), chosen[rollout.problem.id]) for rollout in rollouts]
 
 

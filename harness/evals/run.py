@@ -90,7 +90,7 @@ def run(
             results["metrics"]["accuracy"] = as_json(stop.accuracy)
             results["until"] = stop.as_json()
         if evaluation.budgets:
-            rollouts = [store.kept_rollout(problem) for problem in evaluation.data.problems]
+            rollouts = map(store.kept_rollout, evaluation.data.problems)
             results["budgets"] = [
                 {
                     "tokens": point.tokens,
