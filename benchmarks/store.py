@@ -5,7 +5,7 @@ Usage: python benchmarks/store.py [ITEM ...] [--samples 10000 100000] [--per_pro
 Samples are as a model with a large vocabulary would draw them: 300 tokens, ten steps with an equation each, one in two
 right. The engine only hands them out, so what is measured is all else. Each item is a process of its own, whose memory
 counts from when its data are there; those of one size work in one folder, so that `resume`, `compare` and `report`
-read what `evaluate` has written.
+read what `evaluate` has written, and `replay` what `log` has.
 """
 
 from __future__ import annotations
@@ -35,15 +35,18 @@ from harness.evals.samples import SampleStore
 from harness.evals.task import Task
 from harness.metrics.monitors import monitors
 from harness.metrics.summary import MetricConfig
+from harness.objectives.objective import Objective
 from harness.prompts.templates import PromptTemplate
 from harness.protocols import Engine
 from harness.provenance import Provenance
 from harness.rewards import Outcome
 from harness.rollouts.dispatcher import Dispatcher
-from harness.rollouts.iteration import IterationFiles
+from harness.rollouts.iteration import Iteration, IterationFiles
 from harness.rollouts.log import RolloutLog
 from harness.search.tree import SearchTree, TreeNode
 from harness.selection import DistinctEquations, DistinctTexts, TopK
+from harness.selection.balance import FixedSampling
+from harness.selection.policy_rows import PolicyRows
 from harness.selection.tree_rows import sft_examples
 from harness.store import read_rows, write_json, write_rows
 from harness.types import (
@@ -166,6 +169,13 @@ class Size:
         with RolloutLog(self.files.rollouts, Provenance({}, {}), list) as log:
             log.block(problems(self.count), SamplingConfig(n=self.n), self.draw)
 
+    def iterate(self, name: str, selector: Any) -> Iterator[None]:
+        sampling = SamplingConfig(n=self.n, max_tokens=self.tokens)
+        plan = Iteration(problems(self.count), FixedSampling(sampling, 0.5), selector)
+        _, dispatcher = self.evaluation()
+        yield
+        plan.run(1, self.folder / name, dispatcher)
+
     def select(self, selector: Any) -> Iterator[None]:
         rows = list(rollouts(self.count, self.n, self.tokens))
         yield
@@ -229,6 +239,16 @@ def replay(size: Size) -> Iterator[None]:
     )
     yield
     replay_command(size.folder / "run")
+
+
+def iteration(size: Size) -> Iterator[None]:
+    """An iteration of self-improvement from its first sample to its training rows."""
+    yield from size.iterate("iteration", TopK())
+
+
+def policy(size: Size) -> Iterator[None]:
+    """The same of policy gradients, where all samples become rows, with their tokens and log-probabilities."""
+    yield from size.iterate("policy", PolicyRows(Objective()))
 
 
 def monitor(size: Size) -> Iterator[None]:
@@ -301,8 +321,8 @@ Item = Callable[[Size], Iterator[None]]
 ITEMS: dict[str, Item] = {
     item.__name__: item
     for item in (
-        evaluate, resume, again, compare, report, log, log_again, replay, monitor, top_k, equations, texts, trees,
-        tokenise, tokenise_again,
+        evaluate, resume, again, compare, report, log, log_again, replay, iteration, policy, monitor, top_k, equations,
+        texts, trees, tokenise, tokenise_again,
     )
 }  # fmt: skip
 

@@ -5,7 +5,7 @@ import pytest
 
 from harness.errors import InputError
 from harness.provenance import Provenance
-from harness.rollouts.log import RolloutLog
+from harness.rollouts.log import RolloutLog, stored_rollouts
 from harness.rollouts.team import part_file
 from harness.store import read_rows, write_rows
 from harness.types import Problem, Response, Rollout, SamplingConfig, ScoredResponse
@@ -226,3 +226,18 @@ def test_what_cannot_be_told_is_said_and_judged_again(tmp_path, caplog):
     walk(path, Sampler(), made_by=blind, judge=judge)
     assert judge.asked == ["0", "1", "2", "3", "4"]
     assert "whether reward.model is the same as before cannot be told (an object of torch.Module)" in caplog.text
+
+
+def test_rows_are_read_from_the_file_also_once_the_log_is_closed_and_has_replaced_some(tmp_path):
+    path = tmp_path / "log.jsonl"
+    walk(path, Sampler())
+    golds = [replace(problem, answer="2") for problem in PROBLEMS[:3]] + PROBLEMS[3:]
+    with RolloutLog(path, MADE_BY, Judge()) as log:
+        first = log.block(golds[:2], SAMPLING, Sampler())
+        more = [*golds[2:], Problem("9", "q9", "1")]
+        second = log.block(more, SAMPLING, Sampler())
+        assert [row.problem for row in log.rows] == [*golds, more[-1]]
+    for rows in ([*first, *second], list(log.rows)):
+        assert rows == read_rows(path, Rollout)
+        assert [row.responses[0].correct for row in rows] == [True] * 3 + [False] * 3
+    assert [row.problem.id for row in stored_rollouts(path)[2:4]] == ["2", "3"]
