@@ -1,14 +1,17 @@
 """Objectives beside Online RFT on the built-in task: equal samples and steps, tuned learning rates, five seeds.
 
     python benchmarks/rlvr_arithmetic.py [--seeds 0 1 2 3 4] [--arms ...] [--output runs/rlvr_arithmetic]
+    python benchmarks/rlvr_arithmetic.py --causes                     one thing changed at a time
     python benchmarks/rlvr_arithmetic.py --report [--docs docs]       only the tables, from what is there
 
 Every run draws 8 responses to each of 4,500 problems and takes 900 steps: of 40 responses, in 15 iterations; Online RFT
 in the three of its recipe, where it is better, and of 16 rows; preference losses of 16 pairs. First every objective is
 tuned with the policy of one further seed: learning rates in runs of a third of the problems and steps, judged by greedy
-accuracy and pass@8 on 300 validation problems. Then the best is run for each seed and measured on 500 test problems,
-which have chosen nothing. Run it again after an interruption: finished runs are skipped, the others go on; with
-different --arms, several can run side by side. With --report and --docs, writes `rlvr_arithmetic.md` there.
+accuracy and pass@8 on 300 validation problems; Online RFT in runs of full length, as its short ones prefer a learning
+rate that is worse in the end. Then the best is run for each seed and measured on 500 test problems, which have chosen
+nothing. --causes runs variations of Online RFT and MaxRL from the policy of the tuning seed, in full length, on
+the validation problems. Run it again after an interruption: finished runs are skipped, the others go on; with different
+--arms, several can run side by side. With --report and --docs, writes `rlvr_arithmetic.md` there.
 """
 
 from __future__ import annotations
@@ -17,8 +20,10 @@ import argparse
 import json
 import statistics
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from functools import cache
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import yaml
@@ -47,8 +52,58 @@ ARMS = {
 }
 PAIRS = ("online_dpo", "iterative_rpo")
 NUM_PROBLEMS, NUM_STEPS = 4500, 900
-TUNING_SEED, TUNING_SHARE = 100, 3  # tuning runs have a third of the problems and steps
+TUNING_SEED, TUNING_SHARE = 100, 3  # tuning runs have a third of the problems and steps, but those of Online RFT
 NUM_RESAMPLES = 4000
+
+
+@dataclass(frozen=True)
+class Variation:
+    """A run of full length that differs from its objective's own in `changes`, paths in the configuration."""
+
+    arm: str
+    lr: float
+    iterations: int
+    changes: Mapping[str, Any] = field(default_factory=dict)
+    after: str | None = None
+    """The variation whose policy it begins with; both together draw as many responses and take as many steps."""
+
+
+ANNEALED = {
+    "model.optimizer.schedule": "cosine",
+    "model.optimizer.min_lr_ratio": 0.1,
+    "model.optimizer.cycle_steps": 300,
+    "model.optimizer.weight_decay": 0.05,
+}
+"""The optimizer of Online RFT: every iteration of 300 steps anneals on its own."""
+FEWER_STEPS = {"data.batch_size": 15, "data.batches_per_epoch": 20}
+CAUSES = {
+    "Online RFT, 1e-3, no rehearsal of the SFT rows": Variation(
+        CONTROL, 1e-3, 3, {"rollout.replay_files": None, "rollout.replay_share": 0.0}
+    ),
+    "MaxRL, 1e-3, in 3 iterations, each annealed": Variation("maxrl", 1e-3, 3, ANNEALED),
+    "MaxRL, 3e-4, 15 problems in each of 300 steps": Variation("maxrl", 3e-4, 15, FEWER_STEPS),
+    "MaxRL, 3e-4, 15 problems in each of 900 steps, so every response three times": Variation(
+        "maxrl", 3e-4, 15, {"data.batch_size": 15}
+    ),
+    "MaxRL, 1e-3, 15 problems in each of 300 steps": Variation("maxrl", 1e-3, 15, FEWER_STEPS),
+    "MaxRL, 3e-4, in 3 iterations, each annealed": Variation("maxrl", 3e-4, 3, ANNEALED),
+    "RAFT++, 1e-3, in 3 iterations, each annealed": Variation("raft_pp", 1e-3, 3, ANNEALED),
+    "Online RFT, 1e-3, its first two iterations": Variation(CONTROL, 1e-3, 3, {"trainer.max_epochs": 2}),
+    "the same, and MaxRL, 1e-4, for the third": Variation(
+        "maxrl",
+        1e-4,
+        15,
+        {"trainer.max_epochs": 5, "seed_everything": 101},  # another order of the problems, too
+        after="Online RFT, 1e-3, its first two iterations",
+    ),
+    "MaxRL, 1e-4": Variation("maxrl", 1e-4, 15),
+    "MaxRL, 1e-4, 120 problems of 20 responses": Variation(
+        "maxrl",
+        1e-4,
+        15,
+        {"rollout.scheduler.init_args.sampling.n": 20, "rollout.problems_per_iteration": 120, "data.batch_size": 2},
+    ),
+}
 
 
 def num_iterations(arm: str) -> int:
@@ -57,42 +112,63 @@ def num_iterations(arm: str) -> int:
 
 def learning_rates(arm: str) -> tuple[float, ...]:
     """3e-4 is for GRPO alone, which it takes below where it began."""
-    return {CONTROL: (3e-4, 1e-3, 3e-3), "grpo": (3e-5, 1e-4, 3e-4)}.get(arm, (3e-5, 1e-4))
+    return {CONTROL: (3e-4, 1e-3, 3e-3, 1e-2), "grpo": (3e-5, 1e-4, 3e-4)}.get(arm, (3e-5, 1e-4))
 
 
-def write_config(arm: str, lr: float, seed_folder: Path, run_dir: Path) -> Path:
-    """One configuration of one run: the recipe's, with its paths, learning rate and, to tune, its length changed."""
+def write_config(
+    arm: str,
+    lr: float,
+    seed_folder: Path,
+    run_dir: Path,
+    *,
+    iterations: int,
+    share: int = 1,
+    measured: str = "test",
+    changes: Mapping[str, Any] | None = None,
+) -> Path:
+    """One configuration of one run: the recipe's, with its paths, learning rate and length changed, and then `changes`.
+
+    Args:
+        share: 1 / problems and steps taken.
+        measured: problems of the last evaluation; `probe` are for validation.
+    """
     sources = {
         CONTROL: ["bstar/arithmetic/21_online_rft.yaml"],
         **{name: [f"rlvr/arithmetic/{name}.yaml"] for name in PAIRS},
     }.get(arm, ["rlvr/arithmetic/base.yaml", f"rlvr/arithmetic/{arm}.yaml"])
-    texts = [(RECIPES / source).read_text() for source in sources]
-    tuning = seed_folder.name == f"seed{TUNING_SEED}"
-    share, iterations = TUNING_SHARE if tuning else 1, num_iterations(arm)
-    changes = {
-        "problems_per_iteration: 1500": f"problems_per_iteration: {NUM_PROBLEMS // iterations // share}",
-        "batches_per_epoch: 300": f"batches_per_epoch: {NUM_STEPS // iterations // share}",
-        "cycle_steps: 300": f"cycle_steps: {NUM_STEPS // iterations // share}",
-        "max_epochs: 3 ": f"max_epochs: {iterations} ",
-        "least: {train/entropy: 0.005}": "least: {train/entropy: 0.0}",  # a run that collapses is a result here
-        "refill: 2": "refill: 0",  # equal samples
-    }
-    for old, new in changes.items():
-        texts = [text.replace(old, new) for text in texts]
-    [index] = [i for i, text in enumerate(texts) if "evaluation: {" in text]
-    before, rest = texts[index].split("evaluation: {", 1)
-    after = rest.split("}", 1)[1]
-    problems, samples = ("probe", 8) if tuning else ("test", 16)
-    measured = f"problems: [{seed_folder}/data/{problems}.jsonl], max_tokens: 48, num_samples: {samples}"
-    measured += f", every: {iterations}"
-    texts[index] = f"{before}evaluation: {{{measured}}}{after}"
-    texts = [text.replace(RECIPE_OUTPUT, str(seed_folder)) for text in texts]
     merged: dict = {}
-    for text in texts:
-        merged = merge(merged, yaml.safe_load(text))
-    merged["run_dir"] = str(run_dir)
-    merged["seed_everything"] = int(seed_folder.name[4:])
-    merged["model"]["init_args"]["optimizer"]["lr"] = lr
+    for source in sources:
+        merged = merge(merged, yaml.safe_load((RECIPES / source).read_text().replace(RECIPE_OUTPUT, str(seed_folder))))
+    callbacks = {one["class_path"].rpartition(".")[2]: one["init_args"] for one in merged["trainer"]["callbacks"][1:]}
+    rooms = {"": merged, "trainer": merged["trainer"], "rollout": callbacks["RolloutCallback"]}
+    rooms |= {name: merged[name]["init_args"] for name in ("data", "model")}
+    steps = NUM_STEPS // iterations // share
+    own = {
+        "run_dir": str(run_dir),
+        "seed_everything": int(seed_folder.name[4:]),
+        "trainer.max_epochs": iterations,
+        "rollout.problems_per_iteration": NUM_PROBLEMS // iterations // share,
+        "data.batches_per_epoch": steps,
+        "model.optimizer.lr": lr,
+    }
+    if "cycle_steps" in rooms["model"]["optimizer"]:
+        own["model.optimizer.cycle_steps"] = steps
+    if arm == "dapo":
+        own["model.objective.init_args.refill"] = 0  # equal samples
+    for place, value in {**own, **(changes or {})}.items():
+        room, *names, key = ["", *place.split(".")] if "." not in place else place.split(".")
+        mapping = rooms[room]
+        for name in names:
+            mapping = mapping[name]
+        mapping[key] = value
+    callbacks["RolloutCallback"]["evaluation"] = {
+        "problems": [f"{seed_folder}/data/{measured}.jsonl"],
+        "max_tokens": 48,
+        "num_samples": {"probe": 8, "test": 16}[measured],
+        "every": merged["trainer"]["max_epochs"],
+    }
+    if "StopOnDivergence" in callbacks:  # a run that collapses is a result here
+        callbacks["StopOnDivergence"]["least"] = {"train/entropy": 0.0}
     path = run_dir.with_name(f"{run_dir.name}.yaml")
     write_bytes(path, yaml.safe_dump(merged, sort_keys=False).encode())
     return path
@@ -124,7 +200,17 @@ def first_stages(output: Path, seed: int) -> list[Stage]:
 def run_stage(output: Path, seed: int, arm: str, lr: float) -> Stage:
     """One run of an objective, measured on validation problems for the tuning seed, on test problems for the others."""
     folder = output / f"seed{seed}"
-    config = write_config(arm, lr, folder, run_folder(output, seed, arm, lr))
+    tuning = seed == TUNING_SEED
+    whole = not tuning or arm == CONTROL
+    config = write_config(
+        arm,
+        lr,
+        folder,
+        run_folder(output, seed, arm, lr),
+        iterations=num_iterations(arm),
+        share=1 if whole else TUNING_SHARE,
+        measured="probe" if tuning else "test",
+    )
     arguments = ("fit", "--config", str(config), "--ckpt_path", "last")
     return Stage(f"seed {seed}: {arm} {lr:g}", arguments, folder / f"done/{arm}_{lr:g}")
 
@@ -188,6 +274,33 @@ def experiment(output: Path, arms: Sequence[str], seeds: Sequence[int]) -> None:
         run([[run_stage(output, seed, arm, best(output, arm)) for arm in arms]], output)
 
 
+def cause_folder(output: Path, name: str) -> Path:
+    return output / "causes" / "".join(letter if letter.isalnum() else "_" for letter in name)
+
+
+def cause_stages(output: Path, arms: Sequence[str]) -> list[Stage]:
+    stages = first_stages(output, TUNING_SEED)
+    for name, variation in CAUSES.items():
+        if variation.arm not in arms:
+            continue
+        run_dir = cause_folder(output, name)
+        changes = dict(variation.changes)
+        if variation.after:
+            changes["model.checkpoint"] = str(cause_folder(output, variation.after) / "hf")
+        config = write_config(
+            variation.arm,
+            variation.lr,
+            output / f"seed{TUNING_SEED}",
+            run_dir,
+            iterations=variation.iterations,
+            measured="probe",
+            changes=changes,
+        )
+        arguments = ("fit", "--config", str(config), "--ckpt_path", "last")
+        stages.append(Stage(f"cause {run_dir.name}", arguments, run_dir.with_suffix(".done")))
+    return stages
+
+
 # What comes out.
 
 
@@ -201,7 +314,7 @@ def by_problem(file: Path) -> dict[str, np.ndarray]:
             row = json.loads(line)
             if "responses" not in row:
                 continue
-            verdicts = [bool(response["correct"]) for response in row["responses"]]
+            verdicts = [response.get("correct", False) for response in row["responses"]]
             if len(verdicts) == 1:
                 greedy[row["problem"]["id"]] = float(verdicts[0])
             else:
@@ -240,7 +353,20 @@ def report(output: Path, arms: Sequence[str], seeds: Sequence[int]) -> str:
         cells = [f"{100 * statistics.mean(rows[m].mean() for rows in found.values()):.1f}" for m in metrics]
         beside = ["", ""] if arm == CONTROL else [difference(found, tables.get(CONTROL, {}), m) for m in metrics[::3]]
         lines.append(f"| {ARMS[arm]} | {len(found)} | {' | '.join([*cells, *beside])} |")
-    return "\n".join(lines)
+    return "\n".join([*lines, *causes(output)])
+
+
+def causes(output: Path) -> list[str]:
+    """The table of variations that have ended."""
+    lines = []
+    for name, variation in CAUSES.items():
+        last = variation.changes.get("trainer.max_epochs", variation.iterations)
+        file = cause_folder(output, name) / f"rollouts/eval_{last:03d}.json"
+        if file.exists():
+            found = read_json(file)
+            cells = [f"{100 * found[metric]:.1f}" for metric in ("accuracy", "pass@1", "pass@8")]
+            lines.append(f"| {name} | {' | '.join(cells)} |")
+    return ["", "| variation | greedy | pass@1 | pass@8 |", "|---" * 4 + "|", *lines] if lines else []
 
 
 def scores(output: Path, arm: str, lr: float, seeds: Sequence[int]) -> dict[int, dict[str, np.ndarray]]:
@@ -264,11 +390,15 @@ def main() -> None:
     parser.add_argument("--arms", nargs="+", choices=list(ARMS), default=list(ARMS), help="default: all")
     parser.add_argument("--output", type=Path, default=Path("runs/rlvr_arithmetic"))
     parser.add_argument("--docs", type=Path, default=Path("docs"))
+    parser.add_argument("--causes", action="store_true", help="variations on the tuning seed instead")
     parser.add_argument("--report", action="store_true", help="run nothing")
     options = parser.parse_args()
     if not options.report:
         with interruptible():
-            experiment(options.output, options.arms, options.seeds)
+            if options.causes:
+                run([cause_stages(options.output, options.arms)], options.output)
+            else:
+                experiment(options.output, options.arms, options.seeds)
     text = report(options.output, options.arms, options.seeds)
     if options.report:
         options.docs.mkdir(parents=True, exist_ok=True)
