@@ -96,6 +96,9 @@ CAUSES = {
         {"trainer.max_epochs": 5, "seed_everything": 101},  # another order of the problems, too
         after="Online RFT, 1e-3, its first two iterations",
     ),
+    "RAFT++, 3e-4": Variation("raft_pp", 3e-4, 15),
+    "RAFT++, 1e-4": Variation("raft_pp", 1e-4, 15),
+    "MaxRL, 3e-4": Variation("maxrl", 3e-4, 15),
     "MaxRL, 1e-4": Variation("maxrl", 1e-4, 15),
     "MaxRL, 1e-4, 120 problems of 20 responses": Variation(
         "maxrl",
