@@ -160,7 +160,7 @@ class Iteration:
         with self._log(paths.rollouts, dispatcher, team) as log:
             problems = self.chosen_problems(iteration)
             self._sample(problems, sampling, log, dispatcher, progress, "sample", iteration)
-            for further in self._further_problems(iteration, problems, log, decision[0]):
+            for further in self._further_problems(iteration, problems, lambda: log.rows, decision[0]):
                 self._sample(further, sampling, log, dispatcher, progress, "sample further", iteration)
             rollouts = log.rows
         seconds["sample"], tokens["sample"] = time.perf_counter() - started, team.num_tokens - before
@@ -211,12 +211,12 @@ class Iteration:
         return manifest
 
     def _further_problems(
-        self, iteration: int, first: Sequence[Problem], log: RolloutLog, config: RolloutConfig
+        self, iteration: int, first: Sequence[Problem], drawn: Callable[[], Sequence[Rollout]], config: RolloutConfig
     ) -> Iterator[list[Problem]]:
         """Rounds of problems in place of those that teach a `Refilling` selector nothing.
 
-        The caller samples each round's problems into the log before it asks for the next. A round has as many problems
-        as the share that teaches makes likely to be enough, at most as many as `first`.
+        The caller samples each round's problems, which `drawn` then knows too, before it asks for the next. A round has
+        as many problems as the share that teaches makes likely to be enough, at most as many as `first`.
         """
         if not isinstance(self.select, Refilling) or not self.select.max_rounds:
             return
@@ -224,7 +224,7 @@ class Iteration:
         rest = [problem for problem in self.problems if problem.id not in taken]
         random.Random(stable_hash(self.seed, "refill", iteration)).shuffle(rest)
         for _ in range(self.select.max_rounds):
-            rollouts = log.rows
+            rollouts = drawn()
             useful = sum(self.select.teaches(rollout, config) for rollout in rollouts)
             missing = len(first) - useful
             if missing <= 0 or not rest:

@@ -205,15 +205,15 @@ def test_problems_that_teach_nothing_are_replaced_by_others():
     first = problems[:12]
     rollouts = [sampled(problem) for problem in first]
     rounds = []
-    for further in plan._further_problems(1, first, rollouts, config):
+    for further in plan._further_problems(1, first, lambda: rollouts, config):
         rounds.append(further)
-        rollouts += [sampled(problem) for problem in further]
+        rollouts.extend(map(sampled, further))
     ids = [rollout.problem.id for rollout in rollouts]
     assert len(rounds) == 3
     assert len(set(ids)) == len(ids)
     assert all(len(further) <= 12 for further in rounds)
     enough = [sampled(problem) for problem in problems[::4]][:12]
-    assert not list(plan._further_problems(1, [rollout.problem for rollout in enough], enough, config))
+    assert not list(plan._further_problems(1, [rollout.problem for rollout in enough], lambda: enough, config))
 
 
 def test_refilled_iterations_teach_as_many_problems_as_they_begin_with(tmp_path, data):
