@@ -1,13 +1,15 @@
 """Check on a machine with GPUs what can be checked only there, and write down what it measured.
 
-Usage: python tools/gpu_check.py [--scale full|tiny] [--only engine loop ranks] [--output runs/gpu_check]
+Usage: python tools/gpu_check.py [--scale full|tiny] [--only engine loop ranks training] [--output runs/gpu_check]
 
     engine    vLLM beside a training model on one card: five cycles of sleep, wake and sync, each proven, with the
               memory held; a sync that was left out must be noticed
     loop      two iterations of B-STaR with trainer, engine and reward model on one card, all random
     ranks     the same loop, sharded over two ranks that both sample: their rows against those of one
+    training  speed, share of the card's arithmetic and memory of SFT, DPO and reward modelling, eager and compiled,
+              with the attentions that there are
 
-Everything runs through `harness fit` and the engines as they are. Models have half a billion random weights; with
+Everything runs through `harness fit` and the engines as they are. Models have 0.5 and 1.1 billion random weights; with
 `--scale tiny` they are tiny, and whatever needs no card runs on a CPU too. What cannot run here says why; what fails is
 named with its reason, the rest still runs, and the exit status is then 1. OUTPUT gets gpu_check.md, gpu_check.json and
 the logs; the models and runs themselves lie in a temporary folder beside them and are removed.
@@ -28,8 +30,12 @@ from harness.environment import prepare_environment
 prepare_environment()
 
 import argparse
+import csv
+import importlib.util
+import itertools
 import json
 import os
+import random
 import signal
 import subprocess
 import tempfile
@@ -37,6 +43,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass, field
+from functools import partial
 from typing import Any
 
 import torch
@@ -48,6 +55,7 @@ from harness.commands.plan import read_run
 from harness.commands.prepare import prepare
 from harness.engines.memory import CONTEXT, share_beside
 from harness.errors import first_line
+from harness.ledger import fits
 from harness.store import file_hash, read_json, read_rows, write_bytes, write_json
 from harness.types import Rollout
 
@@ -57,6 +65,7 @@ LEAK = 64 << 20
 """Bytes by which what a sleeping engine holds may grow from the first cycle to the last."""
 SAME_SHARE = 0.9
 """Of samples that must be the same on one card and on two in float32, whose kernels round by the batch; 1 on a CPU."""
+MEASURED_STEPS = 5
 PATIENCE = 900
 """Seconds that one process may take."""
 NO_CARD = "needs CUDA"
@@ -81,21 +90,37 @@ class Scale:
     """How much the checks do."""
 
     policy: Size
+    trained: Size
+    """The model whose training is measured."""
     problems: int
     response: int
     """Longest response in tokens."""
+    side: int
+    """Tokens of a row, and of a side of a pair."""
+    pack: int
+    """Tokens of a pack of rows."""
+    pairs: int
+    """In a micro-batch."""
 
 
 SCALES = {
     "full": Scale(
         policy=Size(1024, 24, 16, 8, 4096, 32768, 512),
+        trained=Size(2048, 16, 32, 8, 8192, 32768, 8192),
         problems=64,
         response=256,
+        side=512,
+        pack=8192,
+        pairs=8,
     ),
     "tiny": Scale(
         policy=Size(64, 2, 2, 1, 96, 0, 256),
+        trained=Size(64, 2, 2, 1, 96, 0, 256),
         problems=6,
         response=8,
+        side=48,
+        pack=96,
+        pairs=2,
     ),
 }
 
@@ -430,13 +455,118 @@ def samples(path: Path) -> Iterator[tuple[str, tuple[int, ...]]]:
             yield row.problem.id, tuple(scored.response.token_ids)
 
 
+# The speed of training.
+
+KINDS = {"sft": "SFTModule", "dpo": "DPOModule", "reward": "RewardModule"}
+FORMS: dict[str, dict[str, Any]] = {
+    "sdpa": {"attn_implementation": "sdpa"},
+    "sdpa, compiled": {"attn_implementation": "sdpa", "compile": True},
+    "flash": {"attn_implementation": "flash_attention_2"},
+    "flex, compiled": {"attn_implementation": "flex_attention", "compile": True},
+}
+
+
+def check_training(bench: Bench) -> Iterator[Row]:
+    for kind, (form, options) in itertools.product(KINDS, FORMS.items()):
+        part = f"{kind}, {form}"
+        attention = options["attn_implementation"]
+        if attention == "flash_attention_2" and importlib.util.find_spec("flash_attn") is None:
+            yield Row("training", part, "not run", "needs the package flash-attn")
+        elif attention != "sdpa" and not bench.cards:
+            yield Row("training", part, "not run", NO_CARD)
+        elif not bench.cards and "compile" in options and kind != "sft":
+            yield Row("training", part, "not run", f"{NO_CARD}; on a CPU sft alone is compiled")
+        else:
+            yield attempt("training", part, partial(measure, bench, kind, options))
+
+
+def measure(bench: Bench, kind: str, options: dict[str, Any]) -> Row:
+    """Train a few steps; tokens a second and the share of the card's arithmetic over the last of them."""
+    name = "-".join(["training", kind, *map(str, options.values())])
+    path = bench.work / f"{name}.yaml"
+    config = training_config(bench, kind, options, name)
+    path.write_text(yaml.safe_dump(config))
+    phase = planned(bench, name)[0]
+    if bench.cards and not fits(phase, bench.memory):
+        raise NotHere(f"does not fit on this card: {phase.total / 1e9:.1f} of {bench.memory / 1e9:.1f} GB are planned")
+    run = bench.fit(name, config)
+    with (run / "metrics.csv").open() as file:
+        last = [row for row in csv.DictReader(file) if row.get("train/tokens_per_second")][-1]
+    speed, share = float(last["train/tokens_per_second"]), last.get("train/mfu")
+    most = json.loads((bench.work / f"{name}.memory.json").read_text())["bytes"]
+    numbers = {"tokens_per_second": speed, "mfu": float(share) if share else None}
+    numbers |= {"most_bytes": most or None, "planned_bytes": phase.total}
+    said = f"{speed:,.0f} tokens/s"
+    if share:
+        said += f", {float(share):.1%} of the card's arithmetic"
+    if most:
+        said += f", {most / 1e9:.1f} GB of {phase.total / 1e9:.1f} planned"
+    return Row("", "", said=said, numbers=numbers)
+
+
+def training_config(bench: Bench, kind: str, options: dict[str, Any], name: str) -> dict[str, Any]:
+    scale, steps = bench.scale, 3 * MEASURED_STEPS
+    rows = bench.work / f"{kind}.jsonl"
+    if not rows.exists():
+        rows.write_text("".join(training_rows(kind, scale, steps)))
+    module = {"checkpoint": str(bench.model(scale.trained)), **options}
+    module |= {"reference_cache": str(bench.work / "reference")} if kind == "dpo" else {}
+    data = {"train_files": [str(rows)], "batch_size": scale.pairs, "max_length": scale.side}
+    data |= {"packing": True, "batch_size": 1, "max_length": scale.pack} if kind == "sft" else {}
+    loader = "SFTDataModule" if kind == "sft" else "PreferenceDataModule"
+    return {
+        "model": {"class_path": f"harness.modules.{KINDS[kind]}", "init_args": module},
+        "data": {"class_path": f"harness.datamodules.{loader}", "init_args": data},
+        "trainer": {
+            "devices": 1,
+            "max_steps": steps,
+            "log_every_n_steps": MEASURED_STEPS,
+            "gradient_clip_val": 1.0,
+            "enable_checkpointing": False,
+            "enable_model_summary": False,
+            "callbacks": [watch(bench.work / f"{name}.memory.json")],
+            **bench.accelerator,
+        },
+    }
+
+
+def training_rows(kind: str, scale: Scale, steps: int) -> Iterator[str]:
+    """Rows of random sums, whose sides have at most `scale.side` tokens; those of a pair share half as their prompt."""
+    rng = random.Random(0)
+
+    def text(length: int) -> str:
+        signs = (" + ", " - ", " * ")
+        return "".join(rng.choice(signs) if i % 2 else str(rng.randint(0, 50)) for i in range(length))
+
+    number = steps * (2 * scale.pack // scale.side if kind == "sft" else scale.pairs)
+    for _ in range(number):
+        half = scale.side // 2 - 4
+        row = {"prompt": text(half) + " ?\n"}
+        lengths = {"completion": half} if kind == "sft" else {"chosen": half, "rejected": half}
+        row |= {name: text(rng.randint(length // 2, length)) for name, length in lengths.items()}
+        yield json.dumps(row) + "\n"
+
+
 # All of them.
 
 CHECKS: dict[str, Callable[[Bench], Iterator[Row]]] = {
     "engine": check_engine,
     "loop": check_loop,
     "ranks": check_ranks,
+    "training": check_training,
 }
+
+
+def attempt(check: str, part: str, work: Callable[[], Row]) -> Row:
+    """The row of a part, also where it fails or cannot run."""
+    try:
+        row = work()
+    except Failed as error:
+        return Row(check, part, "failed", first_line(error))
+    except NotHere as error:
+        return Row(check, part, "not run", first_line(error))
+    row.check, row.part = check, part
+    return row
 
 
 def rows_of(name: str, bench: Bench) -> Iterator[Row]:

@@ -23,8 +23,12 @@ def test_every_check_runs_on_a_cpu_but_for_what_needs_a_card(tmp_path):
     ran = {key for key, row in rows.items() if row["result"] == "passed"}
     assert ran >= {("engine", f"sleep, wake, sync {cycle}") for cycle in range(1, 6)}
     assert ran >= {("engine", "a sync left out is noticed"), ("loop", "iteration 2")}
+    assert ran >= {("training", f"{kind}, sdpa") for kind in ("sft", "dpo", "reward")} | {
+        ("training", "sft, sdpa, compiled")
+    }
     assert rows["ranks", "rows of two ranks and of one"]["numbers"]["same_share"] == 1.0
-    assert all("CUDA" in rows[key]["said"] for key in rows.keys() - ran)
+    assert all("CUDA" in rows[key]["said"] or "flash-attn" in rows[key]["said"] for key in rows.keys() - ran)
+    assert rows["training", "sft, sdpa"]["numbers"]["tokens_per_second"] > 0
     assert set(tmp_path.iterdir()) == {tmp_path / name for name in ("gpu_check.md", "gpu_check.json", "logs")}
     assert "| engine | sleep, wake, sync 5 | passed |" in (tmp_path / "gpu_check.md").read_text()
     assert found["start"]["packages"]["torch"]
