@@ -119,10 +119,11 @@ class RolloutCallback(Callback):
         self.replay_files, self.replay_share = replay_files or [], replay_share
         self.evaluation = evaluation
         self.engine_config = engine or EngineConfig()
-        if self.engine_config.is_url:
+        if self.engine_config.is_url and self.engine_config.weights_folder is None:
             raise InputError(
-                f"engine.kind is {self.engine_config.kind}: a server does not take the weights that are trained; give "
-                "vllm or transformers, which sample on the devices of the training, or ray."
+                f"engine.kind is {self.engine_config.kind}: a server takes the weights that are trained by a folder "
+                "that it sees too; give engine.weights_folder, or vllm or transformers, which sample on the devices of "
+                "the training, or ray."
             )
         if chunk_size is not None:
             sentence = "chunk_size has no effect any more: rows are saved as problems finish."
@@ -164,7 +165,7 @@ class RolloutCallback(Callback):
         self._check_evaluations()
         self._ranks = ranks_of(trainer)
         self._ranks.check_shared(self.folder)
-        everyone = self.sampling_ranks == "all" and self.engine_config.kind != "ray"
+        everyone = self.sampling_ranks == "all" and not self._apart
         if everyone and self._ranks.size > 1 and self.engine_config.tensor_parallel_size > 1:
             raise InputError(
                 f"engine.tensor_parallel_size is {self.engine_config.tensor_parallel_size} while each of "
@@ -382,7 +383,7 @@ class RolloutCallback(Callback):
     def _config(self, trainer: Trainer) -> EngineConfig:
         """The engine's configuration, on the device on which this rank trains, with what the trainer leaves of it."""
         device, config = trainer.strategy.root_device, self.engine_config
-        if device.type == "cpu" or config.kind == "ray":
+        if device.type == "cpu" or self._apart:
             return config
         if config.gpu_memory_utilization is None:
             total = torch.cuda.get_device_properties(device).total_memory
@@ -390,6 +391,11 @@ class RolloutCallback(Callback):
             rank_zero_info(f"the engine takes {share:.2f} of {total / 1e9:.0f} GB beside the trainer at its fullest")
             config = replace(config, gpu_memory_utilization=share)
         return config if config.tensor_parallel_size > 1 else replace(config, device=device.index)
+
+    @property
+    def _apart(self) -> bool:
+        """Whether samples are drawn on other devices than those of the training; the first rank then deals them out."""
+        return self.engine_config.kind == "ray" or self.engine_config.is_url
 
     def _meet(self, place: str) -> None:
         self._num_met += 1

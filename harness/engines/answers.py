@@ -68,6 +68,16 @@ def choices(body: bytes, n: int, max_tokens: int) -> list[Choice]:
     return [_choice(numbered[index], max_tokens) for index in range(n)]
 
 
+def weight_version(body: bytes) -> str:
+    """What a vLLM server calls the weights that it holds. Raises `Malformed`."""
+    return _field(_object(_parsed(body), "the answer"), "weight_version", str)
+
+
+def succeeded(body: bytes) -> bool:
+    """Whether a vLLM server says that it has done what it was asked. Raises `Malformed`."""
+    return _field(_object(_parsed(body), "the answer"), "success", bool)
+
+
 def _choice(row: dict[str, Any], max_tokens: int) -> Choice:
     ids = _field(row, "token_ids", list, None)
     if ids is not None and len(ids) > max_tokens:

@@ -56,6 +56,9 @@ class EngineConfig:
     """What each engine of the kind ray is."""
     model_name: str = ""
     """Model that a server is asked for; "" is the only one it offers."""
+    weights_folder: str | None = None
+    """Folder on a file system that vLLM servers see under the same path, by which they take the weights of a training
+    run; they must run with VLLM_SERVER_DEV_MODE=1. None: servers keep their own."""
     api_key_env: str = "HARNESS_API_KEY"
     """Environment variable that holds a server's bearer token, if it wants one."""
     timeout: float = 600.0
@@ -68,6 +71,8 @@ class EngineConfig:
             raise InputError(f"unknown engine '{self.kind}'; give auto, vllm, transformers, ray or http(s) URLs.")
         if self.kind != "ray" and (self.replicas is not None or self.replica != "auto"):
             raise InputError(f"engine options replicas and replica are for the kind ray; this is {self.kind}.")
+        if self.weights_folder is not None and not self.is_url:
+            raise InputError(f"engine option weights_folder is for servers; this is {self.kind}.")
         for name in ("max_model_len", "max_num_seqs", "kv_cache_bytes", "tensor_parallel_size", "replicas"):
             value = getattr(self, name)
             if value is not None and value < 1:

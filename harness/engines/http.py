@@ -16,10 +16,21 @@ from urllib.parse import urlsplit
 
 import httpx
 
-from harness.engines.answers import Choice, Malformed, Model, choices, models, printable, token_ids
+from harness.engines.answers import (
+    Choice,
+    Malformed,
+    Model,
+    choices,
+    models,
+    printable,
+    succeeded,
+    token_ids,
+    weight_version,
+)
 from harness.engines.completion import Decoder, check_request, sample_seed, stop_strings, token_limit
 from harness.engines.config import EngineConfig
 from harness.engines.deadline import DeadlineTransport, deadline
+from harness.engines.server_weights import WeightsFolder
 from harness.errors import EngineError, InputError
 from harness.models.checkpoints import load_tokenizer, resolve_checkpoint
 from harness.prompts.chats import end_of_turn
@@ -55,7 +66,11 @@ class NoAnswer(EngineError):
 
 
 class ServerEngine:
-    """Samples from a server. Its weights are its own: `sync` is refused, `sleep` and `wake` do nothing.
+    """Samples from a server. `sleep` and `wake` do nothing, and without `config.weights_folder` `sync` is refused.
+
+    With it a vLLM server loads new weights from there by vLLM's own commands, which it offers where it was started with
+    VLLM_SERVER_DEV_MODE=1. After every answer it is asked what weights it holds, so that one which was started again is
+    noticed.
 
     A vLLM server gives the sampled token ids and says which stop string it met, so that results are those of
     `VLLMEngine`. Other servers return text: `token_ids` stays empty, `logp` is NaN where they give no
@@ -100,11 +115,14 @@ class ServerEngine:
             raise InputError(f"server {self.host} does not say how long its context is; set max_model_len.")
         self.max_context: int = limit
         self.dtype = ""
+        self.weights = self._open_weights(config, checkpoint) if config.weights_folder else None
         self.name = f"server {self.host} ({printable(self._model)})"
         self.version = version or f"server:{printable(self._model)}"
         self._pool = concurrent.futures.ThreadPoolExecutor(connections, thread_name_prefix="server-engine")
         self._futures: dict[concurrent.futures.Future[tuple[Completion, ...]], str] = {}
-        self._closed = False
+        self._failure = ""
+        self._synced = ""
+        """Name of the weights that the server was given; "" as long as it has its own."""
 
     def _find_model(self, config: EngineConfig) -> Model:
         try:
@@ -149,6 +167,23 @@ class ServerEngine:
                 f"{given}, not {expected}; give the checkpoint that the server has loaded."
             )
 
+    def _open_weights(self, config: EngineConfig, checkpoint: str | Path) -> WeightsFolder:
+        """Raise `InputError` if the server does not take weights."""
+        assert config.weights_folder is not None
+        try:
+            status = self._exchange("GET", "weight_info", min(self._timeout, 10.0)).status
+        except httpx.HTTPError as error:
+            raise InputError(
+                f"server {self.host} does not say what weights it holds ({type(error).__name__})."
+            ) from None
+        if status != 200:
+            raise InputError(
+                f"server {self.host} does not take weights (HTTP {status}): start it with VLLM_SERVER_DEV_MODE=1 where "
+                "only trusted machines reach it, or train with vllm in process."
+            )
+        self.dtype = "" if config.dtype == "auto" else config.dtype
+        return WeightsFolder(config.weights_folder, checkpoint)
+
     def _exchange(self, method: str, path: str, seconds: float, body: dict[str, Any] | None = None) -> Answer:
         """Ask, and read the whole answer. Raises `httpx.HTTPError`, and `Malformed` for an answer that is too long."""
         parts, size = [], 0
@@ -161,8 +196,8 @@ class ServerEngine:
             return Answer(response.status_code, b"".join(parts), response.headers.get("Retry-After", "0"))
 
     def submit(self, request: GenerationRequest) -> None:
-        if self._closed:
-            raise EngineError("the engine is closed.")
+        if self._failure:
+            raise EngineError(self._failure)
         check_request(request, self.max_context, self._vocab_size, set(self._futures.values()))
         if len(stop_strings(request.sampling)) > MAX_STOPS:
             raise InputError(f"request '{request.key}': servers take at most {MAX_STOPS} stop strings.")
@@ -242,7 +277,22 @@ class ServerEngine:
             raise EngineError(
                 f"request '{request.key}': server {self.host} answered in a form that is not the API's ({error})."
             ) from None
+        if self._synced:
+            self._check_weights(request.key)
         return tuple(self._completion(request, choice) for choice in found)
+
+    def _check_weights(self, key: str) -> None:
+        """Raise `NoAnswer` unless the server holds the weights that it was given: started again, it has its own."""
+        try:
+            answer = self._exchange("GET", "weight_info", self._timeout)
+            held = weight_version(answer.body) if answer.status == 200 else f"HTTP {answer.status}"
+        except (httpx.HTTPError, Malformed) as error:
+            held = f"{type(error).__name__}"
+        if held != self._synced:
+            raise NoAnswer(
+                f"request '{key}': server {self.host} holds the weights '{printable(held)}' and not those that it was "
+                "given; was it started again?"
+            )
 
     def _completion(self, request: GenerationRequest, choice: Choice) -> Completion:
         ids, matched = choice.token_ids, choice.stop_reason
@@ -290,9 +340,41 @@ class ServerEngine:
         return len(self._futures)
 
     def sync(self, weights: Iterable[tuple[str, Any]], version: str) -> None:
-        raise EngineError(
-            f"the weights of server {self.host} cannot be replaced from here; train with vllm in process."
-        )
+        if self.weights is None:
+            raise EngineError(
+                f"the weights of server {self.host} cannot be replaced from here; set weights_folder, or train with "
+                "vllm in process."
+            )
+        with self.weights.holding(weights) as folder:
+            self.load(folder, version)
+
+    def load(self, folder: Path, version: str) -> None:
+        """Have the server take the weights that lie in a folder, and forget what it has cached of others.
+
+        Raises:
+            NoAnswer: it does not answer.
+            EngineError: it refuses, does not see the folder, or has requests pending; it cannot be used any more.
+        """
+        if self._futures:
+            raise EngineError(f"weight sync: {len(self._futures)} requests are still pending; poll until none is.")
+        self._failure = f"the last weight sync failed, so the weights of server {self.host} are unknown."
+        self._command("collective_rpc", {"method": "reload_weights", "kwargs": {"weights_path": str(folder)}})
+        if not succeeded(self._command("reset_prefix_cache", {})):
+            raise EngineError(f"weight sync: server {self.host} could not reset its prefix cache; does another use it?")
+        self._command("update_weight_version", {"new_version": version})
+        self._failure, self._synced, self.version = "", version, version
+
+    def _command(self, path: str, body: dict[str, Any]) -> bytes:
+        try:
+            answer = self._insist(path, self._timeout, body)
+        except httpx.HTTPError as error:
+            raise NoAnswer(f"weight sync: server {self.host} gave no answer ({type(error).__name__}).") from None
+        if answer.status != 200:
+            raise EngineError(
+                f"weight sync: server {self.host} refused {path}: {_complaint(answer)}; does it see weights_folder "
+                "under the same path?"
+            )
+        return answer.body
 
     def sleep(self) -> None:
         """Nothing: a server's memory is its own."""
@@ -301,7 +383,7 @@ class ServerEngine:
         """Nothing: a server's memory is its own."""
 
     def close(self) -> None:
-        self._closed = True
+        self._failure = "the engine is closed."
         self._futures.clear()
         self._pool.shutdown(wait=False, cancel_futures=True)
         self._client.close()

@@ -13,6 +13,7 @@ from typing import Any, NoReturn
 
 from harness.engines.completion import check_request
 from harness.engines.config import EngineConfig
+from harness.engines.weights import in_buckets
 from harness.environment import prepare_environment
 from harness.errors import EngineError, InputError, first_line
 from harness.types import GenerationRequest, GenerationResult
@@ -25,8 +26,6 @@ CALLS = 2
 """Calls under way at each replica, so that it finds the next requests when it has answered."""
 MAX_LOSSES = 3
 """Times in a row that a replica may be lost before it has answered anything."""
-BUCKET = 512 << 20
-"""Bytes of weights that are handed over at a time."""
 CLOSING_SECONDS = 30.0
 
 
@@ -80,21 +79,18 @@ Bucket = dict[str, tuple[str, tuple[int, ...], Any]]
 
 
 def _buckets(weights: Iterable[tuple[str, Any]]) -> Iterator[Bucket]:
-    """Weights in buckets of about `BUCKET` bytes, one in memory at a time."""
+    """Weights in buckets of bytes, one in memory at a time."""
     import torch
 
-    bucket: Bucket = {}
-    size = 0
-    for name, tensor in weights:
-        whole = tensor.detach().to("cpu").contiguous()
-        dtype = str(whole.dtype).removeprefix("torch.")
-        bucket[name] = dtype, tuple(whole.shape), whole.view(-1).view(torch.uint8).numpy()
-        size += whole.nbytes
-        if size >= BUCKET:
-            yield bucket
-            bucket, size = {}, 0
-    if bucket:
-        yield bucket
+    for bucket in in_buckets(weights):
+        yield {
+            name: (
+                str(whole.dtype).removeprefix("torch."),
+                tuple(whole.shape),
+                whole.view(-1).view(torch.uint8).numpy(),
+            )
+            for name, whole in bucket.items()
+        }
 
 
 def _tensors(buckets: Iterable[Bucket]) -> Iterator[tuple[str, Any]]:

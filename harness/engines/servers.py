@@ -85,7 +85,22 @@ class Servers:
         return len(self._requests)
 
     def sync(self, weights: Iterable[tuple[str, Any]], version: str) -> None:
-        raise EngineError("the weights of servers cannot be replaced from here; train with vllm in process.")
+        """As `ServerEngine`; all load the weights at the same time, and one that does not answer is left out."""
+        folder_of = self._servers[0].weights
+        if folder_of is None:
+            raise EngineError(
+                "the weights of servers cannot be replaced from here; set weights_folder, or train with vllm in "
+                "process."
+            )
+        pool = concurrent.futures.ThreadPoolExecutor(len(self._servers), thread_name_prefix="server-weights")
+        with folder_of.holding(weights) as folder, pool:
+            loads = [(server, pool.submit(server.load, folder, version)) for server in self._servers]
+            for server, load in loads:
+                try:
+                    load.result()
+                except NoAnswer as error:
+                    self._leave_out(server, error)
+        self.version = version
 
     def sleep(self) -> None:
         """Nothing: the servers' memory is their own."""

@@ -10,6 +10,9 @@ from typing import Any
 
 from harness.errors import EngineError
 
+BUCKET = 1 << 29
+"""Bytes of weights that are handed on together."""
+
 
 def checkpoint_version(path: Path) -> str:
     """Fingerprint of the weights as stored, equal to that of the model loaded in the stored number format."""
@@ -40,6 +43,20 @@ def stored_weights(path: Path) -> Iterator[tuple[str, Any]]:
         )
         for name, stored in names.items():
             yield name, readers[stored](stored)
+
+
+def in_buckets(weights: Iterable[tuple[str, Any]]) -> Iterator[dict[str, Any]]:
+    """Weights on the CPU in buckets of about `BUCKET` bytes, one in memory at a time."""
+    bucket: dict[str, Any] = {}
+    size = 0
+    for name, tensor in weights:
+        bucket[name] = tensor.detach().to("cpu").contiguous()
+        size += bucket[name].nbytes
+        if size >= BUCKET:
+            yield bucket
+            bucket, size = {}, 0
+    if bucket:
+        yield bucket
 
 
 @dataclass(frozen=True)

@@ -136,7 +136,7 @@ class Dispatcher:
         seeds = getattr(self.engine, "seeds", "request")
         known = (
             self.engine.version
-            if kind != "server"
+            if kind != "server" or not self.engine.version.startswith("server:")
             else {UNKNOWN: f"a server only names its model: {self.engine.version}"}
         )
         drawn: dict[str, Any] = {

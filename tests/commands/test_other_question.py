@@ -132,7 +132,7 @@ SAME_ROWS = {
     ),
     **dict.fromkeys(("distributed_executor_backend", "enable_sleep", "seed"), "vLLM's own; samples have seeds"),
     "seeds": "of vLLM, which says it in what made the rows; tests/engines/test_vllm.py has it",
-    **dict.fromkeys(("model_name", "api_key_env", "timeout", "max_retries"), "of a server"),
+    **dict.fromkeys(("model_name", "weights_folder", "api_key_env", "timeout", "max_retries"), "of a server"),
     "replicas": "how many engines there are",
     "replica": "of Ray; what the engines are stands in the name that rows are known by, as that of one engine",
 }

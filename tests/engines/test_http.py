@@ -17,30 +17,51 @@ from typing import Any
 
 import httpx
 import pytest
+import torch
 
-from harness.engines import EngineConfig, EngineError, ServerEngine, generate, open_engine
+from harness.engines import (
+    EngineConfig,
+    EngineError,
+    ServerEngine,
+    StaleEngineError,
+    generate,
+    open_engine,
+    verify_sync,
+)
 from harness.errors import InputError
 from harness.models.checkpoints import load_tokenizer
+from harness.models.weights import named_weights
 from harness.types import GenerationRequest, SamplingConfig
 from tests.conftest import build_tiny_tokenizer
-from tests.engines.conftest import CONTEXT, build_tokenizer, drain, need_vllm, prompt, sample
+from tests.engines.conftest import (
+    CONTEXT,
+    build_model,
+    build_tokenizer,
+    drain,
+    need_vllm,
+    prompt,
+    reference_greedy,
+    sample,
+)
 from tests.engines.test_isolation import free_port
 
 SECRET = "a-token-that-must-not-leak"
 
 
-@pytest.fixture(scope="module")
-def server_url(checkpoint: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+@contextlib.contextmanager
+def vllm_server(checkpoint: Path, log: Path, **environment: str) -> Iterator[str]:
+    """The URL of a server process of vLLM's, with `SECRET` as its key."""
     need_vllm()
     port = free_port()
-    log = tmp_path_factory.mktemp("server") / "log"
     command = [sys.executable, "-m", "vllm.entrypoints.openai.api_server", "--model", str(checkpoint)]
     command += ["--host", "127.0.0.1", "--port", str(port), "--dtype", "float32", "--enforce-eager"]
     command += ["--kv-cache-memory-bytes", str(64 * 2**20), "--api-key", SECRET, "--served-model-name", "tiny"]
     with open(log, "w") as output:
-        process = subprocess.Popen(command, stdout=output, stderr=subprocess.STDOUT, start_new_session=True)
+        process = subprocess.Popen(
+            command, stdout=output, stderr=subprocess.STDOUT, start_new_session=True, env={**os.environ, **environment}
+        )
     try:
-        deadline = time.monotonic() + 300
+        deadline = time.monotonic() + 600
         while not healthy(port):
             assert process.poll() is None, log.read_text()[-3000:]
             assert time.monotonic() < deadline, log.read_text()[-3000:]
@@ -54,6 +75,12 @@ def server_url(checkpoint: Path, tmp_path_factory: pytest.TempPathFactory) -> It
         with contextlib.suppress(ProcessLookupError):
             os.killpg(process.pid, signal.SIGKILL)
         process.wait()
+
+
+@pytest.fixture(scope="module")
+def server_url(checkpoint: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    with vllm_server(checkpoint, tmp_path_factory.mktemp("server") / "log") as url:
+        yield url
 
 
 def healthy(port: int) -> bool:
@@ -76,6 +103,8 @@ def test_a_vllm_server_gives_the_results_of_vllm_in_process(
     build_tiny_tokenizer().save_pretrained(tmp_path)
     with pytest.raises(InputError, match=f"tokenises otherwise than {tmp_path}"):
         open_engine(tmp_path, EngineConfig(kind=server_url))
+    with pytest.raises(InputError, match=r"does not take weights \(HTTP 404\): start it with VLLM_SERVER_DEV_MODE=1"):
+        open_engine(checkpoint, EngineConfig(kind=server_url, weights_folder=str(tmp_path / "weights")))
     assert server.max_context == CONTEXT
     assert SECRET not in repr(vars(server)) + server.name
     settings = [
@@ -102,6 +131,45 @@ def test_a_vllm_server_gives_the_results_of_vllm_in_process(
     with pytest.raises(EngineError, match="cannot be replaced"):
         server.sync([], "new")
     server.close()
+
+
+@pytest.mark.vllm
+@pytest.mark.slow
+def test_servers_take_new_weights_and_one_with_others_is_not_believed(
+    untied_checkpoint: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+):
+    monkeypatch.setenv("HARNESS_API_KEY", SECRET)
+    folder, prompts = tmp_path / "weights", [prompt(20), prompt(40, 1), prompt(60, 2)]
+    with vllm_server(untied_checkpoint, tmp_path / "log", VLLM_SERVER_DEV_MODE="1") as url:
+        both = [url, url.replace("127.0.0.1", "localhost")]  # one process stands for two
+        engine = open_engine(untied_checkpoint, EngineConfig(kind=both, dtype="float32", weights_folder=str(folder)))
+        proof = None
+        for seed in (1, 2):
+            model = build_model(tied=False, seed=seed)
+            engine.sync(named_weights(model), f"seed {seed}")
+            proof = verify_sync(engine, model, prompts, f"seed {seed}", before=proof)
+            assert proof.max_error < 1e-4
+            for ids in prompts:
+                [found] = sample(engine, ids, temperature=0.0, max_tokens=12)
+                assert found.token_ids == reference_greedy(model, ids, 12, build_tokenizer().eos_token_id)
+        assert list(folder.iterdir()) == []
+        engine.version = "seed 3"
+        with pytest.raises(StaleEngineError, match="differ from the training model's"):
+            verify_sync(engine, build_model(tied=False, seed=3), prompts, "seed 3", before=proof)
+        with pytest.raises(EngineError, match="no parameter 'lm_head'"):
+            engine.sync([("lm_head", torch.zeros(1))], "wrong")
+        renamed = httpx.post(
+            f"{url}/update_weight_version",
+            json={"new_version": "default"},  # as a server has it that was started again
+            headers={"Authorization": f"Bearer {SECRET}"},
+        )
+        assert renamed.status_code == 200
+        with pytest.raises(EngineError, match="holds the weights 'default' and not those that it was given"):
+            sample(engine, prompts[0], max_tokens=4)
+        assert "The other servers draw its samples." in caplog.text
+        engine.close()
+    with pytest.raises(InputError, match="weights_folder is for servers; this is vllm"):
+        EngineConfig(kind="vllm", weights_folder=str(folder))
 
 
 class Scripted(http.server.BaseHTTPRequestHandler):
