@@ -17,7 +17,6 @@ the validation problems. Run it again after an interruption: finished runs are s
 from __future__ import annotations
 
 import argparse
-import json
 import statistics
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -30,7 +29,8 @@ import yaml
 
 from harness.metrics.estimators import pass_at_k
 from harness.stages import Stage, interruptible, run
-from harness.store import read_json, write_bytes
+from harness.store import read_json, stream_rows, write_bytes
+from harness.types import Rollout
 
 RECIPES = Path(__file__).parents[1] / "configs/recipes"
 RECIPE_OUTPUT = "runs/arithmetic"
@@ -312,16 +312,12 @@ def by_problem(file: Path) -> dict[str, np.ndarray]:
     """Greedy verdict, pass@1, pass@8 and pass@16 of each test problem, from the rollouts stored."""
     greedy: dict[str, float] = {}
     right: dict[str, tuple[int, int]] = {}
-    with open(file.with_suffix(".jsonl")) as lines:
-        for line in lines:
-            row = json.loads(line)
-            if "responses" not in row:
-                continue
-            verdicts = [response.get("correct", False) for response in row["responses"]]
-            if len(verdicts) == 1:
-                greedy[row["problem"]["id"]] = float(verdicts[0])
-            else:
-                right[row["problem"]["id"]] = len(verdicts), sum(verdicts)
+    for rollout in stream_rows(file.with_suffix(".jsonl"), Rollout):
+        verdicts = [scored.correct for scored in rollout.responses]
+        if len(verdicts) == 1:
+            greedy[rollout.problem.id] = float(verdicts[0])
+        else:
+            right[rollout.problem.id] = len(verdicts), sum(verdicts)
     n, c = np.array([right[name] for name in greedy]).T
     return {
         "greedy": np.array(list(greedy.values())),

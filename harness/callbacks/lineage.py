@@ -18,7 +18,7 @@ from harness.engines.weights import checkpoint_version
 from harness.errors import InputError
 from harness.models.checkpoints import resolve_checkpoint
 from harness.rollouts.iteration import IterationFiles
-from harness.store import file_hash, read_json, read_jsonl, stable_hash, to_row
+from harness.store import file_hash, read_json, stable_hash, stream_rows
 from harness.types import Rollout
 
 COLUMNS = (
@@ -132,7 +132,7 @@ def _data_files(run_dir: Path) -> dict[str, str]:
 
 def sample_rows(path: Path, iteration: int, count: int) -> list[list[Any]]:
     """`COLUMNS` of the first response to `count` problems of a file of rollouts, chosen by their ids."""
-    rollouts = (to_row(Rollout, data, f"{path}:{number}") for number, data in read_jsonl(path))
+    rollouts = stream_rows(path, Rollout)
     chosen = heapq.nsmallest(count, rollouts, key=lambda rollout: stable_hash("shown", rollout.problem.id))
     return [
         [
