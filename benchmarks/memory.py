@@ -21,13 +21,13 @@ import gc
 import json
 import os
 import random
-import re
 import subprocess
 import sys
 import tempfile
 from pathlib import Path
 from typing import Any
 
+from resident import begin_peak, memory
 from training import SIZES, build_checkpoint
 
 MODELS: dict[str, tuple[str, dict[str, Any]]] = {
@@ -99,16 +99,10 @@ def child(kind: str, folder: Path, arguments: argparse.Namespace) -> None:
 
     train(folder / "tiny", 1)
     gc.collect()
-    Path("/proc/self/clear_refs").write_text("5")  # the peak begins anew at what is held now
-    before = held("VmRSS")
+    begin_peak()
+    before = memory("VmRSS")
     train(folder / "model", arguments.rows)
-    print(json.dumps({"bytes": held("VmHWM") - before}))
-
-
-def held(name: str) -> int:
-    """Bytes of this process: VmRSS is now, VmHWM the most."""
-    [kib] = re.findall(rf"^{name}:\s+(\d+) kB", Path("/proc/self/status").read_text(), re.MULTILINE)
-    return 1024 * int(kib)
+    print(json.dumps({"bytes": int(2**20 * (memory("VmHWM") - before))}))
 
 
 def main() -> None:

@@ -23,6 +23,8 @@ from typing import Any, cast
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 
+from resident import begin_peak, memory
+
 import harness.report.page  # noqa: F401 - imported before memory is measured
 from harness.commands.replay import replay as replay_command
 from harness.commands.report import report as report_command
@@ -331,16 +333,10 @@ def measured(item: Item, size: Size) -> tuple[float, float]:
     """Seconds of the processor, and MiB by which the peak of memory grew."""
     steps = item(size)
     next(steps)
-    Path("/proc/self/clear_refs").write_text("5")  # the peak counts from here
+    begin_peak()
     before, cpu = memory("VmRSS"), time.process_time()
     next(steps, None)
     return time.process_time() - cpu, memory("VmHWM") - before
-
-
-def memory(name: str) -> float:
-    """A number of /proc/self/status, in MiB."""
-    lines = Path("/proc/self/status").read_text().splitlines()
-    return next(int(line.split()[1]) / 1024 for line in lines if line.startswith(f"{name}:"))
 
 
 def main() -> None:
