@@ -296,12 +296,15 @@ class RolloutCallback(Callback):
         with self._running(trainer, "sample"), _Phases(trainer, iteration) as phases:
             manifest = self._plan.run(iteration, self.folder, dispatcher, phases.report, self._team)
             self._watch.add("score", dispatcher.seconds["score"] + dispatcher.seconds["judge"] - scored)
-        chosen, monitors = manifest["config"], manifest["monitors"]
+        self._tell_collected(trainer, manifest, time.perf_counter() - started)
+
+    def _tell_collected(self, trainer: Trainer, manifest: dict[str, Any], seconds: float) -> None:
+        iteration, chosen, monitors = manifest["iteration"], manifest["config"], manifest["monitors"]
         temperature = chosen.get("sampling", {}).get("temperature", 1.0)
         threshold = chosen.get("reward_threshold", 0.0)
         rank_zero_info(
             f"iteration {iteration}: temperature {temperature:g}, threshold {threshold:g}, "
-            f"accuracy {monitors['accuracy']:.3f}, {monitors['num_rows']} rows, {time.perf_counter() - started:.1f} s"
+            f"accuracy {monitors['accuracy']:.3f}, {monitors['num_rows']} rows, {seconds:.1f} s"
         )
         assert self._proof is not None
         # How far vLLM and the training model are apart: their kernels, number formats and, of experts, their routing.
@@ -309,9 +312,15 @@ class RolloutCallback(Callback):
         self._log(trainer, iteration, _rollout_metrics(manifest, temperature, threshold) | measured)
 
     def _evaluate(self, trainer: Trainer, dispatcher: Dispatcher, iteration: int) -> None:
-        assert self.evaluation is not None
         with self._running(trainer, "measure"):
-            metrics = self.evaluation.run(iteration, self.folder, dispatcher, self.grader, self._team)
+            metrics = self._measure(dispatcher, iteration)
+        self._tell_measured(trainer, iteration, metrics)
+
+    def _measure(self, dispatcher: Dispatcher, iteration: int) -> dict[str, float]:
+        assert self.evaluation is not None
+        return self.evaluation.run(iteration, self.folder, dispatcher, self.grader, self._team)
+
+    def _tell_measured(self, trainer: Trainer, iteration: int, metrics: dict[str, float]) -> None:
         rank_zero_info(
             f"after iteration {iteration}: "
             + ", ".join(f"{name} {value:.3f}" for name, value in metrics.items() if not name.endswith(("low", "high")))
@@ -333,23 +342,23 @@ class RolloutCallback(Callback):
         everyone = self._team is self._crew
         for optimizer in trainer.optimizers:
             optimizer.zero_grad(set_to_none=True)  # as the next step does: memory for the engine
-        with self._synced(trainer, everyone) as dispatcher:
-            if self._ranks.first:
+        dispatcher = self._synced(trainer, everyone)
+        if self._ranks.first:
+            assert dispatcher is not None
+            work(dispatcher)
+            self._crew.dismiss()
+        else:
+            for block in self._crew.blocks():
                 assert dispatcher is not None
-                work(dispatcher)
-                self._crew.dismiss()
-            else:
-                for block in self._crew.blocks():
-                    assert dispatcher is not None
-                    if block.kind == "measure":
-                        assert self.evaluation is not None
-                        self.evaluation.follow(block, self.folder, dispatcher, self.grader, self._team)
-                    else:
-                        self._plan.follow(block, self.folder, dispatcher, self._team)
+                if block.kind == "measure":
+                    assert self.evaluation is not None
+                    self.evaluation.follow(block, self.folder, dispatcher, self.grader, self._team)
+                else:
+                    self._plan.follow(block, self.folder, dispatcher, self._team)
+        self._rest()
         self._meet("sampled")
 
-    @contextlib.contextmanager
-    def _synced(self, trainer: Trainer, everyone: bool) -> Iterator[Dispatcher | None]:
+    def _synced(self, trainer: Trainer, everyone: bool) -> Dispatcher | None:
         """An engine that holds the policy's present weights, proven; where not everyone samples, None on other ranks.
 
         All ranks help to gather the weights, one tensor at a time, which each streams into its own engine.
@@ -358,8 +367,7 @@ class RolloutCallback(Callback):
         with self._running(trainer, "sync"):
             gathered = None if everyone else gathered_weights(module.model, trainer.is_global_zero)
         if not (everyone or trainer.is_global_zero):
-            yield None
-            return
+            return None
         opened = self._engine is None
         if self._engine is None:
             with self._running(trainer, "open"):
@@ -376,9 +384,13 @@ class RolloutCallback(Callback):
         dispatcher = Dispatcher(self._engine, module.tokenizer, self._template, self.reward, grader=self.grader)
         with self._running(trainer, "prove"):
             self._prove(model, version, dispatcher)
-        yield dispatcher
-        self._engine.sleep()
-        put_to_sleep(self.reward)
+        return dispatcher
+
+    def _rest(self) -> None:
+        """Have the engine, where this rank has one, and the reward give up memory that training needs."""
+        if self._engine is not None:
+            self._engine.sleep()
+            put_to_sleep(self.reward)
 
     def _config(self, trainer: Trainer) -> EngineConfig:
         """The engine's configuration, on the device on which this rank trains, with what the trainer leaves of it."""
