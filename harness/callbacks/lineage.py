@@ -86,7 +86,7 @@ class WandbLineage(Callback):
             self._tell_made(trainer)
 
     def _tell_iteration(self, files: IterationFiles, manifest: Mapping[str, Any]) -> None:
-        """Rollouts, made with the weights of the iteration's start, and rows, made from them and trained on."""
+        """Rollouts, made with the weights that the manifest names, and rows, made from them and trained on."""
         hashes, iteration = manifest["hashes"], manifest["iteration"]
         if not self._new(hashes[files.train.name]):
             return

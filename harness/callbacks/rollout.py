@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import contextlib
+import copy
 import os
 import time
 import warnings
 from collections.abc import Callable, Iterator
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any, Literal
 
@@ -15,13 +17,13 @@ import torch
 from lightning import LightningModule, Trainer
 from lightning.pytorch import Callback
 from lightning.pytorch.utilities.exceptions import SIGTERMException
-from lightning.pytorch.utilities.rank_zero import rank_zero_info
+from lightning.pytorch.utilities.rank_zero import rank_zero_info, rank_zero_warn
 
 from harness.callbacks.gather import gathered_weights, whole_copy
 from harness.callbacks.heartbeat import ranks_of
 from harness.callbacks.held_out import check_held_out
 from harness.callbacks.held_out_accuracy import HeldOutAccuracy
-from harness.callbacks.ledger import held_beside
+from harness.callbacks.ledger import held_beside, reward_models
 from harness.callbacks.stopwatch import Stopwatch, describe
 from harness.datamodules.solutions import check_solutions
 from harness.engines import EngineConfig, SyncProof, open_engine, verify_sync
@@ -35,6 +37,7 @@ from harness.progress import track
 from harness.prompts.find import find_template
 from harness.protocols import Engine, Reward, SamplingScheduler, SearchMethod, Selector, put_to_sleep
 from harness.provenance import check_asked
+from harness.rollouts.ahead import Ahead
 from harness.rollouts.dispatcher import Dispatcher
 from harness.rollouts.iteration import Iteration, IterationFiles, Replay, read_manifest, replay_rows
 from harness.rollouts.team import SLOTS, Team
@@ -57,6 +60,15 @@ class RolloutCallback(Callback):
     Where several ranks train, every one has an engine of its own beside its part of the trainer, and takes its share of
     the problems (`harness.rollouts.team`); the first decides and selects. What is written does not depend on the number
     of ranks, and a run may be resumed with another one.
+
+    With `staleness: 1` an engine on other devices than those of the training samples iteration k+1 while iteration k is
+    trained, by the weights that training iteration k-1 has left: always those, whatever takes longer, and after a kill
+    too. The first iteration is sampled before all training, by the weights that the run starts from, and the second by
+    the same ones. At the boundary before iteration k the engine is idle, takes the weights and proves them; a thread
+    (`harness.rollouts.ahead`) then measures this policy, where it is its turn, and samples by it. Training needs
+    neither, so it hides both. No checkpoint is saved before the thread is through: whichever one a run resumes from,
+    either it holds the weights that draw the next rows, or those rows are on disk. A run that had reached its
+    `max_epochs` and is given more has none ahead: it goes on as it began, with an iteration of the present weights.
 
     Args:
         problems: files of training problems with answers: JSONL, parquet, ..., folders, data sets of the hub, or
@@ -85,6 +97,9 @@ class RolloutCallback(Callback):
         sampling_ranks: "all" ranks sample, each with an engine on its own device, or the "first" alone while the others
             wait, as an engine that takes several devices needs it (`engine.tensor_parallel_size`). Replicas on a Ray
             cluster (`engine.kind: ray`) get their requests from the first.
+        staleness: how many iterations of training lie between the weights that sample an iteration and those that its
+            training starts from. With 1 an engine apart (`engine.kind: ray`, or servers with `weights_folder`) samples
+            the next iteration while the present one is trained.
     """
 
     def __init__(
@@ -108,6 +123,7 @@ class RolloutCallback(Callback):
         seed: int | None = None,
         sync_tolerance: float | None = None,
         sampling_ranks: Literal["all", "first"] = "all",
+        staleness: Literal[0, 1] = 0,
     ) -> None:
         self.template = template
         self.problems, self.probe_problems = problems, probe_problems or []
@@ -132,19 +148,35 @@ class RolloutCallback(Callback):
         self.seed = int(os.environ.get("PL_GLOBAL_SEED", "0")) if seed is None else seed
         self.sync_tolerance = sync_tolerance
         self.sampling_ranks = sampling_ranks
+        self.staleness = staleness
+        if staleness not in (0, 1):
+            raise InputError(f"staleness is {staleness}; it must be 0 or 1.")
+        if staleness and not self._apart:
+            raise InputError(
+                f"staleness is 1 with engine.kind {self.engine_config.kind}, which samples on the devices of the "
+                "training and so not beside it; set staleness: 0, or take engine.kind: ray, or servers with "
+                "weights_folder."
+            )
         self.manifest: dict[str, Any] = {}
         self._engine: Engine | None = None
         self._proof: SyncProof | None = None
         self._num_met = 0
+        self._ahead: Ahead[list[Callable[[], None]]] = Ahead()
+        """Measures and samples beside the training; hands back what is to be told of it."""
+        self._beside = 0
+        """The iteration beside whose training that is done, in this start."""
         self._watch = Stopwatch()
         self._training: tuple[float, float] | None = None
         """When the present epoch began, and the seconds that saving had taken by then."""
+        self._hidden = 0.0
+        """Seconds of work beside the present epoch that nobody waited for."""
 
     # What Lightning calls, in the order in which it does.
 
     def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
         if stage != "fit":
             return
+        self._beside = 0
         every = getattr(trainer, "reload_dataloaders_every_n_epochs", 0)
         if every != 1:
             raise InputError(
@@ -160,8 +192,10 @@ class RolloutCallback(Callback):
         self.folder = Path(trainer.default_root_dir) / "rollouts"
         if trainer.is_global_zero:
             remove_leftovers(self.folder)
-            for path in sorted([*self.folder.glob("iter_[0-9]*[0-9].json"), *self.folder.glob("eval_[0-9]*.json")]):
+            for path in sorted(self.folder.glob("eval_[0-9]*.json")):
                 read_manifest(path)
+            for path in sorted(self.folder.glob("iter_[0-9]*[0-9].json")):
+                self._check_staleness(path, read_manifest(path))
         self._check_evaluations()
         self._ranks = ranks_of(trainer)
         self._ranks.check_shared(self.folder)
@@ -178,6 +212,22 @@ class RolloutCallback(Callback):
 
     def on_train_epoch_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         self._training = time.perf_counter(), _seconds_of_saving(trainer)
+
+    def on_train_batch_end(
+        self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int
+    ) -> None:
+        self._ahead.check()
+
+    def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Comes before the checkpoint of the epoch's end."""
+        if self.staleness:
+            with self._running(trainer, "wait"):
+                self._finish_ahead(trainer)
+
+    def on_save_checkpoint(self, trainer: Trainer, pl_module: LightningModule, checkpoint: dict[str, Any]) -> None:
+        """In the middle of an epoch a checkpoint waits too: it does not hold the weights that sample at the time."""
+        if self.staleness:
+            self._finish_ahead(trainer)
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         self.manifest = state_dict["manifest"]
@@ -201,7 +251,14 @@ class RolloutCallback(Callback):
         """The same where Lightning skips `on_train_end`, because a resumed run finds all epochs trained."""
         self.on_train_end(trainer, pl_module)
 
+    def on_exception(self, trainer: Trainer, pl_module: LightningModule, exception: BaseException) -> None:
+        self._ahead.stop()
+
     def teardown(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
+        self._ahead.stop()
+        self._close()
+
+    def _close(self) -> None:
         if self._engine is not None:
             self._engine.close()
             self._engine = self._proof = None
@@ -212,6 +269,8 @@ class RolloutCallback(Callback):
         """Read and check the files."""
         replay = replay_rows(self.replay_files, lambda problem: self._template.render(problem, module.tokenizer))
         self._objective: Objective | None = getattr(module, "objective", None)
+        if self.staleness and self._objective is not None:
+            _check_objective(self._objective)
         default = TopK() if self._objective is None else PolicyRows(self._objective)
         plan = Iteration(
             problems=read_all_problems(self.problems),
@@ -226,6 +285,7 @@ class RolloutCallback(Callback):
             replay=Replay(replay, self.replay_share),
             grader=self.grader,
             seed=self.seed,
+            staleness=self.staleness,
         )
         plan.check()
         measured = self.evaluation.load() if self.evaluation else []
@@ -241,6 +301,15 @@ class RolloutCallback(Callback):
                     f"the prompt of problem '{problem.id}' is {len(sampled)} tokens to the policy and its engine and "
                     f"{len(trained)} others to the datamodule's tokenizer; leave out the datamodule's `tokenizer`."
                 )
+
+    def _check_staleness(self, path: Path, manifest: dict[str, Any]) -> None:
+        """Raise `InputError` if the iterations before were sampled by weights of another age than the next will be."""
+        then = (manifest.get("asked") or {}).get("staleness", 0)
+        if then != self.staleness:
+            raise InputError(
+                f"{path}: of a run with staleness {then}, now {self.staleness}; keep staleness: {then}, or start in a "
+                "new run directory."
+            )
 
     def _check_evaluations(self) -> None:
         """Raise `InputError` if the policies before were measured otherwise than the next ones will be."""
@@ -258,14 +327,19 @@ class RolloutCallback(Callback):
         iteration = min(_epochs_trained(trainer) + 1, trainer.max_epochs or 1)
         files = IterationFiles(self.folder, iteration)
         found = not _missing(trainer, files.manifest)
-        if not found:
+        ahead = self._to_make_ahead(trainer, iteration, found)
+        self._beside = iteration if ahead else self._beside
+        if not found or ahead:
 
-            def measure_and_collect(dispatcher: Dispatcher) -> None:
-                if self._is_measured(iteration - 1) and not self._evaluation_file(iteration - 1).exists():
-                    self._evaluate(trainer, dispatcher, iteration - 1)
-                self._collect(trainer, dispatcher, iteration)
+            def work(dispatcher: Dispatcher) -> None:
+                if not found:
+                    if self._to_measure(iteration - 1):
+                        self._evaluate(trainer, dispatcher, iteration - 1)
+                    self._collect(trainer, dispatcher, iteration)
+                if ahead:
+                    self._start_ahead(trainer, dispatcher, iteration)
 
-            self._work(trainer, measure_and_collect)
+            self._work(trainer, work)
         self.manifest = read_manifest(files.manifest)
         if found:
             remedy = "start in a new run directory, or remove that file to select from its rollouts again."
@@ -274,15 +348,84 @@ class RolloutCallback(Callback):
         first = max(1, iteration - earlier)
         return [str(IterationFiles(self.folder, number).train) for number in range(first, iteration + 1)]
 
+    def _to_make_ahead(self, trainer: Trainer, iteration: int, found: bool) -> bool:
+        """Whether the policy that the training of an iteration is about to start from has work meanwhile.
+
+        Raises:
+            InputError: it has, but a run that resumes within the iteration does not hold its weights any more.
+        """
+        progress: Any = trainer.fit_loop.epoch_progress.current
+        # It may be under way, as Lightning asks a second time for the first loader of a run that resumes.
+        if not self.staleness or progress.processed >= iteration or self._beside == iteration:
+            return False
+        further = IterationFiles(self.folder, iteration + 1).manifest
+        to_sample = iteration < (trainer.max_epochs or 1) and _missing(trainer, further)
+        within = progress.started > progress.processed
+        if within and to_sample:
+            raise InputError(
+                f"{further}: missing, and its rollouts are drawn by the weights that iteration {iteration} began with, "
+                "which a checkpoint from the middle of it does not hold; resume from the checkpoint of an iteration's "
+                f"end, or set trainer.max_epochs: {iteration}."
+            )
+        # Where the iteration's own rollouts are not there yet, the policy is measured before they are drawn.
+        return to_sample or (found and not within and trainer.strategy.broadcast(self._to_measure(iteration - 1)))
+
+    def _start_ahead(self, trainer: Trainer, dispatcher: Dispatcher, iteration: int) -> None:
+        """Begin what is made while an iteration is trained, by the policy that its training starts from."""
+        for model in reward_models(self.reward):
+            model.load()  # changes settings of torch for a moment, which training would see
+        dispatcher.tokenizer = copy.deepcopy(dispatcher.tokenizer)  # two threads must not encode with one
+        further: int | None = iteration + 1
+        if iteration == (trainer.max_epochs or 1) or IterationFiles(self.folder, iteration + 1).manifest.exists():
+            further = None
+        else:
+            version = dispatcher.engine.version
+            rank_zero_info(f"iteration {further} is sampled by weights {version} while iteration {iteration} trains")
+        self._ahead.start(lambda: self._make_ahead(trainer, dispatcher, iteration - 1, further))
+
+    def _make_ahead(
+        self, trainer: Trainer, dispatcher: Dispatcher, trained: int, further: int | None
+    ) -> list[Callable[[], None]]:
+        """In a thread: measure the policy after the iterations that are trained, sample a further one by it.
+
+        Nothing here logs, shows progress or uses the Trainer's profiler, which are the main thread's.
+        """
+        told: list[Callable[[], None]] = []
+        if self._to_measure(trained):
+            told.append(partial(self._tell_measured, trainer, trained, self._measure(dispatcher, trained)))
+        if further is not None:
+
+            def go_on(*_: object) -> None:
+                self._ahead.go_on()
+                if trainer.received_sigterm:
+                    raise SIGTERMException
+
+            manifest = self._plan.run(further, self.folder, dispatcher, go_on, self._team, staleness=1)
+            told.append(partial(self._tell_collected, trainer, manifest, sum(manifest["seconds"].values())))
+        self._rest()
+        return told
+
+    def _finish_ahead(self, trainer: Trainer) -> None:
+        """Return once what is made beside the training is on disk, and tell of it; all ranks must call it."""
+        if told := self._ahead.wait():
+            self._hidden += self._ahead.hidden
+            for tell in told:
+                tell()
+        self._meet("ahead")  # the others wait here, as the next collective operation has a time-out
+
     def _account(self, trainer: Trainer, iteration: int) -> None:
         """Log where the time of the iteration that has ended went, as far as this start has seen it."""
         if self._training is None:
             return
         (begun, saved), self._training = self._training, None
         saving = _seconds_of_saving(trainer) - saved
-        seconds = {**self._watch.take(), "train": time.perf_counter() - begun - saving, "save": saving}
+        seconds, (hidden, self._hidden) = self._watch.take(), (self._hidden, 0.0)
+        waited = seconds.get("wait", 0.0)
+        seconds |= {"train": time.perf_counter() - begun - saving - waited, "save": saving}
         if trainer.is_global_zero:
-            rank_zero_info(f"iteration {iteration} took {describe(seconds)}")
+            beside = f"; sampled beside it {hidden:.1f} s" if hidden else ""
+            rank_zero_info(f"iteration {iteration} took {describe(seconds)}{beside}")
+            seconds |= {"hidden": hidden} if self.staleness else {}
             self._log(trainer, iteration, {f"time/{name}": value for name, value in seconds.items()})
 
     @contextlib.contextmanager
@@ -327,8 +470,10 @@ class RolloutCallback(Callback):
         )
         self._log(trainer, iteration, {f"eval/{name}": value for name, value in metrics.items()})
 
-    def _is_measured(self, iteration: int) -> bool:
-        return self.evaluation is not None and iteration % self.evaluation.every == 0
+    def _to_measure(self, iteration: int) -> bool:
+        """Whether the policy after an iteration is measured, and was not yet."""
+        due = self.evaluation is not None and iteration % self.evaluation.every == 0
+        return due and not self._evaluation_file(iteration).exists()
 
     def _evaluation_file(self, iteration: int) -> Path:
         assert self.evaluation is not None
@@ -355,7 +500,8 @@ class RolloutCallback(Callback):
                     self.evaluation.follow(block, self.folder, dispatcher, self.grader, self._team)
                 else:
                     self._plan.follow(block, self.folder, dispatcher, self._team)
-        self._rest()
+        if not self._ahead.under_way:
+            self._rest()
         self._meet("sampled")
 
     def _synced(self, trainer: Trainer, everyone: bool) -> Dispatcher | None:
@@ -467,6 +613,8 @@ def _epochs_trained(trainer: Trainer) -> int:
 def _rollout_metrics(manifest: dict[str, Any], temperature: float, threshold: float) -> dict[str, float]:
     metrics = {f"rollout/{name}": float(value) for name, value in manifest["monitors"].items()}
     metrics |= {"rollout/temperature": temperature, "rollout/threshold": threshold}
+    if "staleness" in manifest["asked"]:
+        metrics["rollout/staleness"] = float(manifest["staleness"])
     if "balance_score" in manifest["decision"]:
         metrics["rollout/balance_score"] = manifest["decision"]["balance_score"]
     for phase in manifest["seconds"]:
@@ -475,3 +623,21 @@ def _rollout_metrics(manifest: dict[str, Any], temperature: float, threshold: fl
     for rank, effort in enumerate(manifest["ranks"] if len(manifest["ranks"]) > 1 else ()):
         metrics |= {f"rollout/rank{rank}/{name}": float(value) for name, value in effort.items()}
     return metrics
+
+
+def _check_objective(objective: Objective) -> None:
+    """Look at an objective whose rows are drawn by the policy before the one that their training starts from.
+
+    Raises:
+        InputError: it needs the weights that drew the rows.
+    """
+    if objective.needs_old and objective.old_logps == "recomputed":
+        raise InputError(
+            "objective.old_logps is recomputed, by the weights that drew the rows, and with staleness 1 those are gone "
+            "when the rows are trained on; set old_logps: engine and correction: none, or staleness: 0."
+        )
+    if objective.on_policy and not objective.needs_engine:
+        rank_zero_warn(
+            "staleness is 1 and the objective has no ratio to the policy that drew the rows: it takes samples of the "
+            "policy an iteration before for samples of the present one; set ratio: token and old_logps: engine."
+        )

@@ -121,7 +121,7 @@ class RewardModel:
             **{name: getattr(self, name) for name in settings},
         }
 
-    def _load(self) -> tuple[Any, Any]:
+    def load(self) -> tuple[Any, Any]:
         """The model and its tokenizer, loaded at the first use."""
         if self._loaded is None:
             from harness.models.checkpoints import check_vocabulary, load_tokenizer
@@ -147,7 +147,7 @@ class RewardModel:
         self, problems: Sequence[Problem], responses: Sequence[Response], correct: Sequence[bool]
     ) -> list[Score]:
         first = self._loaded is None
-        model, tokenizer = self._load()
+        model, tokenizer = self.load()
         if first:
             self._check_text(problems, responses, tokenizer)
         encoded = [self._encode(p, r, tokenizer) for p, r in zip(problems, responses, strict=True)]
@@ -232,7 +232,7 @@ class RewardModel:
         from harness.models.reward_head import likelihood_rewards
         from harness.models.weights import rewards_at
 
-        model, tokenizer = self._load()
+        model, tokenizer = self.load()
         width = max(len(row.ids) for row in batch)
         padded = torch.full((len(batch), width), tokenizer.pad_token_id)
         mask = torch.zeros_like(padded)

@@ -82,6 +82,9 @@ class Iteration:
     """Prompt with `{question}` and `{answer}` by which problems without a right response are sampled again (STaR's
     rationalisation, arXiv:2203.14465, section 3.2). Right responses to it become rows under the plain prompt."""
     seed: int = 0
+    staleness: int = 0
+    """How many iterations of training lie between the weights that sample an iteration and those that its training
+    starts from, but for the first, before which there are none."""
 
     def check(self) -> None:
         """Raise `InputError` if nothing could be learnt from what would be sampled, as far as that is known beforehand,
@@ -115,6 +118,7 @@ class Iteration:
             "problems_per_iteration": self.problems_per_iteration,
             "hint": self.hint,
             "seed": self.seed,
+            **({"staleness": self.staleness} if self.staleness else {}),  # manifests of earlier versions lack it
         }
 
     def chosen_problems(self, iteration: int) -> list[Problem]:
@@ -140,11 +144,13 @@ class Iteration:
         dispatcher: Dispatcher,
         progress: Progress = lambda *_: None,
         team: Team | None = None,
+        staleness: int = 0,
     ) -> dict[str, Any]:
         """Sample and select one iteration, reading back what its files hold; return its manifest.
 
         Args:
             team: who samples; default is this process alone. The other ranks of a team call `follow` meanwhile.
+            staleness: iterations whose training the engine's weights lack, for the manifest.
         """
         paths, team = IterationFiles(folder, iteration), team or Team()
         seconds, tokens = {}, {}
@@ -191,6 +197,7 @@ class Iteration:
                 "iteration": iteration,
                 "asked": self.asked(dispatcher.template),
                 "weights": dispatcher.engine.version,
+                "staleness": staleness,
                 "engine": dispatcher.engine.name,
                 "seeds": getattr(dispatcher.engine, "seeds", "request"),
                 "config": to_dict(config),

@@ -37,8 +37,8 @@ def run(
         scheduler=scheduler,
         template="arithmetic",
         probe_problems=[str(data / "probe.jsonl")],
-        engine=EngineConfig(kind="transformers", dtype="float32"),
         **{
+            "engine": EngineConfig(kind="transformers", dtype="float32"),
             "problems": [str(data / "train.jsonl")],
             "evaluation": HeldOutAccuracy([str(data / "test.jsonl")], max_tokens=8),
             "select": TopK(keep_cut=True, keep_unanswered=True),

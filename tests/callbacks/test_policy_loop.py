@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import warnings
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -11,6 +12,7 @@ import pytest
 from lightning.pytorch import seed_everything
 
 from harness.callbacks import HFCheckpoint, RolloutCallback, StopOnDivergence
+from harness.callbacks.rollout import _check_objective
 from harness.commands.replay import replay
 from harness.datamodules import PolicyDataModule, PreferenceDataModule
 from harness.engines import EngineConfig
@@ -18,7 +20,7 @@ from harness.errors import InputError
 from harness.models.weights import fingerprint, named_weights
 from harness.modules import DPOModule, PolicyGradientModule
 from harness.modules.optimizer import OptimizerConfig
-from harness.objectives import GRPO, MaxRL, Objective
+from harness.objectives import DPPO, GRPO, OPO, RFT, MaxRL, Objective
 from harness.rollouts.iteration import Iteration
 from harness.selection import FixedSampling, OutcomePairs, PolicyRows
 from harness.store import read_rows
@@ -191,6 +193,19 @@ def test_preferences_of_an_iteration_are_measured_against_its_own_policy(tmp_pat
     again, datamodule = build()
     loop(tmp_path / "parts", data, again, datamodule, select=OutcomePairs(max_per_problem=2), resume=True)
     assert fingerprint(named_weights(again.model)) == fingerprint(named_weights(module.model))
+
+
+def test_rows_of_an_earlier_policy_need_the_engines_log_probabilities():
+    for objective in (GRPO(), Objective(kl="k1_reward", kl_coefficient=0.1), MaxRL(correction="token_truncate")):
+        with pytest.raises(InputError, match=r"old_logps is recomputed, .* with staleness 1 those are gone"):
+            _check_objective(objective)
+    for objective in (OPO(), GRPO(old_logps="current")):
+        with pytest.warns(UserWarning, match="no ratio to the policy that drew the rows"):
+            _check_objective(objective)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        for objective in (GRPO(old_logps="engine"), DPPO(), RFT()):
+            _check_objective(objective)
 
 
 def test_problems_that_teach_nothing_are_replaced_by_others():

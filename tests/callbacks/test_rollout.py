@@ -7,12 +7,13 @@ import pytest
 import torch
 from lightning.pytorch import Callback
 
-from harness.callbacks import HeldOutAccuracy
+from harness.callbacks import HeldOutAccuracy, RolloutCallback
+from harness.engines import EngineConfig
 from harness.errors import InputError
 from harness.loggers import MetricsFile
 from harness.rewards import ArithmeticSteps, WeightedSum
 from harness.selection import BalancedSampling, FixedSampling, TopK
-from harness.store import write_rows
+from harness.store import sealed, write_json, write_rows
 from harness.types import SamplingConfig
 from tests.callbacks.loop import NUM_STEPS, run
 from tests.engines.conftest import build_tokenizer
@@ -263,3 +264,29 @@ def test_prompts_that_the_datamodule_tokenises_otherwise_are_refused_before_anyt
     ):
         run(tmp_path, data, tokenizer=build_tokenizer())
     assert not (tmp_path / "rollouts").exists()
+
+
+@pytest.mark.parametrize("engine", ["vllm", "transformers", "auto"])
+def test_an_engine_on_the_devices_of_the_training_samples_nothing_beside_it(engine):
+    with pytest.raises(InputError, match=f"staleness is 1 with engine.kind {engine}, .* set staleness: 0, or take"):
+        RolloutCallback(["train.jsonl"], FixedSampling(SamplingConfig()), engine=EngineConfig(engine), staleness=1)
+    with pytest.raises(InputError, match="staleness is 2; it must be 0 or 1"):
+        RolloutCallback(["train.jsonl"], FixedSampling(SamplingConfig()), staleness=2)
+
+
+def test_a_run_goes_on_with_the_staleness_it_began_with(tmp_path, data):
+    with pytest.raises(Crash):
+        run(tmp_path, data, CrashAt("on_train_start", 0))
+    apart = EngineConfig(kind="ray", replica="transformers")
+    with pytest.raises(InputError, match=r"iter_001.json: of a run with staleness 0, now 1; keep staleness: 0, or"):
+        run(tmp_path, data, engine=apart, staleness=1)
+    path = tmp_path / "rollouts/iter_001.json"
+    manifest = json.loads(path.read_text())
+    manifest["asked"]["staleness"] = 1
+    write_json(path, sealed(manifest))
+    with pytest.raises(InputError, match=r"iter_001.json: of a run with staleness 1, now 0; keep staleness: 1, or"):
+        run(tmp_path, data)
+    del manifest["asked"]
+    write_json(path, sealed(manifest))
+    with pytest.raises(Crash):
+        run(tmp_path, data, CrashAt("on_train_start", 0))
