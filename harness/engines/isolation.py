@@ -31,9 +31,13 @@ class RandomStream:
     """Torch's global random numbers of an engine that draws without seeds, which go on from call to call.
 
     They begin with entropy of the operating system, so that the engines of ranks and of later starts differ.
+
+    Args:
+        seed: instead of the entropy, for processes that must draw the same.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, seed: int | None = None) -> None:
+        self._seed = seed
         self._state: Any = None
 
     @contextlib.contextmanager
@@ -41,7 +45,9 @@ class RandomStream:
         """Within `keep_random_state`, which gives the process its own state back."""
         import torch
 
-        if self._state is None:
+        if self._state is None and self._seed is not None:
+            torch.manual_seed(self._seed)
+        elif self._state is None:
             torch.seed()
         else:
             _set_torch_state(self._state)

@@ -112,7 +112,6 @@ class VLLMEngine:
         from vllm.config.reasoning import ReasoningConfig
         from vllm.engine.arg_utils import EngineArgs
         from vllm.v1.engine.llm_engine import LLMEngine
-        from vllm.v1.executor import Executor
         from vllm.v1.executor.uniproc_executor import UniProcExecutor
 
         whole = AutoConfig.from_pretrained(self._path)
@@ -120,6 +119,12 @@ class VLLMEngine:
         longest = getattr(model, "max_position_embeddings", None)
         if config.max_model_len and longest and config.max_model_len > longest:
             raise InputError(f"{self._path}: max_model_len is {config.max_model_len}, the model's limit is {longest}.")
+        heads, parts = getattr(model, "num_attention_heads", None), config.tensor_parallel_size
+        if isinstance(heads, int) and heads % parts:
+            raise InputError(
+                f"{self._path}: tensor_parallel_size {parts} does not divide the model's {heads} attention heads; set "
+                f"it to a divisor of {heads}."
+            )
         self._cuda = torch.cuda.is_available()
         context = config.max_model_len or longest
         max_num_seqs = config.max_num_seqs or (256 if self._cuda else 128)
@@ -136,8 +141,7 @@ class VLLMEngine:
             kv_cache_memory_bytes=cache,
             gpu_memory_utilization=config.gpu_memory_utilization or DEFAULT_SHARE,
             tensor_parallel_size=config.tensor_parallel_size,
-            distributed_executor_backend=config.distributed_executor_backend,
-            device_ids=None if config.device is None else [config.device],
+            **self._placement(config),
             seed=config.seed,
             hf_overrides=config_overrides(whole),
             enforce_eager=not self._cuda if config.enforce_eager is None else config.enforce_eager,
@@ -157,7 +161,7 @@ class VLLMEngine:
             vllm_config = arguments.create_engine_config()
             if config.dtype == "fp8":
                 _check_fp8(vllm_config.model_config.is_moe)
-            executor = Executor.get_class(vllm_config)
+            executor = self._executor(vllm_config, config)
             # vLLM may take worker processes for a single device too.
             self._parallel = not issubclass(executor, UniProcExecutor)
             if vllm_config.model_config.is_moe and not self._parallel:
@@ -171,6 +175,19 @@ class VLLMEngine:
             if not self._parallel:  # else the model is in other processes, which keep what vLLM did to them
                 self._engine.apply_model(adopt)
         _open_engines.add(self)
+
+    def _placement(self, config: EngineConfig) -> dict[str, Any]:
+        """Arguments of vLLM that say where it runs."""
+        return {
+            "distributed_executor_backend": config.distributed_executor_backend,
+            "device_ids": None if config.device is None else [config.device],
+        }
+
+    def _executor(self, vllm_config: Any, config: EngineConfig) -> type:
+        """What runs vLLM's model."""
+        from vllm.v1.executor import Executor
+
+        return Executor.get_class(vllm_config)
 
     @contextlib.contextmanager
     def _isolated(self) -> Iterator[None]:

@@ -166,7 +166,7 @@ class RolloutLog:
                 pass
             found |= {name: (lines, before + count) for count, name in enumerate(drawn)}
             self._team.wait(lambda done: progress(known + done))  # noqa: B023 - called at once
-            if self._team.ranks.size > 1:
+            if len(self._team.members) > 1:
                 others = {name: by_id[name] for name in missing if name not in found}
                 found |= self._unmerged(others, asked.sampling, parts)
         return (lines[number] for lines, number in map(found.__getitem__, by_id))

@@ -1,4 +1,4 @@
-"""Who samples: this process alone, or all ranks of a run, among whom problems are dealt out one after the other.
+"""Who samples: this process alone, or the ranks of a run, among whom problems are dealt out one after the other.
 
 A `Block` is a set of problems that are sampled alike into one file. The first rank announces it; every rank then takes
 problems of it until none is left, and appends those that are finished to a file of its own. Which problem comes next, a
@@ -73,13 +73,16 @@ class Team:
 
     Args:
         ranks: default is this process alone.
-        slots: samples that the engine of one rank draws at a time.
+        slots: samples that an engine draws at a time.
+        width: consecutive ranks that hold one engine together, of which the first takes part.
     """
 
-    def __init__(self, ranks: Ranks | None = None, slots: int = SLOTS) -> None:
+    def __init__(self, ranks: Ranks | None = None, slots: int = SLOTS, width: int = 1) -> None:
         self.ranks, self.slots = ranks or Ranks(), slots
-        self.efforts = [Effort()] * self.ranks.size
-        """What every rank has done so far, as the first one knows it."""
+        self.members = range(0, self.ranks.size, width)
+        """The ranks that take part."""
+        self.efforts = [Effort()] * len(self.members)
+        """What every member has done so far, as the first rank knows it."""
         self._number = 0
         """Of the newest block that this rank knows of."""
         self._lengths: dict[str, int] = {}
@@ -153,17 +156,17 @@ class Team:
 
     def _window(self, block: Block) -> int:
         """Problems that this rank may have in flight: what keeps its engine busy, but not more than an even share."""
-        if self.ranks.size == 1:
+        if len(self.members) == 1:
             return MAX_IN_FLIGHT
         busy = math.ceil(2 * self.slots / block.width)
-        return max(1, min(busy, math.ceil(len(block.problems) / self.ranks.size)))
+        return max(1, min(busy, math.ceil(len(block.problems) / len(self.members))))
 
     def finished(self) -> int:
         """Problems of the newest block that are finished, on whichever rank."""
         return self.ranks.add(f"finished/{self._number}", 0)
 
     def wait(self, progress: Callable[[int], None]) -> None:
-        """On the first rank: return when all ranks are through with the newest block, or those at work are silent.
+        """On the first rank: return when all members are through with the newest block, or those at work are silent.
 
         Args:
             progress: told how many of its problems are finished.
@@ -174,20 +177,20 @@ class Team:
         def look() -> bool | None:
             nonlocal state, since
             progress(self.finished())
-            if self.ranks.add(f"through/{self._number}", 0) >= self.ranks.size:
+            if self.ranks.add(f"through/{self._number}", 0) >= len(self.members):
                 return True
-            now = tuple(self.ranks.progress_of(rank) for rank in range(self.ranks.size))
+            now = tuple(map(self.ranks.progress_of, self.members))
             if now != state:
                 state, since = now, time.monotonic()
             return True if time.monotonic() - since > SILENT_SECONDS else None
 
         self.ranks.wait(look)
-        for rank in range(self.ranks.size):
+        for place, rank in enumerate(self.members):
             if text := self.ranks.get(f"effort/{self._number}/{rank}"):
-                self.efforts[rank] += from_dict(Effort, json.loads(text))
+                self.efforts[place] += from_dict(Effort, json.loads(text))
 
     def learn(self, rows: Iterable[Rollout]) -> None:
         """Remember how long responses were, to deal the longest first the next time."""
-        if self.ranks.size > 1:
+        if len(self.members) > 1:
             for row in rows:
                 self._lengths[row.problem.id] = sum(len(scored.response.token_ids) for scored in row.responses)

@@ -2,6 +2,7 @@
 
 import csv
 import json
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -9,6 +10,7 @@ from lightning.pytorch import Callback
 
 from harness.callbacks import HeldOutAccuracy, RolloutCallback
 from harness.engines import EngineConfig
+from harness.engines.group import RankGroup
 from harness.errors import InputError
 from harness.loggers import MetricsFile
 from harness.rewards import ArithmeticSteps, WeightedSum
@@ -290,3 +292,27 @@ def test_a_run_goes_on_with_the_staleness_it_began_with(tmp_path, data):
     write_json(path, sealed(manifest))
     with pytest.raises(Crash):
         run(tmp_path, data, CrashAt("on_train_start", 0))
+
+
+@pytest.mark.parametrize(
+    ("nodes", "engine", "said"),
+    [
+        (1, {"tensor_parallel_size": 3}, "4 ranks of a machine are not a multiple of 3; set it to a divisor of 4"),
+        (4, {"tensor_parallel_size": 2}, "1 ranks of a machine"),
+        (1, {"tensor_parallel_size": 2, "kind": "transformers"}, "transformers samples on one device"),
+        (1, {"tensor_parallel_size": 2, "distributed_executor_backend": "mp"}, "leave out .*backend .mp."),
+    ],
+)
+def test_ranks_that_cannot_hold_engines_together_are_one_sentence(nodes, engine, said):
+    callback = RolloutCallback([], FixedSampling(SamplingConfig(), 0.0), engine=EngineConfig(**engine))
+    callback._ranks = SimpleNamespace(size=4, rank=3)
+    with pytest.raises(InputError, match=said):
+        callback._group_of(SimpleNamespace(num_nodes=nodes))
+
+
+def test_consecutive_ranks_of_a_machine_hold_an_engine_together():
+    callback = RolloutCallback([], FixedSampling(SamplingConfig(), 0.0), engine=EngineConfig(tensor_parallel_size=2))
+    callback._ranks = SimpleNamespace(size=4, rank=3)
+    assert callback._group_of(SimpleNamespace(num_nodes=2)) == RankGroup(number=1, rank=1, size=2)
+    callback._ranks = SimpleNamespace(size=1, rank=0)  # vLLM starts workers of its own
+    assert callback._group_of(SimpleNamespace(num_nodes=1)) is None

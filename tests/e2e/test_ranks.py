@@ -3,6 +3,7 @@
 import json
 import signal
 import socket
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -32,7 +33,7 @@ def data(tmp_path_factory):
     return folder
 
 
-def small_config(folder, data, world, **options):
+def small_config(folder, data, world, engine=None, **options):
     """The shipped recipe with a random model, few problems, and thresholds below the rewards of random responses."""
     config = yaml.safe_load(RECIPE.read_text().replace("runs/arithmetic/data", str(data)))
     config["run_dir"] = str(folder / "run")
@@ -52,7 +53,7 @@ def small_config(folder, data, world, **options):
         "sampling": {"n": 2, "max_tokens": 8}, "temperatures": [0.5, 1.0], "thresholds": [-2.0, -1.0],
         "n_star": 1, "keep_cut": True, "keep_unanswered": True, "correct_above": -1.0,
     }  # fmt: skip
-    rollout["engine"] |= {"kind": "vllm", "kv_cache_bytes": 2**26}
+    rollout["engine"] |= {"kind": "vllm", "kv_cache_bytes": 2**26, **(engine or {})}
     config["trainer"]["callbacks"].append({"class_path": "tests.e2e.kills.KilledTraining"})
     path = folder / f"config-{world}.yaml"
     path.write_text(yaml.safe_dump(config))
@@ -129,12 +130,16 @@ def tokens(run, name):
     return [[scored.response.token_ids for scored in row.responses] for row in rows]
 
 
+def assert_nearly_all_same(run, one, names):
+    for name in names:
+        pairs = list(zip(tokens(run, name), tokens(one, name), strict=True))
+        assert sum(ours == theirs for ours, theirs in pairs) >= len(pairs) - 1, name
+
+
 def assert_as_one_rank(run, one, data):
     assert_same_files(run, one, SAMPLED)
     assert_weights_close(run, one, data / "base")
-    for name in ("iter_002.probe.jsonl", "iter_002.jsonl"):
-        pairs = list(zip(tokens(run, name), tokens(one, name), strict=True))
-        assert sum(ours == theirs for ours, theirs in pairs) >= len(pairs) - 1, name
+    assert_nearly_all_same(run, one, ("iter_002.probe.jsonl", "iter_002.jsonl"))
 
 
 def test_two_ranks_write_what_one_writes_and_log_the_share_of_each(data, two_ranks, one_rank):
@@ -158,6 +163,34 @@ def test_the_first_rank_alone_may_sample_for_all_and_writes_the_same(tmp_path, d
     assert_same_files(run, two_ranks)
     assert [len(json.loads((run / "rollouts/iter_002.json").read_text())["ranks"])] == [1]
     assert (run / "hf/model.safetensors").read_bytes() == (two_ranks / "hf/model.safetensors").read_bytes()
+
+
+def without_logps(run, name):
+    """The rows of a file of rollouts but for log-probabilities, and those."""
+    rows, logps = [], []
+    for row in read_rows(run / "rollouts" / name, Rollout):
+        bare = []
+        for scored in row.responses:
+            logps += scored.response.token_logps
+            bare.append(replace(scored, response=replace(scored.response, logp=0.0, token_logps=())))
+        rows.append(replace(row, responses=tuple(bare)))
+    return rows, torch.tensor(logps)
+
+
+def test_ranks_that_hold_one_engine_together_write_the_rows_of_one_rank(tmp_path, data, one_rank):
+    """Halves of a sum are added in another order, so log-probabilities differ in the last digits."""
+    run = whole(tmp_path, data, OVERLAYS["fsdp2"], 2, engine={"tensor_parallel_size": 2})
+    for name in ("eval_000.jsonl", "iter_001.probe.jsonl", "iter_001.jsonl"):
+        (rows, logps), (expected, theirs) = without_logps(run, name), without_logps(one_rank, name)
+        assert rows == expected, name
+        torch.testing.assert_close(logps, theirs, rtol=0, atol=1e-5)
+    assert_same_files(run, one_rank, ["iter_001.train.jsonl"])
+    assert_weights_close(run, one_rank, data / "base")
+    # The engine has taken weights in shards by now, and shown that it samples from them.
+    assert_nearly_all_same(run, one_rank, ("eval_001.jsonl", "iter_002.probe.jsonl", "iter_002.jsonl"))
+    [share] = json.loads((run / "rollouts/iter_002.json").read_text())["ranks"]
+    assert share["problems"] == 2 * 6 + 12
+    assert not list(Path("/dev/shm").glob("*cpushm"))
 
 
 def test_ranks_may_sample_five_times_longer_than_the_process_group_waits(tmp_path, data, one_rank):

@@ -28,6 +28,7 @@ def test_the_parts_of_vllm_that_are_used_have_the_names_and_arguments_used():
     from vllm.model_executor.model_loader.reload.types import LayerReloadingInfo
     from vllm.model_executor.models.gpt_oss import GptOssForCausalLM
     from vllm.v1.engine.llm_engine import LLMEngine
+    from vllm.v1.executor.uniproc_executor import ExecutorWithExternalLauncher
     from vllm.v1.worker.gpu_worker import Worker
 
     def binds(function, *arguments, **options):
@@ -47,6 +48,9 @@ def test_the_parts_of_vllm_that_are_used_have_the_names_and_arguments_used():
     assert "param.copy_(narrow_weight)" in inspect.getsource(inspect.getmodule(GptOssForCausalLM))
     binds(UnquantizedEmbeddingMethod.process_weights_after_loading, None, ParallelLMHead)
     binds(LLMEngine.apply_model, None, print)
+    # What an engine over several ranks says of its place, and that vLLM takes the process group it finds.
+    binds(ExecutorWithExternalLauncher._distributed_args, None)
+    assert "not torch.distributed.is_initialized()" in inspect.getsource(parallel_state.init_distributed_environment)
     # The configuration that layers look up while they are built is set by vLLM's own worker.
     assert "set_current_vllm_config" in inspect.getsource(Worker.reload_weights)
 

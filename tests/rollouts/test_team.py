@@ -72,6 +72,16 @@ def run(teams, path, draws, **options):
         return led
 
 
+def test_of_ranks_that_hold_one_engine_the_first_takes_part(tmp_path, teams):
+    together = Team(teams[0].ranks, slots=4, width=2)
+    alone, draw = Draw(), Draw()
+    lead(Team(), tmp_path / "alone.jsonl", alone)
+    lead(together, tmp_path / "together.jsonl", draw)  # nobody follows
+    assert (draw.drawn, draw.windows) == (alone.drawn, alone.windows)
+    assert (tmp_path / "together.jsonl").read_bytes() == (tmp_path / "alone.jsonl").read_bytes()
+    assert [effort.problems for effort in together.efforts] == [len(PROBLEMS)]
+
+
 def test_every_problem_is_drawn_once_and_the_file_is_that_of_one_process(tmp_path, teams):
     lead(Team(), tmp_path / "alone.jsonl", Draw())
     both = threading.Barrier(2)
