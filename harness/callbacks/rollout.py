@@ -346,6 +346,10 @@ class RolloutCallback(Callback):
         iteration = min(_epochs_trained(trainer) + 1, trainer.max_epochs or 1)
         files = IterationFiles(self.folder, iteration)
         found = not _missing(trainer, files.manifest)
+        if found:
+            self.manifest = read_manifest(files.manifest)
+            remedy = "start in a new run directory, or remove that file to select from its rollouts again."
+            check_asked(files.manifest, self.manifest.get("asked"), self._plan.asked(self._template), remedy)
         ahead = self._to_make_ahead(trainer, iteration, found)
         self._beside = iteration if ahead else self._beside
         if not found or ahead:
@@ -359,10 +363,8 @@ class RolloutCallback(Callback):
                     self._start_ahead(trainer, dispatcher, iteration)
 
             self._work(trainer, work)
-        self.manifest = read_manifest(files.manifest)
-        if found:
-            remedy = "start in a new run directory, or remove that file to select from its rollouts again."
-            check_asked(files.manifest, self.manifest.get("asked"), self._plan.asked(self._template), remedy)
+        if not found:
+            self.manifest = read_manifest(files.manifest)
         earlier = self._objective.replay_iterations if self._objective else 0
         first = max(1, iteration - earlier)
         return [str(IterationFiles(self.folder, number).train) for number in range(first, iteration + 1)]
