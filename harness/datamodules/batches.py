@@ -17,6 +17,7 @@ from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
+import torch
 from torch.utils.data import DataLoader, Dataset
 
 from harness.errors import InputError
@@ -334,7 +335,11 @@ class BatchLoader:
             )
         self._num_done = start
         loader: DataLoader = DataLoader(
-            _Collated(batches, start, self._collate), batch_size=None, shuffle=False, num_workers=self._num_workers
+            _Collated(batches, start, self._collate),
+            batch_size=None,
+            shuffle=False,
+            num_workers=self._num_workers,
+            pin_memory=torch.cuda.is_available(),  # so that copies to the card do not wait for the step before
         )
         for batch in loader:
             self._num_done += 1
