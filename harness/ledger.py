@@ -133,10 +133,10 @@ class Speed:
     def scoring(self, tokens: float, parameters: int, devices: int) -> float:
         return 2 * parameters * tokens / (SCORING_USE * self.flops * devices)
 
-    def training(self, tokens: float, parameters: int, devices: int, recomputes: bool, half: bool) -> float:
-        """Seconds of all steps over so many tokens."""
+    def training(self, tokens: float, parameters: int, devices: int, recomputed: float, half: bool) -> float:
+        """Seconds of all steps over so many tokens, `recomputed` the part of the layers that run forward twice."""
         flops = self.flops * (1 if half else FULL_PRECISION)
-        return (8 if recomputes else 6) * parameters * tokens / (TRAINING_USE * flops * devices)
+        return (6 + 2 * recomputed) * parameters * tokens / (TRAINING_USE * flops * devices)
 
 
 def assumptions(speed: Speed) -> str:
@@ -237,7 +237,8 @@ class Run:
                 seconds["scoring"] = speed.scoring(tokens, self.reward_parameters, self.world)
         if self.batches:
             rows = self.batches * self.batch_size * self.world * (2 if isinstance(self.module, PairModule) else 1)
-            half, again = not self.precision.startswith("32"), self.module.gradient_checkpointing
+            half, every = not self.precision.startswith("32"), int(self.module.gradient_checkpointing)
+            again = 1 / every if every else 0.0
             seconds["training"] = speed.training(rows * self.length * FILLED, parameters, self.world, again, half)
         for name, value in seconds.items():
             yield f"{name + ':':10} about {value / 3600:.2f} h an iteration"

@@ -49,7 +49,7 @@ def load_causal_lm(
     *,
     dtype: str = "float32",
     attn_implementation: str | None = None,
-    gradient_checkpointing: bool = False,
+    gradient_checkpointing: bool | int = False,
     unfilled: bool = False,
 ) -> PreTrainedModel:
     """Load a causal language model in train mode; of low-rank updates (PEFT's format) the model with them merged.
@@ -96,7 +96,7 @@ def load_reward_model(
     *,
     dtype: str = "float32",
     attn_implementation: str | None = None,
-    gradient_checkpointing: bool = False,
+    gradient_checkpointing: bool | int = False,
     head_start: tuple[float, float] | None = None,
     unfilled: bool = False,
 ) -> PreTrainedModel:
@@ -194,9 +194,19 @@ def _of_config(auto_class: Any, name: str, dtype: torch.dtype, attn_implementati
     return build(config, dtype=dtype, attn_implementation=attn_implementation)
 
 
-def _ready(model: Any, gradient_checkpointing: bool) -> Any:
+def _ready(model: Any, gradient_checkpointing: bool | int) -> Any:
+    if gradient_checkpointing < 0:
+        raise InputError(f"gradient_checkpointing is {gradient_checkpointing}; give true, false or 2, 3, ...")
     if gradient_checkpointing:
         model.gradient_checkpointing_enable(gradient_checkpointing_kwargs={"use_reentrant": False})
+    if gradient_checkpointing > 1:
+        blocks: list[Any] = transformer_blocks(model)
+        if not blocks or not all(hasattr(block, "gradient_checkpointing") for block in blocks):
+            raise InputError(
+                f"gradient_checkpointing: {type(model).__name__} recomputes all layers or none; set it true."
+            )
+        for number, block in enumerate(blocks):
+            block.gradient_checkpointing = number % gradient_checkpointing == 0
     return model.train()
 
 

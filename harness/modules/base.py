@@ -84,7 +84,7 @@ class TrainingModule(L.LightningModule):
         checkpoint: str,
         dtype: DType = "float32",
         attn_implementation: str | None = None,
-        gradient_checkpointing: bool = False,
+        gradient_checkpointing: bool | int = False,
         compile: bool = False,
         lora: LoRAConfig | None = None,
         optimizer: OptimizerConfig | None = None,
@@ -96,7 +96,8 @@ class TrainingModule(L.LightningModule):
             checkpoint: directory or hub id of the model to start from.
             dtype: type of the weights; keep float32 and let `trainer.precision: bf16-mixed` compute in bfloat16.
             attn_implementation: "eager", "sdpa", "flex_attention" and so on; transformers' choice if not given.
-            gradient_checkpointing: recompute activations in the backward pass, for less memory.
+            gradient_checkpointing: recompute activations in the backward pass, for less memory: those of all layers, or
+                with 2 of every second one and so on, which takes less time and saves less.
             compile: compile the transformer layers with torch.compile.
             lora: train low-rank updates only; of a reward model, its head too.
             optimizer: optimizer and learning-rate schedule.

@@ -35,6 +35,7 @@ def gpt2_dir(tmp_path_factory, tiny_tokenizer):
     [
         (SFTModule, {}),
         (SFTModule, {"gradient_checkpointing": True}),
+        (SFTModule, {"gradient_checkpointing": 2}),
         (SFTModule, {"lora": LoRAConfig(rank=4)}),
         (DPOModule, {"reference": "frozen"}),
         (RewardModule, {}),

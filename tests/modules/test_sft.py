@@ -6,11 +6,13 @@ import copy
 import csv
 import json
 import shutil
+from collections import Counter
 from pathlib import Path
 
 import lightning as L
 import pytest
 import torch
+from transformers.models.llama.modeling_llama import LlamaDecoderLayer
 
 from harness.callbacks.checkpoint import HFCheckpoint
 from harness.commands.merge import merge
@@ -343,7 +345,27 @@ def test_gradient_checkpointing_changes_no_weight(trainer, tiny_model_dir, sum_f
         trainer().fit(module, SFTDataModule([sum_files[0]], batch_size=8, max_length=64))
         return fingerprint(named_weights(module.model))
 
-    assert fitted(gradient_checkpointing=True) == fitted()
+    assert fitted(gradient_checkpointing=True) == fitted() == fitted(gradient_checkpointing=2)
+
+
+def test_every_second_layer_is_recomputed(tiny_model_dir, monkeypatch):
+    ran = Counter()
+    monkeypatch.setattr(LlamaDecoderLayer, "forward", _counted(LlamaDecoderLayer.forward, ran))
+    for every, times in ((False, [1, 1]), (True, [2, 2]), (2, [2, 1])):
+        ran.clear()
+        model = load_causal_lm(tiny_model_dir, gradient_checkpointing=every)
+        model(torch.tensor([[3, 4, 5]])).logits.sum().backward()
+        assert [ran[layer] for layer in model.model.layers] == times
+    with pytest.raises(InputError, match="gradient_checkpointing is -1; give true, false or 2, 3"):
+        load_causal_lm(tiny_model_dir, gradient_checkpointing=-1)
+
+
+def _counted(forward, ran):
+    def count(layer, *args, **options):
+        ran[layer] += 1
+        return forward(layer, *args, **options)
+
+    return count
 
 
 @pytest.mark.slow
