@@ -15,6 +15,7 @@ from lightning.pytorch.callbacks import ModelCheckpoint
 from lightning.pytorch.utilities.rank_zero import rank_zero_info
 
 from harness.callbacks.checkpoint_io import use_local
+from harness.modules.base import DType
 from harness.store import remove_leftovers
 
 
@@ -31,13 +32,16 @@ class HFCheckpoint(ModelCheckpoint):
     is and how to measure it.
     """
 
-    def __init__(self, save_last: bool | None = True, **kwargs: Any) -> None:
+    def __init__(self, save_last: bool | None = True, export_dtype: DType | None = None, **kwargs: Any) -> None:
         """
         Args:
             save_last: keep `last.ckpt`, so that `--ckpt_path last` resumes.
+            export_dtype: type of the weights in the Hugging Face directories; default is that of the training. A .ckpt
+                always holds that of the training, so that a resumed run does not depend on it.
             kwargs: as `ModelCheckpoint`.
         """
         super().__init__(save_last=save_last, **kwargs)
+        self.export_dtype = export_dtype
         self.seconds = 0.0
         """That saving has taken so far."""
         self._exported: tuple[int, Path] | None = None
@@ -101,7 +105,7 @@ class HFCheckpoint(ModelCheckpoint):
                 _link_copy(self._exported[1], folder)
             trainer.strategy.barrier()
         else:
-            module.export(folder)
+            module.export(folder, self.export_dtype)
             if trainer.is_global_zero:
                 publish(folder, self.run_directory / "hf", f"step={step}")
         self._exported = (step, folder)

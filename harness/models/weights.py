@@ -9,6 +9,7 @@ import contextlib
 import copy
 import hashlib
 import itertools
+import json
 import os
 import shutil
 from collections.abc import Callable, Iterable, Iterator
@@ -426,10 +427,13 @@ def model_version(model: nn.Module, dtype: torch.dtype | None = None) -> str:
     return fingerprint(weights if dtype is None else ((name, tensor.to(dtype)) for name, tensor in weights))
 
 
-def save_checkpoint(model: nn.Module, tokenizer: PreTrainedTokenizerBase, folder: str | Path) -> None:
+def save_checkpoint(
+    model: nn.Module, tokenizer: PreTrainedTokenizerBase, folder: str | Path, dtype: torch.dtype | None = None
+) -> None:
     """Write a Hugging Face checkpoint directory: complete or not at all, replacing an older one of that name.
 
-    Low-rank updates are merged, and lie in its folder `adapter` by themselves too.
+    Low-rank updates are merged, and lie in its folder `adapter` by themselves too. With `dtype` the weights are rounded
+    to it, but for the updates in `adapter` and a `reward_head`.
 
     With several ranks all must call it; the first writes, and all return when the directory is complete.
 
@@ -439,7 +443,7 @@ def save_checkpoint(model: nn.Module, tokenizer: PreTrainedTokenizerBase, folder
     distributed = torch.distributed.is_available() and torch.distributed.is_initialized()
     adapter = {name: tensor.cpu().contiguous() for name, tensor in adapter_weights(model)}
     if not distributed or torch.distributed.get_rank() == 0:
-        _write_checkpoint(model, tokenizer, adapter, Path(folder))
+        _write_checkpoint(model, tokenizer, adapter, Path(folder), dtype)
     else:
         for _ in named_weights(model):  # which the first rank gathers, one at a time
             pass
@@ -469,7 +473,7 @@ def _write_adapter(model: Any, tokenizer: Any, weights: dict[str, Tensor], folde
     write_sums(folder)
 
 
-def _write_weights(model: Any, folder: Path) -> dict[str, Tensor]:
+def _write_weights(model: Any, folder: Path, dtype: torch.dtype | None) -> dict[str, Tensor]:
     """Write the weights into a folder one by one; those of a `reward_head` are returned instead."""
     base = plain_model(model)
     head: dict[str, Tensor] = {}
@@ -482,14 +486,19 @@ def _write_weights(model: Any, folder: Path) -> dict[str, Tensor]:
             elif name not in left_out:
                 yield name, tensor
 
-    shapes = dict(stored_form(model, stored(weight_shapes(model).items())))
+    def rounded(tensor: Tensor) -> Tensor:
+        return tensor.to(dtype) if dtype is not None and tensor.is_floating_point() else tensor
+
+    shapes = {name: rounded(like) for name, like in stored_form(model, stored(weight_shapes(model).items()))}
     with SafetensorsWriter(folder, shapes) as writer:
         for name, tensor in stored_form(model, stored(named_weights(model))):
-            writer.write(name, tensor)
+            writer.write(name, rounded(tensor))
     return {name: tensor.cpu() for name, tensor in head.items()}
 
 
-def _write_checkpoint(model: Any, tokenizer: Any, adapter: dict[str, Tensor], folder: Path) -> None:
+def _write_checkpoint(
+    model: Any, tokenizer: Any, adapter: dict[str, Tensor], folder: Path, dtype: torch.dtype | None
+) -> None:
     from transformers.utils import logging
 
     base = plain_model(model)
@@ -500,7 +509,9 @@ def _write_checkpoint(model: Any, tokenizer: Any, adapter: dict[str, Tensor], fo
         folder.parent.mkdir(parents=True, exist_ok=True)
         logging.disable_progress_bar()
         base.save_pretrained(new, state_dict={})  # the configurations alone
-        if head := _write_weights(model, new):
+        if dtype is not None:
+            _say_dtype(new / "config.json", dtype)
+        if head := _write_weights(model, new, dtype):
             _save_reward_head(base.reward_head, head, new / REWARD_HEAD_FILE)
         tokenizer.save_pretrained(new)
         write_sums(new)
@@ -515,3 +526,12 @@ def _write_checkpoint(model: Any, tokenizer: Any, adapter: dict[str, Tensor], fo
         for leftover in (new, old):
             with contextlib.suppress(OSError):
                 shutil.rmtree(leftover, ignore_errors=True)
+
+
+def _say_dtype(file: Path, dtype: torch.dtype) -> None:
+    """Have a configuration, and those within it, name the type of the weights."""
+    config = json.loads(file.read_text(encoding="utf-8"))
+    for part in (config, *(value for value in config.values() if isinstance(value, dict))):
+        if part is config or "dtype" in part:
+            part["dtype"] = str(dtype).removeprefix("torch.")
+    file.write_text(json.dumps(config, indent=2, sort_keys=True) + "\n", encoding="utf-8")

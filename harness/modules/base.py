@@ -27,7 +27,14 @@ from harness.models.flops import attended_pairs, peak_flops, training_flops
 from harness.models.four_bits import in_four_bits, packed_prefixes
 from harness.models.routers import Routers, Routing, balance_loss, load_metrics, router_entropy
 from harness.models.shards import fill_shards
-from harness.models.weights import load_causal_lm, plain_model, save_checkpoint, transformer_blocks, with_adapter
+from harness.models.weights import (
+    DTYPES,
+    load_causal_lm,
+    plain_model,
+    save_checkpoint,
+    transformer_blocks,
+    with_adapter,
+)
 from harness.modules.optimizer import OptimizerConfig, build_optimizer, build_schedule, freeze_others
 
 DType = Literal["float32", "bfloat16", "float16"]
@@ -454,9 +461,9 @@ class TrainingModule(L.LightningModule):
         """The command that measures the exported model."""
         return f"harness eval --model {folder} --task TASK"
 
-    def export(self, folder: str | Path) -> None:
+    def export(self, folder: str | Path, dtype: DType | None = None) -> None:
         """Write the model and its tokenizer as a Hugging Face directory; all ranks must call it."""
-        save_checkpoint(self.model, self.tokenizer, folder)
+        save_checkpoint(self.model, self.tokenizer, folder, None if dtype is None else DTYPES[dtype])
 
 
 def epoch_is_whole(trainer: Any) -> bool:

@@ -71,6 +71,22 @@ def test_every_ckpt_has_a_directory_of_its_stem_with_the_same_weights(fit):
     assert load_tokenizer(run / "hf")("1=")["input_ids"] == module.tokenizer("1=")["input_ids"]
 
 
+def test_directories_may_be_in_half_the_bytes_while_a_resumed_run_stays_the_same(fit):
+    from transformers import AutoModelForCausalLM
+
+    whole, _, run = fit(max_epochs=2)
+    _, _, rounded = fit(max_epochs=1, at="rounded", export_dtype="bfloat16")
+    resumed, _, _ = fit(rounded / "checkpoints" / "last.ckpt", max_epochs=2, at="rounded", export_dtype="bfloat16")
+    assert fingerprint(named_weights(resumed.model)) == fingerprint(named_weights(whole.model))
+    model = AutoModelForCausalLM.from_pretrained(rounded / "hf")  # in the type that its configuration names
+    expected = dict(named_weights(whole.model))
+    for name, tensor in named_weights(model):
+        assert tensor.dtype == torch.bfloat16, name
+        assert torch.equal(tensor, expected[name].bfloat16()), name
+    sizes = [(folder / "hf" / "model.safetensors").stat().st_size for folder in (rounded, run)]
+    assert sizes[0] < 0.6 * sizes[1]
+
+
 def test_removing_a_checkpoint_removes_its_directory_but_never_hf(fit):
     _, _, run = fit(save_top_k=1)
     assert sorted(path.name for path in (run / "checkpoints").iterdir()) == [
