@@ -155,6 +155,7 @@ class RolloutLog:
         self._made_by.save()
         while missing := tuple(name for name in by_id if name not in found):
             block, known = self._team.announce(replace(asked, problems=missing)), len(found)
+            asked = replace(asked, again=True)
             drawn: list[str] = []
             for row in self._team.take_part(block, by_id, self.path, self.provenance.key, draw, self._tokens):
                 self._team.learn([row])

@@ -46,6 +46,8 @@ class Block:
     """Ids, in the order in which they are dealt."""
     width: int = 1
     """Samples of one problem that are drawn at the same time."""
+    again: bool = False
+    """Whether these are problems that a rank which has fallen silent had taken."""
 
 
 @dataclass(frozen=True)
@@ -151,7 +153,14 @@ class Team:
         self.ranks.add(f"through/{self._number}", 1)
 
     def _dealt(self, block: Block, problems: Mapping[str, Problem]) -> Iterator[Problem]:
-        while (position := self.ranks.add(f"next/{self._number}", 1) - 1) < len(block.problems):
+        """What this rank is dealt: its even share of what all can have in flight at the start, so that one that begins
+        a moment before the others does not take all the long ones; then whichever problem comes next.
+        """
+        count, size = len(block.problems), len(self.members)
+        begun = 0 if block.again else self._window(block) * size
+        for position in range(self.members.index(self.ranks.rank), min(begun, count), size):
+            yield problems[block.problems[position]]
+        while (position := begun + self.ranks.add(f"next/{self._number}", 1) - 1) < count:
             yield problems[block.problems[position]]
 
     def _window(self, block: Block) -> int:

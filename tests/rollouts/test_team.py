@@ -118,6 +118,17 @@ def test_the_longest_of_the_block_before_are_dealt_first(teams):
     assert teams[0].announce(block).problems == ("p02", "p01", "new", "p00")
 
 
+def test_a_rank_that_begins_first_does_not_take_the_longest_of_the_others(teams):
+    by_id = {problem.id: problem for problem in PROBLEMS}
+    block = teams[0].announce(home.Block("f", "sample", 1, SAMPLING, tuple(by_id), width=SAMPLING.n))
+    teams[1]._number = teams[0]._number
+    first, second = (team._dealt(block, by_id) for team in teams)
+    hurried = [next(first).id for _ in range(4)]  # all that it may have in flight
+    assert hurried == ["p00", "p02", "p04", "p06"]
+    assert [next(second).id for _ in range(4)] == ["p01", "p03", "p05", "p07"]
+    assert [next(taker).id for taker in (second, first, second)] == ["p08", "p09", "p10"]
+
+
 def test_what_a_silent_rank_has_taken_is_dealt_again(tmp_path, teams, monkeypatch):
     monkeypatch.setattr(home, "SILENT_SECONDS", 0.3)
     taken, over = threading.Event(), threading.Event()
@@ -127,7 +138,10 @@ def test_what_a_silent_rank_has_taken_is_dealt_again(tmp_path, teams, monkeypatc
             taken.set()
             over.wait(30)
 
-    stuck = Draw(hang)
+    stuck, announced = Draw(hang), []
+    monkeypatch.setattr(
+        Team, "announce", lambda *args, real=Team.announce: announced.append(real(*args)) or announced[-1]
+    )
     draws = [Draw(lambda problem: taken.wait(30)), stuck]
     with ThreadPoolExecutor(2) as pool:
         silent = pool.submit(follow, teams[1], tmp_path / "log.jsonl", stuck)
@@ -137,6 +151,7 @@ def test_what_a_silent_rank_has_taken_is_dealt_again(tmp_path, teams, monkeypatc
     assert sorted(draws[0].drawn) == [problem.id for problem in PROBLEMS]
     assert [row.problem.id for row in rows] == [problem.id for problem in PROBLEMS]
     assert teams[0].efforts[1] == Effort()
+    assert [block.again for block in announced] == [False, True]
     # What the silent one found late, in a file that is gone from the folder or comes too late, changes nothing.
     part_file(tmp_path / "log.jsonl", 1).unlink(missing_ok=True)
     again = Draw()
