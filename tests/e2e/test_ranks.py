@@ -87,7 +87,7 @@ def fit(folder, data, overlay=(), world=1, killed=-1, at="", slow=(), **options)
         ranks.append((start((str(Path(__file__).with_name("rank.py")),), arguments, log, environment), log))
     try:
         for process, _ in ranks:
-            process.join(500 if slow else 140)
+            process.join(500)
     finally:
         for process, _ in ranks:
             process.kill()
