@@ -461,6 +461,7 @@ ITERATION: dict[str, Any] = {
     "grader": "rstar",
     "hint": "{question} {answer}",
     "seed": 4,
+    "staleness": 1,
 }
 """Another value for each field of an iteration that decides its rows."""
 DECIDE_NOTHING = {"probe_among_problems": "refuses or not"}
