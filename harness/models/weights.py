@@ -196,8 +196,6 @@ def _of_config(auto_class: Any, name: str, dtype: torch.dtype, attn_implementati
 
 
 def _ready(model: Any, gradient_checkpointing: bool | int) -> Any:
-    if gradient_checkpointing < 0:
-        raise InputError(f"gradient_checkpointing is {gradient_checkpointing}; give true, false or 2, 3, ...")
     if gradient_checkpointing:
         model.gradient_checkpointing_enable(gradient_checkpointing_kwargs={"use_reentrant": False})
     if gradient_checkpointing > 1:

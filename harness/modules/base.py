@@ -115,6 +115,8 @@ class TrainingModule(L.LightningModule):
                 configuration says.
         """
         super().__init__()
+        if gradient_checkpointing < 0:
+            raise InputError(f"gradient_checkpointing is {gradient_checkpointing}; give true, false or 2, 3, ...")
         self.checkpoint = check_checkpoint(checkpoint)
         self.dtype_name = dtype
         self.attn_implementation = attn_implementation

@@ -357,7 +357,7 @@ def test_every_second_layer_is_recomputed(tiny_model_dir, monkeypatch):
         model(torch.tensor([[3, 4, 5]])).logits.sum().backward()
         assert [ran[layer] for layer in model.model.layers] == times
     with pytest.raises(InputError, match="gradient_checkpointing is -1; give true, false or 2, 3"):
-        load_causal_lm(tiny_model_dir, gradient_checkpointing=-1)
+        SFTModule(str(tiny_model_dir), gradient_checkpointing=-1)
 
 
 def _counted(forward, ran):
