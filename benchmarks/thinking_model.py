@@ -11,13 +11,15 @@ The first command builds a Llama of two layers and a vocabulary from the worked 
 from __future__ import annotations
 
 import argparse
-import gzip
-import json
 import subprocess
 import sys
 from pathlib import Path
 
 import yaml
+
+from harness.problems import read_problems
+from harness.store import write_rows
+from harness.types import Problem
 
 CHAT = (
     "{% for m in messages %}{{ '<|im_start|>' + m.role + '\n' + m.content + '<|im_end|>\n' }}{% endfor %}"
@@ -26,14 +28,7 @@ CHAT = (
 )
 
 
-def read_problems(path: Path, longest: int, limit: int) -> list[dict[str, str]]:
-    """The first problems of a JSONL file that have a solution of at most so many characters."""
-    with gzip.open(path, "rt") if path.suffix == ".gz" else path.open() as file:
-        rows = (json.loads(line) for line in file)
-        return [row for row in rows if len(row.get("solution") or "x" * (longest + 1)) <= longest][:limit]
-
-
-def build(problems: list[dict[str, str]], folder: Path) -> None:
+def build(problems: list[Problem], folder: Path) -> None:
     """A random Llama of 0.7 M parameters, with byte-level pairs learnt from the problems."""
     import torch
     from tokenizers import AddedToken, Tokenizer, decoders, models, pre_tokenizers, trainers
@@ -44,7 +39,7 @@ def build(problems: list[dict[str, str]], folder: Path) -> None:
     bpe.decoder = decoders.ByteLevel()
     alphabet = pre_tokenizers.ByteLevel.alphabet()
     trainer = trainers.BpeTrainer(vocab_size=2000, initial_alphabet=alphabet, show_progress=False)
-    bpe.train_from_iterator([problem["problem"] + problem["solution"] for problem in problems], trainer)
+    bpe.train_from_iterator([problem.question + problem.solution for problem in problems], trainer)
     tokenizer = PreTrainedTokenizerFast(tokenizer_object=bpe, eos_token="<|im_end|>", pad_token="<pad>")
     tokenizer.add_special_tokens({"additional_special_tokens": ["<|im_start|>"]})
     tokenizer.add_tokens([AddedToken(word, normalized=False, special=False) for word in ("<think>", "</think>")])
@@ -76,13 +71,16 @@ def main() -> int:
     parser.add_argument("--epochs", type=int, default=2)
     options = parser.parse_args()
 
-    problems = read_problems(options.data, options.characters, options.rows)
+    read = read_problems(str(options.data), need_answer=False)
+    problems = [problem for problem in read if 0 < len(problem.solution) <= options.characters][: options.rows]
     build(problems, options.output / "base")
-    with (options.output / "sft.jsonl").open("w") as file:
-        for problem in problems:
-            thought = f"<think>\n{problem['solution']}\n</think>\n\n\\boxed{{{problem['answer']}}}"
-            chat = [{"role": "user", "content": problem["problem"]}, {"role": "assistant", "content": thought}]
-            file.write(json.dumps({"messages": chat}) + "\n")
+    rows = []
+    for problem in problems:
+        thought = f"<think>\n{problem.solution}\n</think>\n\n\\boxed{{{problem.answer}}}"
+        rows.append(
+            {"messages": [{"role": "user", "content": problem.question}, {"role": "assistant", "content": thought}]}
+        )
+    write_rows(options.output / "sft.jsonl", rows)
     steps = options.epochs * -(-len(problems) // 16)
     recipe = {
         "run_dir": str(options.output / "sft"),
