@@ -19,9 +19,10 @@ from harness.protocols import Search
 from harness.search import Sampling
 from harness.store import write_json
 from harness.types import Rollout, SamplingConfig
+from tests.e2e.small import NUM_PROBLEMS
 
-NUM_PROBLEMS, NUM_STEPS = 12, 3
-"""Training problems and steps of an iteration."""
+NUM_STEPS = 3
+"""Steps of an iteration."""
 MOST = 10
 """Searches of an iteration that are done when the second step beside it ends."""
 PATIENCE = 300.0

@@ -6,12 +6,10 @@ import pytest
 import torch
 import yaml
 
-from harness.commands.prepare import prepare
 from harness.stages import start
-from tests.paths import ROOT
+from tests.e2e.small import small_bstar
 from tests.rows import same_samples
 
-RECIPE = ROOT / "configs/recipes/bstar/arithmetic/20_bstar.yaml"
 NUM_ITERATIONS, NUM_STEPS = 2, 3
 FILES = [f"iter_{i:03d}{kind}" for i in (1, 2) for kind in (".probe.jsonl", ".jsonl", ".train.jsonl")]
 FILES += [f"eval_{i:03d}{kind}" for i in (0, 1, 2) for kind in (".jsonl", ".json")]
@@ -19,33 +17,12 @@ FILES += [f"eval_{i:03d}{kind}" for i in (0, 1, 2) for kind in (".jsonl", ".json
 pytestmark = pytest.mark.slow
 
 
-@pytest.fixture(scope="module")
-def data(tmp_path_factory):
-    folder = tmp_path_factory.mktemp("arithmetic")
-    prepare(folder, num_sft=10, num_train=24, num_probe=6, num_test=6)
-    return folder
-
-
 def small_config(folder, data):
-    """The shipped recipe with a random model, few problems, and thresholds below the rewards of random responses."""
-    config = yaml.safe_load(RECIPE.read_text().replace("runs/arithmetic/data", str(data)))
-    config["run_dir"] = str(folder / "run")
-    config["model"]["init_args"]["checkpoint"] = str(data / "base")
-    config["model"]["init_args"]["optimizer"]["cycle_steps"] = NUM_STEPS
-    config["data"]["init_args"] |= {"batch_size": 4, "batches_per_epoch": NUM_STEPS}
-    config["trainer"] |= {
-        "max_epochs": NUM_ITERATIONS, "accelerator": "cpu", "precision": "32-true", "log_every_n_steps": 1,
-        "enable_model_summary": False,
-    }  # fmt: skip
+    config = small_bstar(folder, data, NUM_STEPS, NUM_ITERATIONS)
     rollout = config["trainer"]["callbacks"][1]["init_args"]
-    rollout |= {"problems_per_iteration": 12, "replay_share": 0.0}
     rollout |= {"search": {"class_path": "tests.e2e.kills.KilledSearch"}}
     rollout |= {"reward": {"class_path": "tests.e2e.kills.KilledReward"}}
     rollout |= {"select": {"class_path": "tests.e2e.kills.KilledSelector"}}
-    rollout["scheduler"]["init_args"] |= {
-        "sampling": {"n": 2, "max_tokens": 8}, "temperatures": [0.5, 1.0], "thresholds": [-2.0, -1.0],
-        "n_star": 1, "keep_cut": True, "keep_unanswered": True, "correct_above": -1.0,
-    }  # fmt: skip
     rollout["engine"] |= {"kind": "transformers"}
     config["trainer"]["callbacks"].append({"class_path": "tests.e2e.kills.KilledTraining"})
     path = folder / "config.yaml"

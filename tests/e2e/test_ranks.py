@@ -11,13 +11,12 @@ import torch
 import yaml
 from safetensors.torch import load_file
 
-from harness.commands.prepare import prepare
 from harness.stages import start
 from harness.store import read_rows
 from harness.types import Rollout
+from tests.e2e.small import small_bstar
 from tests.paths import ROOT
 
-RECIPE = ROOT / "configs/recipes/bstar/arithmetic/20_bstar.yaml"
 OVERLAYS = {name: ("--config", str(ROOT / f"configs/hardware/{name}.yaml")) for name in ("ddp", "fsdp2")}
 SAMPLED = [f"{name}.jsonl" for name in ("eval_000", "iter_001.probe", "iter_001", "iter_001.train")]
 FILES = [*SAMPLED, *(f"{name}.jsonl" for name in ("eval_001", "iter_002.probe", "iter_002", "iter_002.train"))]
@@ -26,33 +25,14 @@ pytestmark = [pytest.mark.slow, pytest.mark.vllm]
 pytest.importorskip("vllm")
 
 
-@pytest.fixture(scope="module")
-def data(tmp_path_factory):
-    folder = tmp_path_factory.mktemp("arithmetic")
-    prepare(folder, num_sft=10, num_train=24, num_probe=6, num_test=6)
-    return folder
-
-
 def small_config(folder, data, world, engine=None, **options):
-    """The shipped recipe with a random model, few problems, and thresholds below the rewards of random responses."""
-    config = yaml.safe_load(RECIPE.read_text().replace("runs/arithmetic/data", str(data)))
-    config["run_dir"] = str(folder / "run")
-    config["model"]["init_args"]["checkpoint"] = str(data / "base")
-    config["model"]["init_args"]["optimizer"]["cycle_steps"] = 3
-    config["data"]["init_args"] |= {"batch_size": 4 // world, "batches_per_epoch": 3}
-    config["trainer"] |= {
-        "max_epochs": 2, "accelerator": "cpu", "precision": "32-true", "log_every_n_steps": 1, "devices": world,
-        "enable_model_summary": False,
-    }  # fmt: skip
+    config = small_bstar(folder, data)
+    config["data"]["init_args"]["batch_size"] //= world
+    config["trainer"]["devices"] = world
     rollout = config["trainer"]["callbacks"][1]["init_args"]
-    rollout |= {"problems_per_iteration": 12, "replay_share": 0.0, **options}
-    rollout |= {"search": {"class_path": "tests.e2e.kills.KilledSearch"}}
+    rollout |= {**options, "search": {"class_path": "tests.e2e.kills.KilledSearch"}}
     rollout["reward"]["init_args"]["process"] = {"class_path": "tests.e2e.kills.KilledReward"}
     rollout |= {"select": {"class_path": "tests.e2e.kills.KilledSelector"}}
-    rollout["scheduler"]["init_args"] |= {
-        "sampling": {"n": 2, "max_tokens": 8}, "temperatures": [0.5, 1.0], "thresholds": [-2.0, -1.0],
-        "n_star": 1, "keep_cut": True, "keep_unanswered": True, "correct_above": -1.0,
-    }  # fmt: skip
     rollout["engine"] |= {"kind": "vllm", "kv_cache_bytes": 2**26, **(engine or {})}
     config["trainer"]["callbacks"].append({"class_path": "tests.e2e.kills.KilledTraining"})
     path = folder / f"config-{world}.yaml"

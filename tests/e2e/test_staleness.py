@@ -11,7 +11,6 @@ import signal
 import pytest
 import yaml
 
-from harness.commands.prepare import prepare
 from harness.commands.rollout import rollout
 from harness.engines import EngineConfig
 from harness.engines.weights import checkpoint_version
@@ -19,9 +18,9 @@ from harness.rewards import ArithmeticSteps
 from harness.stages import start
 from harness.store import read_rows, stable_hash, write_rows
 from harness.types import Rollout
-from tests.e2e.beside import MOST, NUM_PROBLEMS, NUM_STEPS
+from tests.e2e.beside import MOST, NUM_STEPS
+from tests.e2e.small import NUM_PROBLEMS, small_bstar
 from tests.e2e.test_kills import last_state, same
-from tests.paths import ROOT
 
 # Ray reads them when it is imported; all nodes want the same token.
 os.environ.setdefault("RAY_AUTH_MODE", "token")
@@ -29,7 +28,6 @@ os.environ.setdefault("RAY_AUTH_TOKEN", secrets.token_hex(16))
 pytest.importorskip("ray")
 pytestmark = pytest.mark.slow
 
-RECIPE = ROOT / "configs/recipes/bstar/arithmetic/20_bstar.yaml"
 NUM_ITERATIONS = 3
 FILES = [f"iter_{i:03d}{kind}" for i in (1, 2, 3) for kind in (".probe.jsonl", ".jsonl", ".train.jsonl")]
 FILES += [f"eval_{i:03d}{kind}" for i in (0, 1, 2, 3) for kind in (".jsonl", ".json")]
@@ -37,37 +35,18 @@ ALONE = EngineConfig(kind="transformers", dtype="float32", max_num_seqs=1)
 """One sample at a time, so that no log-probability depends on what else is drawn."""
 
 
-@pytest.fixture(scope="module")
-def data(tmp_path_factory):
-    folder = tmp_path_factory.mktemp("arithmetic")
-    prepare(folder, num_sft=10, num_train=24, num_probe=6, num_test=6)
-    return folder
-
-
 def small_config(folder, data):
-    """The shipped recipe with a random model, few problems, and thresholds below the rewards of random responses."""
-    config = yaml.safe_load(RECIPE.read_text().replace("runs/arithmetic/data", str(data)))
-    config["run_dir"] = str(folder / "run")
-    config["model"]["init_args"]["checkpoint"] = str(data / "base")
-    config["model"]["init_args"]["optimizer"] |= {"cycle_steps": NUM_STEPS, "lr": 1e-3}
-    config["data"]["init_args"] |= {"batch_size": 4, "batches_per_epoch": NUM_STEPS}
-    config["trainer"] |= {
-        "max_epochs": NUM_ITERATIONS, "accelerator": "cpu", "precision": "32-true", "log_every_n_steps": 1,
-        "enable_model_summary": False,
-    }  # fmt: skip
+    config = small_bstar(folder, data, NUM_STEPS, NUM_ITERATIONS)
+    config["model"]["init_args"]["optimizer"]["lr"] = 1e-3
     checkpoint, sampler = config["trainer"]["callbacks"][:2]
     checkpoint.setdefault("init_args", {})["save_top_k"] = -1
     sampler["init_args"] |= {
-        "problems_per_iteration": NUM_PROBLEMS, "replay_share": 0.0, "staleness": 1,
+        "staleness": 1,
         "engine": {"kind": "ray", "replica": "transformers", "replicas": 1, "dtype": "float32", "max_num_seqs": 1},
         "search": {"class_path": "tests.e2e.beside.MeetingSearch"},
         "reward": {"class_path": "harness.rewards.ArithmeticSteps"},
         "select": {"class_path": "harness.selection.TopK", "init_args": {"keep_cut": True, "keep_unanswered": True}},
-    }  # fmt: skip
-    sampler["init_args"]["scheduler"]["init_args"] |= {
-        "sampling": {"n": 2, "max_tokens": 8}, "temperatures": [0.5, 1.0], "thresholds": [-2.0, -1.0],
-        "n_star": 1, "keep_cut": True, "keep_unanswered": True, "correct_above": -1.0,
-    }  # fmt: skip
+    }
     config["trainer"]["callbacks"].append({"class_path": "tests.e2e.beside.MeetingTraining"})
     path = folder / "config.yaml"
     path.write_text(yaml.safe_dump(config))
