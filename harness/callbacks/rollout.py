@@ -275,9 +275,6 @@ class RolloutCallback(Callback):
 
     def teardown(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
         self._ahead.stop()
-        self._close()
-
-    def _close(self) -> None:
         if self._engine is not None:
             self._engine.close()
             self._engine = self._proof = None
